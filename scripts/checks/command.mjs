@@ -1,0 +1,67 @@
+// Owns how the checks run other programs: no shell, no stdin, output kept, a limit on time.
+import { spawn } from 'node:child_process'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+export const root = path.join(path.dirname(fileURLToPath(import.meta.url)), '../..')
+export const cache = path.join(root, 'node_modules/.cache/k-msg')
+export const bin = (name) => path.join(root, 'node_modules/.bin', name)
+
+/**
+ * Runs a program to its end.
+ *
+ * @returns its standard output
+ * @throws Error with the whole output when it fails, so that the summary shows why
+ */
+export async function run(program, args, options = {}) {
+  const { code, stdout, output } = await attempt(program, args, options)
+  if (code !== 0) throw new Error(`${path.basename(program)} ended with ${code}\n${output}`)
+  return stdout
+}
+
+/** Runs a program to its end and reports how it ended; never throws for a failing program. */
+export function attempt(program, args, { cwd = root, env = {}, timeoutMs = 600_000 } = {}) {
+  return new Promise((resolve) => {
+    // A group of its own: when the time is up, what the program started must end with it.
+    const child = spawn(program, args, {
+      cwd,
+      env: { ...process.env, NO_COLOR: '1', FORCE_COLOR: undefined, ...env },
+      stdio: ['ignore', 'pipe', 'pipe'],
+      detached: true,
+    })
+    let stdout = ''
+    let output = ''
+    child.stdout.on('data', (chunk) => {
+      stdout += chunk
+      output += chunk
+    })
+    child.stderr.on('data', (chunk) => {
+      output += chunk
+    })
+    const timer = setTimeout(() => {
+      output += `\nstopped after ${timeoutMs / 1000} s\n`
+      process.kill(-child.pid, 'SIGKILL')
+    }, timeoutMs)
+    child.on('error', (error) => {
+      output += error.message
+    })
+    child.on('close', (code, signal) => {
+      clearTimeout(timer)
+      resolve({ code: code ?? signal, stdout, output })
+    })
+  })
+}
+
+/** npm without its notices; it takes its registry from the machine it runs on. */
+export function npm(args, options) {
+  return run('npm', [...args, '--no-audit', '--no-fund', '--no-update-notifier'], options)
+}
+
+/** An empty folder outside the repository, so that nothing resolves by accident; removed at exit. */
+export function emptyFolder(name) {
+  const folder = mkdtempSync(path.join(tmpdir(), `k-msg-${name}-`))
+  process.on('exit', () => rmSync(folder, { recursive: true, force: true }))
+  return folder
+}

