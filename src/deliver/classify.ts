@@ -1,0 +1,85 @@
+/** From an answer, or from what came instead of one, to an outcome. Pure. */
+import type { Outcome } from '../model/outcome.ts'
+import type { RedirectRule } from './attempt-request.ts'
+
+/**
+ * The status decides as soon as the head of the answer is complete. What happens to the body
+ * afterwards (cut at the cap, at the deadline or by the receiver) changes nothing: a receiver that
+ * said 2xx has the event, and sending it again would only duplicate it.
+ *
+ * @param status 200 or higher
+ * @param retryAfterMs valid `Retry-After`; null when there is none
+ */
+export function classifyStatus(
+  status: number,
+  retryAfterMs: number | null,
+  redirects: RedirectRule,
+): Outcome {
+  if (status < 300) return { kind: 'accepted', status, redirected: false }
+  if (status < 400) {
+    if (redirects === 'success') return { kind: 'accepted', status, redirected: true }
+    return { kind: 'refused', status }
+  }
+  if (status === 410) return { kind: 'gone', status }
+  if (status === 429 || (status === 503 && retryAfterMs !== null)) {
+    return { kind: 'throttled', status, retryAfterMs }
+  }
+  if (status === 408 || status >= 500) return { kind: 'faulted', status, retryAfterMs }
+  return { kind: 'refused', status }
+}
+
+/** True when `Retry-After` has a meaning, so that it is worth looking for. */
+export function mayCarryRetryAfter(status: number): boolean {
+  return status === 408 || status === 429 || status >= 500
+}
+
+/** @param connected whether the request had a connection when the error came */
+export function classifyError(error: unknown, connected: boolean): Outcome {
+  const code = errorCode(error)
+  if (error instanceof BlockedAddressError) return { kind: 'blocked', address: error.address }
+  if (!connected && (code === connectTimeoutCode || code === 'ETIMEDOUT')) {
+    return { kind: 'timed-out', phase: 'connect' }
+  }
+  if (code !== 'UND_ERR_SOCKET') return { kind: 'unreachable', code }
+  // undici's word for a connection that ended under a request. Two of its causes are the receiver's
+  // grammar (an unasked 100 Continue or 101 Switching Protocols), all others a close.
+  const message = (error as Error).message
+  return { kind: 'unreachable', code: message.startsWith('bad ') ? 'EPROTO' : 'ECONNRESET' }
+}
+
+const connectTimeoutCode = 'CONNECT_TIMEOUT'
+
+/** The outside sees one text for both: whether a private name exists is nobody's business. */
+const noAllowedAddress = 'the host has no address that is allowed (see `allowedNetworks`)'
+
+export class BlockedAddressError extends Error {
+  readonly code = 'ADDRESS_BLOCKED'
+  readonly address: string
+
+  constructor(address: string) {
+    super(noAllowedAddress)
+    this.address = address
+  }
+}
+
+export class UnresolvableError extends Error {
+  readonly code: string
+
+  constructor(cause: NodeJS.ErrnoException | null) {
+    super(noAllowedAddress, { cause })
+    this.code = cause?.code ?? 'ENOTFOUND'
+  }
+}
+
+export class ConnectTimeoutError extends Error {
+  readonly code = connectTimeoutCode
+
+  constructor(afterMs: number) {
+    super(`not connected after ${afterMs} ms`)
+  }
+}
+
+function errorCode(error: unknown): string {
+  const code = (error as { code?: unknown } | null)?.code
+  return typeof code === 'string' && code !== '' ? code : 'UNKNOWN'
+}

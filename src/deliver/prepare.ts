@@ -1,0 +1,42 @@
+/** What is the same in every request to one version of an endpoint, worked out and checked once. */
+import type { EndpointRecord } from '../model/endpoint.ts'
+import type { AddressRule } from '../security/address.ts'
+import { checkEndpointUrl } from '../security/endpoint-url.ts'
+import { checkHeaders } from '../security/headers.ts'
+
+export interface PreparedEndpoint {
+  readonly origin: string
+  readonly path: string
+  /** Names and values in turn; those of the attempt follow. */
+  readonly headers: readonly string[]
+}
+
+export interface PrepareTools {
+  readonly addresses: AddressRule
+  readonly userAgent: string
+  readonly signatureHeader: string
+}
+
+/**
+ * Checks again what was checked when the endpoint was written: the rules may have become stricter
+ * since, and a row can be put into the store by other hands.
+ *
+ * @throws WebhookError ENDPOINT_URL_INVALID, ADDRESS_BLOCKED, ENDPOINT_INVALID
+ */
+export function prepare(
+  endpoint: Pick<EndpointRecord, 'url' | 'headers'>,
+  { addresses, userAgent, signatureHeader }: PrepareTools,
+): PreparedEndpoint {
+  const url = checkEndpointUrl(endpoint.url, addresses)
+  checkHeaders(endpoint.headers, signatureHeader)
+  const custom = Object.entries(endpoint.headers)
+  const headers = ['content-type', 'application/json', 'accept-encoding', 'identity']
+  if (!custom.some(([name]) => name.toLowerCase() === 'user-agent')) {
+    headers.push('user-agent', userAgent)
+  }
+  return {
+    origin: url.origin,
+    path: url.pathname + url.search,
+    headers: [...headers, ...custom.flat()],
+  }
+}
