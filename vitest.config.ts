@@ -9,6 +9,16 @@ const alias = [
   { find: /^@k-msg\/webhook\/testing$/, replacement: file('./src/testing/index.ts') },
 ]
 
+// Documents name hosts that do not exist; what runs from them connects to a local receiver.
+const connectToReceiver = {
+  name: 'connect-to-receiver',
+  enforce: 'pre' as const,
+  resolveId(source: string, importer = '') {
+    const isDispatcher = importer.endsWith('/src/deliver/dispatcher.ts')
+    return isDispatcher && source === './connect.ts' ? file('./test/docs/connect.ts') : null
+  },
+}
+
 export default defineConfig({
   test: {
     globalSetup: ['test/setup/build.ts'],
@@ -18,8 +28,22 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['src/**/*.test.ts', 'test/**/*.test.ts'],
-          exclude: ['test/full/**'],
+          exclude: ['test/full/**', 'test/docs/**', 'test/seed/**'],
           testTimeout: 20_000,
+        },
+      },
+      {
+        plugins: [connectToReceiver],
+        resolve: {
+          alias: [
+            { find: /^@k-msg\/webhook$/, replacement: file('./test/docs/package.ts') },
+            ...alias,
+          ],
+        },
+        test: {
+          name: 'docs',
+          include: ['test/docs/**/*.test.ts', 'test/seed/**/*.test.ts'],
+          testTimeout: 30_000,
         },
       },
       {
