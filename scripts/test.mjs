@@ -4,7 +4,7 @@
 //   node scripts/test.mjs --full          the long fault runs too
 //   node scripts/test.mjs lint package    only these steps
 import { build } from './build.mjs'
-import { bin, run } from './checks/command.mjs'
+import { bin, Finding, run } from './checks/command.mjs'
 import { checkFreshClone } from './checks/fresh-clone.mjs'
 import { checkBundles, checkInstall } from './checks/install.mjs'
 import { checkPackage } from './checks/package.mjs'
@@ -75,7 +75,7 @@ async function outcomeOf(step) {
     if (typeof result?.skipped === 'string') return { ...result, passed: 0, failed: 0 }
     return { passed: 1, failed: 0, ...(typeof result === 'object' && result) }
   } catch (error) {
-    return { passed: 0, failed: 1, output: error.stack }
+    return { passed: 0, failed: 1, output: error instanceof Finding ? error.message : error.stack }
   }
 }
 

@@ -9,15 +9,18 @@ export const root = path.join(path.dirname(fileURLToPath(import.meta.url)), '../
 export const cache = path.join(root, 'node_modules/.cache/k-msg')
 export const bin = (name) => path.join(root, 'node_modules/.bin', name)
 
+/** What a check found, said in a sentence or in the output of a program: no stack adds to it. */
+export class Finding extends Error {}
+
 /**
  * Runs a program to its end.
  *
  * @returns its standard output
- * @throws Error with the whole output when it fails, so that the summary shows why
+ * @throws Finding with the whole output when it fails, so that the summary shows why
  */
 export async function run(program, args, options = {}) {
   const { code, stdout, output } = await attempt(program, args, options)
-  if (code !== 0) throw new Error(`${path.basename(program)} ended with ${code}\n${output}`)
+  if (code !== 0) throw new Finding(`${path.basename(program)} ended with ${code}\n${output}`)
   return stdout
 }
 

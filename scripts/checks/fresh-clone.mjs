@@ -1,7 +1,7 @@
 // Owns what a newcomer waits for first: `npm ci` of this repository in an empty folder.
 import { cpSync, readFileSync } from 'node:fs'
 import path from 'node:path'
-import { emptyFolder, npm, root } from './command.mjs'
+import { emptyFolder, Finding, npm, root } from './command.mjs'
 
 const maxSeconds = 60
 
@@ -9,7 +9,7 @@ export async function checkFreshClone() {
   const hosts = readFileSync(path.join(root, 'package-lock.json'), 'utf8').match(
     /https?:\/\/\S+\.tgz/g,
   )
-  if (hosts) throw new Error(`package-lock.json names where packages came from: ${hosts[0]}`)
+  if (hosts) throw new Finding(`package-lock.json names where packages came from: ${hosts[0]}`)
 
   const folder = emptyFolder('clone')
   for (const file of ['package.json', 'package-lock.json', '.npmrc', 'aliases']) {
@@ -18,6 +18,6 @@ export async function checkFreshClone() {
   const startMs = performance.now()
   await npm(['ci'], { cwd: folder })
   const seconds = (performance.now() - startMs) / 1000
-  if (seconds > maxSeconds) throw new Error(`npm ci took ${seconds.toFixed(0)} s.`)
+  if (seconds > maxSeconds) throw new Finding(`npm ci took ${seconds.toFixed(0)} s.`)
   return { note: `npm ci ${seconds.toFixed(1)} s of ${maxSeconds}` }
 }

@@ -11,7 +11,7 @@ import {
 } from 'node:fs'
 import path from 'node:path'
 import { build } from 'esbuild'
-import { emptyFolder, npm, root, run } from './command.mjs'
+import { emptyFolder, Finding, npm, root, run } from './command.mjs'
 import { pack } from './package.mjs'
 
 const maxMegabytes = 40
@@ -38,12 +38,12 @@ export async function checkInstall() {
   const folder = await install()
   const megabytes = sizeOf(path.join(folder, 'node_modules')) / 1e6
   if (megabytes > maxMegabytes) {
-    throw new Error(`The production install is ${megabytes.toFixed(1)} MB, over ${maxMegabytes}.`)
+    throw new Finding(`The production install is ${megabytes.toFixed(1)} MB, over ${maxMegabytes}.`)
   }
   await runProgram(process.execPath, folder, 'quick-start.mjs')
   await runProgram(process.execPath, folder, 'crash.mjs')
   const help = await run(path.join(folder, 'node_modules/.bin/kmsg-webhook'), ['--help'])
-  if (!help.includes('kmsg-webhook')) throw new Error(`kmsg-webhook --help printed:\n${help}`)
+  if (!help.includes('kmsg-webhook')) throw new Finding(`kmsg-webhook --help printed:\n${help}`)
   return { note: `production install ${megabytes.toFixed(1)} MB of ${maxMegabytes}` }
 }
 

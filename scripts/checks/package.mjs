@@ -1,7 +1,7 @@
 // Owns what is published: the tarball, its contents, its manifest and its types.
 import { readFile } from 'node:fs/promises'
 import path from 'node:path'
-import { bin, emptyFolder, npm, root, run } from './command.mjs'
+import { bin, emptyFolder, Finding, npm, root, run } from './command.mjs'
 
 let tarball
 
@@ -32,19 +32,19 @@ export async function checkPackage() {
   return { note: `${paths.length} files, ${kilobytes} kB unpacked` }
 }
 
-/** @throws Error when the tarball holds what no user needs, or lacks what each user reads. */
+/** @throws Finding when the tarball holds what no user needs, or lacks what each user reads. */
 export function checkContents(paths) {
   const allowed = /^(package\.json|LICENSE|CHANGELOG\.md|README(\.ko)?\.md|dist\/.+\.(js|d\.ts))$/
   const surplus = paths.filter((file) => !allowed.test(file) || file.includes('.test.'))
   const needed = ['LICENSE', 'CHANGELOG.md', 'README.md', 'README.ko.md', 'dist/index.js']
   const missing = needed.filter((file) => !paths.includes(file))
-  if (surplus.length > 0) throw new Error(`Unexpected in the package: ${surplus.join(', ')}`)
-  if (missing.length > 0) throw new Error(`Missing from the package: ${missing.join(', ')}`)
+  if (surplus.length > 0) throw new Finding(`Unexpected in the package: ${surplus.join(', ')}`)
+  if (missing.length > 0) throw new Finding(`Missing from the package: ${missing.join(', ')}`)
 }
 
 async function checkAliasVersion() {
   const version = async (file) => JSON.parse(await readFile(path.join(root, file), 'utf8')).version
   const own = await version('package.json')
   const alias = await version('aliases/webhook-system/package.json')
-  if (own !== alias) throw new Error(`The alias is ${alias}, the package is ${own}.`)
+  if (own !== alias) throw new Finding(`The alias is ${alias}, the package is ${own}.`)
 }

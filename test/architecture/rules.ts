@@ -28,7 +28,7 @@ export const table: Record<string, Row> = {
   accept: { parts: [...belowEngine, ...shapes] },
   schedule: { parts: [...belowEngine, ...shapes] },
   record: { parts: [...belowEngine, ...shapes] },
-  observe: { parts: ['model', 'policy', 'type storage'], packages: ['@opentelemetry/api'] },
+  observe: { parts: ['model', 'policy', 'storage'], packages: ['@opentelemetry/api'] },
   engine: { parts: [...belowEngine, ...journey, 'deliver', 'observe'] },
   'webhook-service': { parts: [...composed, 'storage/sqlite', 'type storage/postgres'] },
   index: { parts: [...composed, 'storage/sqlite', 'webhook-service'] },
