@@ -1,0 +1,175 @@
+/**
+ * From a dispatched event to its receipt: match, commit together with its deliveries, hand the
+ * committed deliveries to their lanes. Resolves after the commit is on disk, never before, and never
+ * waits for a delivery.
+ */
+import type { Clock } from '../model/clock.ts'
+import type { EndpointRecord } from '../model/endpoint.ts'
+import { WebhookError } from '../model/errors.ts'
+import type { EventRecord } from '../model/event-record.ts'
+import { deliveryId } from '../model/ids.ts'
+import type { GroupCommit } from '../storage/group-commit.ts'
+import type { AcceptResult, Claim, NewDelivery } from '../storage/storage.ts'
+import { type CheckedEvent, sameContent } from './event-input.ts'
+
+/** What the publisher gets: proof that the event is stored. */
+export interface DispatchReceipt {
+  eventId: string
+  /** True when the same event had been accepted before: nothing new is sent. */
+  duplicate: boolean
+  acceptedAt: Date
+  /** One per endpoint that gets it; empty when none does (`getEvent` says why). */
+  deliveryIds: readonly string[]
+}
+
+/** What the acceptor asks of the lanes. */
+export interface Lanes {
+  /** Keeps a place for a delivery that is about to be committed; false sends it through the store. */
+  reserve(endpoint: EndpointRecord): boolean
+  unreserve(endpointKey: string): void
+  admit(claim: Claim): void
+  /** An unowned delivery of this lane is in the store. */
+  stored(endpointKey: string, dueAtMs: number, loose: boolean): void
+  /** Deliveries are still to be created from a wide event. */
+  fanOut(): void
+}
+
+export interface AcceptorTools {
+  readonly clock: Clock
+  readonly newKey: () => string
+  readonly match: (
+    tenantId: string,
+    eventType: string,
+    metadata: Readonly<Record<string, unknown>>,
+  ) => readonly EndpointRecord[]
+  readonly commits: GroupCommit
+  readonly lanes: Lanes
+  /** When the first event of a batch may be sent at the latest; null without batching. */
+  readonly batchTimeoutMs: (endpoint: EndpointRecord) => number | null
+  readonly accepted: (event: EventRecord, receipt: DispatchReceipt) => void
+}
+
+/** An event with more endpoints commits with one row and fans out between commits. */
+const maxDeliveriesPerEvent = 2_000
+
+export class Acceptor {
+  readonly #tools: AcceptorTools
+
+  constructor(tools: AcceptorTools) {
+    this.#tools = tools
+  }
+
+  /** @throws WebhookError EVENT_ID_CONFLICT, STORAGE_FULL, STORAGE_UNAVAILABLE, STORAGE_… */
+  accept(checked: CheckedEvent): Promise<DispatchReceipt> {
+    const { clock, match, newKey } = this.#tools
+    const endpoints = match(checked.tenantId, checked.type, checked.metadata)
+    const event: EventRecord = {
+      key: newKey(),
+      tenantId: checked.tenantId,
+      id: checked.id,
+      type: checked.type,
+      acceptedAtMs: clock.nowMs(),
+      body: checked.body,
+      contentHash: checked.contentHash,
+      matched: endpoints.length,
+    }
+    const wide = endpoints.length > maxDeliveriesPerEvent
+    const deliveries = endpoints.map((endpoint) => this.#newDelivery(event, endpoint, wide))
+    return new Promise<DispatchReceipt>((resolve, reject) => {
+      this.#tools.commits.accept({
+        record: { event, deliveries: wide ? [] : deliveries, fanOutTo: wide ? deliveries : null },
+        weight: wide ? 1 : deliveries.length + 1,
+        expired: false,
+        committed: (result) => {
+          try {
+            resolve(this.#committed(event, deliveries, wide, result))
+          } catch (error) {
+            reject(error)
+          }
+        },
+        failed: (error) => {
+          this.#unreserve(deliveries)
+          reject(error)
+        },
+        expire: reject,
+      })
+    })
+  }
+
+  #newDelivery(event: EventRecord, endpoint: EndpointRecord, wide: boolean): NewDelivery {
+    const waitMs = this.#tools.batchTimeoutMs(endpoint)
+    return {
+      id: deliveryId(event.key, endpoint.key, 1),
+      endpointKey: endpoint.key,
+      dueAtMs: event.acceptedAtMs + (waitMs ?? 0),
+      owned: !wide && waitMs === null && this.#tools.lanes.reserve(endpoint),
+    }
+  }
+
+  #committed(
+    event: EventRecord,
+    deliveries: readonly NewDelivery[],
+    wide: boolean,
+    result: AcceptResult,
+  ): DispatchReceipt {
+    if (result.kind === 'duplicate') {
+      this.#unreserve(deliveries)
+      return receiptOfDuplicate(event, result)
+    }
+    if (wide) this.#tools.lanes.fanOut()
+    else for (const delivery of deliveries) this.#handOver(event, delivery)
+    const receipt: DispatchReceipt = {
+      eventId: event.id,
+      duplicate: false,
+      acceptedAt: new Date(event.acceptedAtMs),
+      deliveryIds: deliveries.map((delivery) => delivery.id),
+    }
+    this.#tools.accepted(event, receipt)
+    return receipt
+  }
+
+  #handOver(event: EventRecord, delivery: NewDelivery): void {
+    if (!delivery.owned) {
+      const loose = delivery.dueAtMs > event.acceptedAtMs
+      this.#tools.lanes.stored(delivery.endpointKey, delivery.dueAtMs, loose)
+      return
+    }
+    this.#tools.lanes.admit({
+      deliveryId: delivery.id,
+      endpointKey: delivery.endpointKey,
+      tenantId: event.tenantId,
+      token: 1,
+      attempts: 0,
+      eventId: event.id,
+      eventType: event.type,
+      acceptedAtMs: event.acceptedAtMs,
+      body: event.body,
+      members: null,
+    })
+  }
+
+  #unreserve(deliveries: readonly NewDelivery[]): void {
+    for (const delivery of deliveries) {
+      if (delivery.owned) this.#tools.lanes.unreserve(delivery.endpointKey)
+    }
+  }
+}
+
+function receiptOfDuplicate(
+  event: EventRecord,
+  found: Extract<AcceptResult, { kind: 'duplicate' }>,
+): DispatchReceipt {
+  const same = found.sameContent || (found.body !== null && sameContent(event.body, found.body))
+  if (!same) {
+    throw new WebhookError(
+      'EVENT_ID_CONFLICT',
+      `Expected the same content as the event ${JSON.stringify(event.id)} accepted at ${new Date(found.acceptedAtMs).toISOString()}, got other content under the same id; give a new event a new id.`,
+    )
+  }
+  return {
+    eventId: event.id,
+    duplicate: true,
+    acceptedAt: new Date(found.acceptedAtMs),
+    deliveryIds: found.deliveryIds,
+  }
+}

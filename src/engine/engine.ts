@@ -1,0 +1,324 @@
+/**
+ * The parts put together and running on one open store: accept → lanes → deliver → settle → record,
+ * and back when a retry becomes due. It owns start and stop; it decides nothing that policy decides.
+ */
+import { Acceptor, type DispatchReceipt } from '../accept/acceptor.ts'
+import type { CheckedEvent } from '../accept/event-input.ts'
+import type { AttemptReport } from '../deliver/attempt-request.ts'
+import type { WebhookDispatcher } from '../deliver/dispatcher.ts'
+import type { Clock, Random } from '../model/clock.ts'
+import type { EndpointRecord } from '../model/endpoint.ts'
+import { WebhookError } from '../model/errors.ts'
+import { createKeyMaker, type RandomBytes } from '../model/ids.ts'
+import type { Facts } from '../observe/facts.ts'
+import { loggableUrl, type Logger } from '../observe/log.ts'
+import type { RetryManager } from '../policy/retry-manager.ts'
+import { Recorder } from '../record/recorder.ts'
+import type { WebhookRegistry } from '../registry/webhook-registry.ts'
+import type { LaneLimits } from '../schedule/lane.ts'
+import { Scheduler } from '../schedule/scheduler.ts'
+import { GroupCommit } from '../storage/group-commit.ts'
+import type { Claim, EndpointChange, SettlementRecord, Store } from '../storage/storage.ts'
+import { Janitor } from './janitor.ts'
+import type { ServiceOptions } from './options.ts'
+import { Rest } from './rest.ts'
+import { tellSettled } from './tell.ts'
+
+export interface EngineParts {
+  readonly store: Store
+  readonly options: ServiceOptions
+  readonly registry: WebhookRegistry
+  readonly dispatcher: WebhookDispatcher
+  readonly retries: RetryManager
+  readonly clock: Clock
+  readonly random: Random
+  readonly randomBytes: RandomBytes
+  readonly facts: Facts
+  readonly logger: Logger
+  /** Write a line per attempt: off with the default logger. */
+  readonly logAttempts: boolean
+}
+
+const maxBatchBytes = 262_144
+const laneCapacity = 1_000
+const memoryBytes = 64 * 1_048_576
+
+export class Engine {
+  readonly store: Store
+  readonly commits: GroupCommit
+  readonly scheduler: Scheduler
+  readonly #parts: EngineParts
+  readonly #acceptor: Acceptor
+  readonly #recorder: Recorder
+  readonly #rest: Rest
+  readonly #janitor: Janitor
+  /** Attempts that `close()` cut off are given back, not counted. */
+  #aborted = false
+
+  constructor(parts: EngineParts) {
+    this.#parts = parts
+    this.store = parts.store
+    const { clock, random } = parts
+    this.commits = new GroupCommit(parts.store, {
+      clock,
+      random,
+      log: (level, message, fields) => this.#storeTalks(level, message, fields),
+      relieved: () => {
+        this.scheduler.pump()
+        this.#rest.look()
+      },
+    })
+    this.scheduler = this.#createScheduler()
+    this.#rest = new Rest(this.scheduler, this.commits)
+    this.#janitor = new Janitor({
+      ...parts,
+      commits: this.commits,
+      created: (endpointKey, dueAtMs) => this.scheduler.stored(endpointKey, dueAtMs),
+    })
+    this.#acceptor = new Acceptor({
+      clock,
+      newKey: createKeyMaker(() => clock.nowMs(), parts.randomBytes),
+      match: (tenantId, type, metadata) => parts.registry.matchRecords(tenantId, type, metadata),
+      commits: this.commits,
+      lanes: {
+        reserve: (endpoint) => this.scheduler.reserve(endpoint),
+        unreserve: (endpointKey) => this.scheduler.unreserve(endpointKey),
+        admit: (claim) => this.scheduler.admit(claim),
+        stored: (endpointKey, dueAtMs, loose) => this.scheduler.stored(endpointKey, dueAtMs, loose),
+        fanOut: () => this.#rest.during(this.#janitor.fanOut()),
+      },
+      batchTimeoutMs: (endpoint) => this.#limits(endpoint).batch?.timeoutMs ?? null,
+      accepted: (event, receipt) => {
+        if (!parts.facts.wants('event.accepted')) return
+        parts.facts.tell('event.accepted', {
+          eventId: event.id,
+          eventType: event.type,
+          tenantId: event.tenantId || null,
+          deliveries: receipt.deliveryIds.length,
+        })
+      },
+    })
+    this.#recorder = new Recorder({
+      clock,
+      random,
+      retries: parts.retries,
+      commits: this.commits,
+      recorded: (claim, record, endpoint, result) => {
+        if (result !== 'late') this.#follow(claim, record, endpoint)
+        tellSettled(this.#parts, claim, record, endpoint, result)
+      },
+    })
+  }
+
+  /** Takes up what an earlier process left: due times, wide events, retention. */
+  async start(): Promise<void> {
+    const { store, options, clock } = this.#parts
+    await this.#parts.registry.attach(await store.loadEndpoints(), this.#backing(), {
+      allowedNetworks: options.allowedNetworks,
+      nowMs: () => clock.nowMs(),
+    })
+    for (const head of await store.heads()) {
+      if (head.dueAtMs !== null) this.scheduler.stored(head.endpointKey, head.dueAtMs)
+    }
+    this.scheduler.start()
+    this.#rest.during(this.#janitor.fanOut())
+    this.#janitor.start()
+  }
+
+  accept(event: CheckedEvent): Promise<DispatchReceipt> {
+    return this.#acceptor.accept(event)
+  }
+
+  /** Sends what is due now and resolves when all of it is settled and recorded. */
+  async runDue(): Promise<void> {
+    this.scheduler.wake()
+    await this.#rest.quiet()
+  }
+
+  /** Resolves when nothing waits any more, retries included. @returns false when given up */
+  drained(givenUp: Promise<void>): Promise<boolean> {
+    return this.#rest.drained(givenUp)
+  }
+
+  /** Stops sending; requests under way get `graceMs`, then they are cut and given back. */
+  async stop(graceMs: number): Promise<void> {
+    this.#janitor.stop()
+    this.scheduler.stop()
+    if (this.scheduler.active > 0) {
+      const cancel = this.#parts.clock.setTimer(() => {
+        this.#aborted = true
+        this.#parts.dispatcher.abortAll()
+      }, graceMs)
+      await this.#rest.inactive()
+      cancel()
+    }
+    await this.#lastWrites(graceMs)
+    await this.store.close()
+  }
+
+  /** A store in trouble must not hold up the end for ever: what is not written is sent again. */
+  #lastWrites(graceMs: number): Promise<void> {
+    if (this.commits.trouble === null) return this.commits.idle()
+    return new Promise((resolve) => {
+      const cancel = this.#parts.clock.setTimer(resolve, graceMs)
+      void this.commits.idle().then(() => {
+        cancel()
+        resolve()
+      })
+    })
+  }
+
+  // ── one attempt ────────────────────────────────────────────────────────────────────────────────
+
+  #createScheduler(): Scheduler {
+    const { store, clock, registry, options } = this.#parts
+    return new Scheduler(
+      {
+        store,
+        clock,
+        endpoint: (key) => registry.byKey(key),
+        limits: (endpoint) => this.#limits(endpoint),
+        run: (claim, endpoint) => this.#run(claim, endpoint),
+        release: (record) => this.commits.release(record),
+        congested: () => this.commits.congested,
+        claimFailed: (error) =>
+          this.#storeTalks('warn', 'due deliveries cannot be read', {
+            code: error instanceof WebhookError ? error.code : 'unknown',
+            error: error instanceof Error ? error.message : String(error),
+          }),
+        orphaned: (endpointKey) => this.#janitor.cancelOrphans(endpointKey),
+        quiet: () => this.#rest.look(),
+      },
+      {
+        maxConcurrency: options.maxConcurrency,
+        laneCapacity,
+        memoryCapacity: options.memoryCapacity,
+        memoryBytes,
+        maxBatchBytes,
+      },
+    )
+  }
+
+  #limits(endpoint: EndpointRecord): LaneLimits {
+    const { options } = this.#parts
+    const batch =
+      endpoint.batch === true
+        ? { size: options.batchSize, timeoutMs: options.batchTimeoutMs }
+        : endpoint.batch || null
+    return { concurrency: endpoint.concurrency ?? options.endpointConcurrency, batch }
+  }
+
+  #run(claim: Claim, endpoint: EndpointRecord): void {
+    const { dispatcher, options } = this.#parts
+    dispatcher.attempt(
+      {
+        deliveryId: claim.deliveryId,
+        attempt: claim.attempts + 1,
+        eventId: claim.eventId,
+        eventType: claim.eventType,
+        body: claim.body,
+        endpoint,
+        fallbackSecret: endpoint.tenantId === '' ? options.secretKey : null,
+        timeoutMs: endpoint.timeoutMs ?? options.timeoutMs,
+        enableSecurity: options.enableSecurity,
+      },
+      (report) => this.#ended(claim, endpoint, report),
+    )
+  }
+
+  #ended(claim: Claim, endpoint: EndpointRecord, report: AttemptReport): void {
+    if (this.#aborted && report.outcome.kind === 'unreachable') {
+      const dueAtMs = this.#parts.clock.nowMs()
+      this.commits.release({ deliveryId: claim.deliveryId, token: claim.token, dueAtMs })
+    } else {
+      const { effect } = this.#recorder.record(claim, endpoint, report)
+      // Before the slot is free again: the next request must not go out during the hold.
+      if (effect?.kind === 'hold') this.scheduler.hold(claim.endpointKey, effect.untilMs)
+    }
+    this.scheduler.finished(claim)
+  }
+
+  /** What a written settlement means for memory. */
+  #follow(claim: Claim, { settlement, settledAtMs }: SettlementRecord, used: EndpointRecord): void {
+    if (settlement.state === 'waiting') {
+      this.scheduler.stored(claim.endpointKey, settlement.dueAtMs)
+    }
+    const effect = settlement.effect
+    const endpoint = this.#parts.registry.byKey(used.key)
+    if (effect === null || endpoint === undefined) return
+    if (effect.kind === 'disable' && endpoint.status !== 'disabled') {
+      this.#takeOver(endpoint, settledAtMs, 'disabled', effect.reason, {
+        status: 'disabled',
+        statusReason: effect.reason,
+        statusChangedAtMs: settledAtMs,
+      })
+    } else if (effect.kind === 'warn' && endpoint.warning !== effect.warning) {
+      this.#takeOver(endpoint, settledAtMs, 'warned', effect.warning, { warning: effect.warning })
+      this.#parts.facts.tell('endpoint.warning', {
+        endpointId: endpoint.id,
+        tenantId: endpoint.tenantId || null,
+        warning: effect.warning,
+      })
+    }
+  }
+
+  /** The store wrote it together with the settlement; memory follows. */
+  #takeOver(
+    endpoint: EndpointRecord,
+    atMs: number,
+    what: string,
+    reason: string,
+    changed: Partial<EndpointRecord>,
+  ): void {
+    const version = endpoint.version + 1
+    this.#parts.registry.takeOver(
+      { ...endpoint, ...changed, version, updatedAtMs: atMs },
+      { atMs, version, what, reason, fields: Object.keys(changed) },
+    )
+    this.#parts.logger.warn(
+      { endpoint: endpoint.id, url: loggableUrl(endpoint.url), reason },
+      `endpoint.${what}`,
+    )
+  }
+
+  // ── endpoints ──────────────────────────────────────────────────────────────────────────────────
+
+  #backing() {
+    const { options } = this.#parts
+    return {
+      needsSecret: options.enableSecurity,
+      sharedSecret: options.secretKey !== null,
+      rotationOverlapMs: options.rotationOverlapMs,
+      save: (record: EndpointRecord, change: EndpointChange) =>
+        this.store.saveEndpoint(record, change),
+      remove: (record: EndpointRecord, change: EndpointChange) =>
+        this.store.removeEndpoint(record.key, change),
+      changed: (record: EndpointRecord, change: EndpointChange) => {
+        this.scheduler.refresh(record.key)
+        if (record.status === 'disabled') this.#janitor.cancelOrphans(record.key)
+        this.#parts.facts.tell('endpoint.changed', {
+          endpointId: record.id,
+          tenantId: record.tenantId || null,
+          what: change.what,
+          reason: change.reason,
+          version: change.version,
+        })
+      },
+    }
+  }
+
+  #storeTalks(
+    level: 'info' | 'warn' | 'error',
+    message: string,
+    fields: Record<string, unknown>,
+  ): void {
+    this.#parts.logger[level](fields, message)
+    if (level === 'info') this.#parts.facts.tell('storage.recovered', {})
+    else {
+      this.#parts.facts.tell('storage.trouble', {
+        code: String(fields['code'] ?? 'unknown'),
+        message: `${message}: ${String(fields['error'] ?? '')}`,
+      })
+    }
+  }
+}

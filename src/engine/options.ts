@@ -1,0 +1,222 @@
+/**
+ * The options of a WebhookService: their names, defaults and limits. Checked by the constructor,
+ * which is the only place where a wrong option throws instead of rejecting.
+ */
+import type { RedirectRule } from '../deliver/attempt-request.ts'
+import type { Clock, Random } from '../model/clock.ts'
+import { describeValue, WebhookError } from '../model/errors.ts'
+import type { WebhookEventType } from '../model/event.ts'
+import { checkEventType } from '../model/names.ts'
+import { unknownOption } from '../model/suggest.ts'
+import type { Logger } from '../observe/log.ts'
+import { checkRetryConfig } from '../policy/retry-manager.ts'
+import { checkSecret } from '../security/secrets.ts'
+import type { Storage } from '../storage/storage.ts'
+
+export interface WebhookConfig {
+  /** Retries after the first attempt: 3 means at most 4 attempts. Default 3. */
+  maxRetries?: number | undefined
+  /** Delay before the first retry. Default 1000. */
+  retryDelayMs?: number | undefined
+  /** Default 300000. */
+  maxDelayMs?: number | undefined
+  /** Default 2. */
+  backoffMultiplier?: number | undefined
+  /** Default true. */
+  jitter?: boolean | undefined
+  /** Explicit delays, or `'standard'`: ten attempts within 75 hours. Replaces the four above. */
+  retryScheduleMs?: readonly number[] | 'standard' | undefined
+  /** Longest time of one whole attempt, DNS to the last byte of the answer. Default 30000. */
+  timeoutMs?: number | undefined
+  /** `false` sends no signature. Default true. */
+  enableSecurity?: boolean | undefined
+  /** Signs for endpoints without a secret and without a tenant. At least 16 bytes. */
+  secretKey?: string | undefined
+  /** Types that may be dispatched; omitted: all. */
+  enabledEvents?: readonly WebhookEventType[] | undefined
+  /** Events per request of endpoints with `batch: true`. Default 10. */
+  batchSize?: number | undefined
+  /** Longest wait of the first event of a batch. Default 5000. */
+  batchTimeoutMs?: number | undefined
+  /** A path, `sqlite({ path })`, `memory()`. Default `./.k-msg/webhooks.db`. */
+  storage?: string | Storage | undefined
+  /** CIDR blocks that endpoints may live in although they are private, e.g. `['127.0.0.0/8']`. */
+  allowedNetworks?: readonly string[] | undefined
+  /** 3xx answers: `'success'` with a warning (the default), or `'failure'`. Never followed. */
+  redirects?: RedirectRule | undefined
+  /** Requests under way, all endpoints together. Default 512. */
+  maxConcurrency?: number | undefined
+  /** Requests under way per endpoint, unless it says otherwise. Default 10. */
+  endpointConcurrency?: number | undefined
+  /** Largest body of an event in bytes. Default 262144. */
+  maxPayloadBytes?: number | undefined
+  /** Deliveries kept in memory ahead of sending, all endpoints together. Default 10000. */
+  memoryCapacity?: number | undefined
+  retention?: RetentionOptions | undefined
+  /** How long a replaced secret signs beside the new one. Default 24 hours. */
+  rotationOverlapMs?: number | undefined
+  /** How long `close()` waits for requests under way. Default 5000. */
+  shutdownTimeoutMs?: number | undefined
+  /** `false` logs nothing. Default: warnings and errors as JSON lines on standard error. */
+  logger?: Logger | false | undefined
+  /** Time, handed in by tests. */
+  clock?: Clock | undefined
+  /** Dice, handed in by tests. */
+  random?: Random | undefined
+}
+
+/** How long things are kept after they have ended. */
+export interface RetentionOptions {
+  /** Settled deliveries and their attempts, and the bodies of failed ones. Default 30 days. */
+  settledMs?: number | undefined
+  /** Bodies of events that were delivered to all. Default 7 days. */
+  deliveredBodiesMs?: number | undefined
+  /** Event ids: after this the same id is a new event. Default 30 days. */
+  eventIdsMs?: number | undefined
+}
+
+/** All choices made. */
+export interface ServiceOptions {
+  readonly timeoutMs: number
+  readonly enableSecurity: boolean
+  readonly secretKey: string | null
+  readonly enabledEvents: ReadonlySet<string> | null
+  readonly batchSize: number
+  readonly batchTimeoutMs: number
+  readonly allowedNetworks: readonly string[]
+  readonly redirects: RedirectRule
+  readonly maxConcurrency: number
+  readonly endpointConcurrency: number
+  readonly maxPayloadBytes: number
+  readonly memoryCapacity: number
+  readonly retention: Required<{ [Name in keyof RetentionOptions]: number }>
+  readonly rotationOverlapMs: number
+  readonly shutdownTimeoutMs: number
+}
+
+const dayMs = 86_400_000
+const yearMs = 365 * dayMs
+
+const integers: readonly [keyof WebhookConfig, number, number][] = [
+  ['timeoutMs', 1, 300_000],
+  ['batchSize', 1, 1_000],
+  ['batchTimeoutMs', 0, 3_600_000],
+  ['maxConcurrency', 1, 10_000],
+  ['endpointConcurrency', 1, 10_000],
+  ['maxPayloadBytes', 64, 16_777_216],
+  ['memoryCapacity', 100, 1_000_000],
+  ['rotationOverlapMs', 0, 30 * dayMs],
+  ['shutdownTimeoutMs', 0, 600_000],
+]
+
+const others = [
+  'maxRetries',
+  'retryDelayMs',
+  'maxDelayMs',
+  'backoffMultiplier',
+  'jitter',
+  'retryScheduleMs',
+  'enableSecurity',
+  'secretKey',
+  'enabledEvents',
+  'storage',
+  'allowedNetworks',
+  'redirects',
+  'retention',
+  'logger',
+  'clock',
+  'random',
+] as const satisfies readonly (keyof WebhookConfig)[]
+
+/** @throws WebhookError OPTION_UNKNOWN, OPTION_INVALID, OPTION_OUT_OF_RANGE, SECRET_INVALID, … */
+export function checkConfig(config: WebhookConfig): ServiceOptions {
+  if (typeof config !== 'object' || config === null) {
+    throw new WebhookError(
+      'OPTION_INVALID',
+      `Expected the options of WebhookService to be an object, got ${describeValue(config)}.`,
+    )
+  }
+  const known = [...integers.map(([name]) => name), ...others]
+  for (const name of Object.keys(config)) {
+    if (!known.includes(name as keyof WebhookConfig)) {
+      throw unknownOption(name, known, 'an option of WebhookService')
+    }
+  }
+  for (const [name, min, max] of integers) checkInteger(name, config[name], min, max)
+  checkRetryConfig(config)
+  if (config.secretKey !== undefined) checkSecret(config.secretKey)
+  oneOf('enableSecurity', config.enableSecurity, [true, false])
+  oneOf('redirects', config.redirects, ['success', 'failure'])
+  checkNetworks(config.allowedNetworks)
+  return {
+    timeoutMs: config.timeoutMs ?? 30_000,
+    enableSecurity: config.enableSecurity ?? true,
+    secretKey: config.secretKey ?? null,
+    enabledEvents: checkEnabledEvents(config.enabledEvents),
+    batchSize: config.batchSize ?? 10,
+    batchTimeoutMs: config.batchTimeoutMs ?? 5_000,
+    allowedNetworks: config.allowedNetworks ?? [],
+    redirects: config.redirects ?? 'success',
+    maxConcurrency: config.maxConcurrency ?? 512,
+    endpointConcurrency: config.endpointConcurrency ?? 10,
+    maxPayloadBytes: config.maxPayloadBytes ?? 262_144,
+    memoryCapacity: config.memoryCapacity ?? 10_000,
+    retention: checkRetention(config.retention),
+    rotationOverlapMs: config.rotationOverlapMs ?? dayMs,
+    shutdownTimeoutMs: config.shutdownTimeoutMs ?? 5_000,
+  }
+}
+
+function checkRetention(retention: RetentionOptions = {}): ServiceOptions['retention'] {
+  const names = ['settledMs', 'deliveredBodiesMs', 'eventIdsMs'] as const
+  for (const name of Object.keys(retention)) {
+    if (!(names as readonly string[]).includes(name)) {
+      throw unknownOption(name, names, 'a field of `retention`')
+    }
+  }
+  for (const name of names) checkInteger(`retention.${name}`, retention[name], 0, 10 * yearMs)
+  return {
+    settledMs: retention.settledMs ?? 30 * dayMs,
+    deliveredBodiesMs: retention.deliveredBodiesMs ?? 7 * dayMs,
+    eventIdsMs: retention.eventIdsMs ?? 30 * dayMs,
+  }
+}
+
+function checkEnabledEvents(types: unknown): ReadonlySet<string> | null {
+  if (types === undefined) return null
+  if (!Array.isArray(types)) {
+    throw new WebhookError(
+      'OPTION_INVALID',
+      `Expected \`enabledEvents\` to be a list of event types, got ${describeValue(types)}; leave it out to allow every type.`,
+    )
+  }
+  for (const type of types) checkEventType(type)
+  return new Set(types as string[])
+}
+
+/** The blocks themselves are parsed by security/address.ts, which says what is wrong with one. */
+function checkNetworks(networks: unknown): void {
+  if (networks === undefined) return
+  if (Array.isArray(networks) && networks.every((one) => typeof one === 'string')) return
+  throw new WebhookError(
+    'OPTION_INVALID',
+    `Expected \`allowedNetworks\` to be a list of CIDR blocks such as ['10.0.0.0/8'], got ${describeValue(networks)}.`,
+  )
+}
+
+function oneOf(name: string, value: unknown, allowed: readonly unknown[]): void {
+  if (value === undefined || allowed.includes(value)) return
+  throw new WebhookError(
+    'OPTION_INVALID',
+    `Expected \`${name}\` to be ${allowed.map((one) => JSON.stringify(one)).join(' or ')}, got ${describeValue(value)}.`,
+  )
+}
+
+function checkInteger(name: string, value: unknown, min: number, max: number): void {
+  if (value === undefined) return
+  if (typeof value === 'number' && Number.isInteger(value) && value >= min && value <= max) return
+  throw new WebhookError(
+    'OPTION_OUT_OF_RANGE',
+    `Expected \`${name}\` to be an integer from ${min} to ${max}, got ${describeValue(value)}.`,
+  )
+}

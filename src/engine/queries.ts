@@ -1,0 +1,236 @@
+/** Reads: what the store found, in the shapes people see. */
+import type { AttemptRecord, WebhookAttempt } from '../model/attempt.ts'
+import type {
+  DeliveryState,
+  FailedDelivery,
+  NotMatchedReason,
+  WebhookDelivery,
+} from '../model/delivery.ts'
+import type { EndpointRecord } from '../model/endpoint.ts'
+import { describeValue, WebhookError } from '../model/errors.ts'
+import type { WebhookEventBody, WebhookEventType } from '../model/event.ts'
+import { parseDeliveryId } from '../model/ids.ts'
+import { whyNotMatched } from '../policy/match.ts'
+import type { TenantScope, WebhookRegistry } from '../registry/webhook-registry.ts'
+import type {
+  AttemptFound,
+  DeliveryFound,
+  DeliveryQuery,
+  EventFound,
+  Store,
+} from '../storage/storage.ts'
+
+/** Filters of `listDeliveries`. `tenantId: '*'` reads every tenant. */
+export interface DeliveryListQuery extends TenantScope {
+  endpointId?: string | undefined
+  state?: DeliveryState | readonly DeliveryState[] | undefined
+  eventType?: WebhookEventType | undefined
+  /** By the time the event was accepted: from (inclusive), to (exclusive). */
+  from?: Date | undefined
+  to?: Date | undefined
+  /** 1 to 1000. Default 100. */
+  limit?: number | undefined
+  /** `nextCursor` of the page before. */
+  cursor?: string | undefined
+}
+
+export interface DeliveryPage {
+  /** Newest event first. */
+  deliveries: WebhookDelivery[]
+  /** Null on the last page. */
+  nextCursor: string | null
+}
+
+/** "Where is my event?" */
+export interface EventReport {
+  id: string
+  type: WebhookEventType
+  tenantId: string | null
+  acceptedAt: Date
+  /** As it is sent; null when retention or erasure removed it. */
+  body: WebhookEventBody | null
+  deliveries: WebhookDelivery[]
+  /** Endpoints of the tenant that do not get it, and the rule that said no. */
+  notMatched: { endpointId: string; reason: NotMatchedReason }[]
+  /** Deliveries of a very wide event that are still being created. */
+  pendingDeliveries: number
+}
+
+export class Queries {
+  readonly #store: Store
+  readonly #registry: WebhookRegistry
+
+  constructor(store: Store, registry: WebhookRegistry) {
+    this.#store = store
+    this.#registry = registry
+  }
+
+  async event(id: string, scope?: TenantScope): Promise<EventReport | null> {
+    const found = await this.#store.findEvent(scope?.tenantId ?? '', id)
+    if (found === null) return null
+    const body = found.body === null ? null : parseBody(found.body)
+    return {
+      id: found.id,
+      type: found.type,
+      tenantId: found.tenantId || null,
+      acceptedAt: new Date(found.acceptedAtMs),
+      body,
+      deliveries: await this.#withAttempts(found.deliveries),
+      notMatched: this.#notMatched(found, body),
+      pendingDeliveries: found.pendingFanOut,
+    }
+  }
+
+  async delivery(id: string, scope?: TenantScope): Promise<WebhookDelivery | null> {
+    const found = await this.find(id, scope)
+    return found === null ? null : ((await this.#withAttempts([found]))[0] ?? null)
+  }
+
+  /** A delivery of another tenant looks absent. */
+  async find(id: string, scope?: TenantScope): Promise<DeliveryFound | null> {
+    if (typeof id !== 'string' || parseDeliveryId(id) === null) return null
+    const found = await this.#store.findDelivery(id)
+    if (found === null) return null
+    const tenantId = scope?.tenantId ?? ''
+    return tenantId === '*' || tenantId === found.tenantId ? found : null
+  }
+
+  async list(query: DeliveryListQuery): Promise<DeliveryPage> {
+    const limit = checkLimit(query.limit)
+    const asked = this.#asQuery(query, limit + 1)
+    if (asked === null) return { deliveries: [], nextCursor: null }
+    const found = await this.#store.listDeliveries(asked)
+    const page = found.slice(0, limit)
+    return {
+      deliveries: await this.#withAttempts(page),
+      nextCursor: found.length > limit ? (page.at(-1)?.id ?? null) : null,
+    }
+  }
+
+  async failed(endpointId: string | undefined, query: DeliveryListQuery): Promise<FailedDelivery[]> {
+    const limit = checkLimit(query.limit)
+    const asked = this.#asQuery(
+      { ...query, endpointId, state: ['exhausted', 'rejected'] },
+      limit,
+      true,
+    )
+    if (asked === null) return []
+    const deliveries = await this.#withAttempts(await this.#store.listDeliveries(asked))
+    return deliveries.filter(isFailed)
+  }
+
+  /** Null when the endpoint is unknown: nothing can match. */
+  #asQuery(query: DeliveryListQuery, limit: number, skipRetried = false): DeliveryQuery | null {
+    const tenantId = query.tenantId ?? ''
+    let endpointKey: string | null = null
+    if (query.endpointId !== undefined) {
+      const endpoint = this.#registry.find(query.endpointId, query)
+      if (endpoint === undefined) return null
+      endpointKey = endpoint.key
+    }
+    const { state } = query
+    return {
+      tenantId: tenantId === '*' ? null : tenantId,
+      endpointKey,
+      states: state === undefined ? null : typeof state === 'string' ? [state] : state,
+      eventType: query.eventType ?? null,
+      fromMs: query.from?.getTime() ?? null,
+      toMs: query.to?.getTime() ?? null,
+      skipRetried,
+      before: checkCursor(query.cursor),
+      limit,
+    }
+  }
+
+  async #withAttempts(found: readonly DeliveryFound[]): Promise<WebhookDelivery[]> {
+    const attempts = await this.#store.attemptsOf(found)
+    return found.map((one) => publicDelivery(one, attempts.get(one.id) ?? []))
+  }
+
+  #notMatched(
+    event: EventFound,
+    body: WebhookEventBody | null,
+  ): { endpointId: string; reason: NotMatchedReason }[] {
+    const reached = new Set(event.deliveries.map((one) => one.endpointKey))
+    return this.#registry
+      .records({ tenantId: event.tenantId })
+      .filter((endpoint) => !reached.has(endpoint.key) && event.pendingFanOut === 0)
+      .map((endpoint) => ({ endpointId: endpoint.id, reason: reasonFor(endpoint, event, body) }))
+  }
+}
+
+function reasonFor(
+  endpoint: EndpointRecord,
+  event: EventFound,
+  body: WebhookEventBody | null,
+): NotMatchedReason {
+  if (endpoint.createdAtMs > event.acceptedAtMs) return 'endpoint_registered_later'
+  const reason = whyNotMatched(endpoint, event.type, body?.metadata ?? {})
+  if (reason?.startsWith('filter_') && body === null) return 'unknown'
+  return reason ?? 'endpoint_changed_later'
+}
+
+function parseBody(body: Uint8Array): WebhookEventBody {
+  return JSON.parse(new TextDecoder().decode(body)) as WebhookEventBody
+}
+
+function publicDelivery(
+  found: DeliveryFound,
+  attempts: readonly AttemptFound[],
+): WebhookDelivery {
+  return {
+    id: found.id,
+    eventId: found.eventId,
+    eventType: found.eventType,
+    endpointId: found.endpointId,
+    tenantId: found.tenantId || null,
+    state: found.state,
+    reason: found.reason,
+    round: found.round,
+    attemptCount: found.attempts,
+    batchId: found.batchId,
+    createdAt: new Date(found.createdAtMs),
+    nextAttemptAt: found.dueAtMs === null ? null : new Date(found.dueAtMs),
+    settledAt: found.settledAtMs === null ? null : new Date(found.settledAtMs),
+    attempts: attempts.map((one) => publicAttempt(one, one.late)),
+  }
+}
+
+function publicAttempt(record: AttemptRecord, late: boolean): WebhookAttempt {
+  return {
+    number: record.number,
+    startedAt: new Date(record.startedAtMs),
+    latencyMs: record.latencyMs,
+    outcome: record.outcome,
+    httpStatus: record.httpStatus,
+    error: record.error,
+    responseBody:
+      record.responseBody === null ? null : new TextDecoder().decode(record.responseBody),
+    endpointVersion: record.endpointVersion,
+    late,
+  }
+}
+
+function isFailed(delivery: WebhookDelivery): delivery is FailedDelivery {
+  return (
+    (delivery.state === 'exhausted' || delivery.state === 'rejected') &&
+    delivery.attempts.length > 0
+  )
+}
+
+function checkLimit(limit = 100): number {
+  if (Number.isInteger(limit) && limit >= 1 && limit <= 1_000) return limit
+  throw new WebhookError(
+    'OPTION_OUT_OF_RANGE',
+    `Expected \`limit\` to be an integer from 1 to 1000, got ${describeValue(limit)}.`,
+  )
+}
+
+function checkCursor(cursor: unknown): string | null {
+  if (cursor === undefined) return null
+  if (typeof cursor === 'string' && parseDeliveryId(cursor) !== null) return cursor
+  throw new WebhookError(
+    'CURSOR_INVALID',
+    `Expected \`cursor\` to be the \`nextCursor\` of a page, got ${describeValue(cursor)}.`,
+  )
+}

@@ -1,0 +1,72 @@
+/** Waiting for rest: nothing under way, nothing due, nothing left. Woken by look(), never by time. */
+import type { Scheduler } from '../schedule/scheduler.ts'
+import type { GroupCommit } from '../storage/group-commit.ts'
+
+interface Waiter {
+  readonly reached: () => boolean
+  readonly resolve: () => void
+}
+
+export class Rest {
+  readonly #scheduler: Scheduler
+  readonly #commits: GroupCommit
+  #waiters: Waiter[] = []
+  /** Work outside lanes and commits, such as fanning out. */
+  #others = 0
+  #looking = false
+
+  constructor(scheduler: Scheduler, commits: GroupCommit) {
+    this.#scheduler = scheduler
+    this.#commits = commits
+  }
+
+  /** Counts as unrest until it is done. */
+  during(work: Promise<unknown>): void {
+    this.#others += 1
+    void work.finally(() => {
+      this.#others -= 1
+      this.look()
+    })
+  }
+
+  quiet(): Promise<void> {
+    return this.#wait(() => this.#scheduler.isQuiet && this.#isWritten)
+  }
+
+  /** No request is under way. */
+  inactive(): Promise<void> {
+    return this.#wait(() => this.#scheduler.active === 0)
+  }
+
+  async drained(givenUp: Promise<void>): Promise<boolean> {
+    const reached = (): boolean => this.#scheduler.isDrained && this.#isWritten
+    await Promise.race([this.#wait(reached), givenUp])
+    return reached()
+  }
+
+  /** Something may have come to rest. */
+  look(): void {
+    if (this.#waiters.length === 0 || this.#looking) return
+    this.#looking = true
+    // A settlement that is being written may still make something due.
+    void this.#commits.idle().then(() => {
+      this.#looking = false
+      this.#waiters = this.#waiters.filter((waiter) => {
+        if (!waiter.reached()) return true
+        waiter.resolve()
+        return false
+      })
+    })
+  }
+
+  get #isWritten(): boolean {
+    return this.#commits.isIdle && this.#others === 0
+  }
+
+  #wait(reached: () => boolean): Promise<void> {
+    return new Promise((resolve) => {
+      this.#waiters.push({ reached, resolve })
+      this.look()
+    })
+  }
+}

@@ -1,0 +1,66 @@
+/** The public surface of `@k-msg/webhook`. Named exports only; a test keeps the list. */
+export type { DispatchReceipt } from './accept/acceptor.ts'
+export type { DispatcherOptions, LookupAll, RedirectRule } from './deliver/attempt-request.ts'
+export { WebhookDispatcher } from './deliver/dispatcher.ts'
+export type { DispatchResult } from './deliver/single-dispatch.ts'
+export type { RetentionOptions, WebhookConfig } from './engine/options.ts'
+export type { DeliveryListQuery, DeliveryPage, EventReport } from './engine/queries.ts'
+export type { WebhookAttempt } from './model/attempt.ts'
+export type { Clock, Random } from './model/clock.ts'
+export type {
+  DeliveryState,
+  FailedDelivery,
+  NotMatchedReason,
+  WebhookDelivery,
+} from './model/delivery.ts'
+export type {
+  EndpointBatch,
+  EndpointFilters,
+  EndpointRetryConfig,
+  EndpointStatus,
+  WebhookEndpoint,
+  WebhookEndpointChanges,
+  WebhookEndpointInput,
+} from './model/endpoint.ts'
+export { WebhookError, type WebhookErrorCode } from './model/errors.ts'
+export {
+  type KnownWebhookEventType,
+  type WebhookEvent,
+  type WebhookEventBody,
+  type WebhookEventMetadata,
+  WebhookEventType,
+} from './model/event.ts'
+export type { OutcomeKind } from './model/outcome.ts'
+export type {
+  AttemptFact,
+  DeliveryFact,
+  FactListener,
+  FactName,
+  WebhookFacts,
+} from './observe/facts.ts'
+export type { Logger } from './observe/log.ts'
+export type { DeliveryFigures, EndpointStats, HourlyFigures } from './observe/statistics.ts'
+export { type RetryConfig, RetryManager } from './policy/retry-manager.ts'
+export {
+  type RegisteredEndpoint,
+  type RegistryOptions,
+  type TenantScope,
+  WebhookRegistry,
+} from './registry/webhook-registry.ts'
+export { SecurityManager, type SecurityOptions } from './security/security-manager.ts'
+export { memory, type SqliteOptions, sqlite } from './storage/sqlite/sqlite.ts'
+export type {
+  AuditReport,
+  Backlog,
+  EndpointChange,
+  Storage,
+} from './storage/storage.ts'
+export {
+  type EndpointTestResult,
+  type EraseQuery,
+  type ServiceHealth,
+  type TimeRange,
+  WebhookService,
+  type WebhookServiceParts,
+  type WebhookStats,
+} from './webhook-service.ts'

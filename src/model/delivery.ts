@@ -1,0 +1,57 @@
+/** One event × one endpoint, and the states it passes through. */
+import type { WebhookAttempt } from './attempt.ts'
+import type { WebhookEventType } from './event.ts'
+
+/**
+ * `waiting → delivering → delivered`, or back to `waiting` with a later due time, or one of the
+ * ends `exhausted` (attempts used up), `rejected` (an answer that must not be retried),
+ * `cancelled` (endpoint deleted or disabled). Each end has a reason.
+ */
+export type DeliveryState =
+  | 'waiting'
+  | 'delivering'
+  | 'delivered'
+  | 'exhausted'
+  | 'rejected'
+  | 'cancelled'
+
+export type EndState = Exclude<DeliveryState, 'waiting' | 'delivering'>
+
+export interface WebhookDelivery {
+  id: string
+  eventId: string
+  eventType: WebhookEventType
+  endpointId: string
+  tenantId: string | null
+  state: DeliveryState
+  /** Why it ended, or what the last attempt met; null before the first attempt. */
+  reason: string | null
+  /** 1, or higher for a delivery made by a manual retry. */
+  round: number
+  attemptCount: number
+  /** The batch it travels or travelled in. */
+  batchId: string | null
+  createdAt: Date
+  /** When the next attempt is due; null once it has ended. */
+  nextAttemptAt: Date | null
+  settledAt: Date | null
+  /** Oldest first. */
+  attempts: readonly WebhookAttempt[]
+}
+
+/** A delivery that ended without success, after at least one attempt. */
+export interface FailedDelivery extends WebhookDelivery {
+  state: 'exhausted' | 'rejected'
+  attempts: readonly [WebhookAttempt, ...WebhookAttempt[]]
+}
+
+/** Why an endpoint of the tenant did not get an event. */
+export type NotMatchedReason =
+  | 'endpoint_disabled'
+  | 'event_type_not_subscribed'
+  | 'endpoint_registered_later'
+  /** It would match as it is now; it did not when the event came. */
+  | 'endpoint_changed_later'
+  /** Retention or erasure removed what the filters would have looked at. */
+  | 'unknown'
+  | `filter_${string}`

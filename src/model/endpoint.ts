@@ -1,0 +1,132 @@
+/** Where a subscriber wants events. */
+import type { WebhookEventType } from './event.ts'
+
+export type EndpointStatus = 'active' | 'paused' | 'disabled'
+
+/** Values an event's metadata must have, per key. A key the event lacks does not match. */
+export interface EndpointFilters {
+  providerId?: readonly string[] | undefined
+  channelId?: readonly string[] | undefined
+  templateId?: readonly string[] | undefined
+  [metadataKey: string]: readonly (string | number | boolean)[] | undefined
+}
+
+/** Retry rules of one endpoint; what is omitted comes from the service. */
+export interface EndpointRetryConfig {
+  /** Retries after the first attempt: 3 means at most 4 attempts, 0 means one. */
+  maxRetries?: number | undefined
+  retryDelayMs?: number | undefined
+  /** The same as `retryDelayMs`, by the name RetryManager uses. */
+  baseDelayMs?: number | undefined
+  maxDelayMs?: number | undefined
+  backoffMultiplier?: number | undefined
+  jitter?: boolean | undefined
+  /** Explicit delays instead of the exponential ones; sets the number of retries. */
+  retryScheduleMs?: readonly number[] | 'standard' | undefined
+}
+
+/** How many events one request carries, and how long the first of them may wait. */
+export interface EndpointBatch {
+  size: number
+  timeoutMs: number
+}
+
+/** What `registerEndpoint` takes. Only `id`, `url` and `events` are required. */
+export interface WebhookEndpointInput {
+  /** 1–256 characters of `[A-Za-z0-9_-]`, unique per tenant. A known id is updated. */
+  id: string
+  url: string
+  /** Exact types, `message.*`, or `*`. */
+  events: readonly WebhookEventType[]
+  name?: string | undefined
+  description?: string | undefined
+  /** `false` registers it as disabled. */
+  active?: boolean | undefined
+  status?: EndpointStatus | undefined
+  /** Signs this endpoint's requests. At least 16 bytes; `whsec_<base64>` is decoded. */
+  secret?: string | undefined
+  filters?: EndpointFilters | undefined
+  retryConfig?: EndpointRetryConfig | undefined
+  /** Sent with every request. Names of the protocol and of the signature are refused. */
+  headers?: Readonly<Record<string, string>> | undefined
+  /** Longest time of one whole attempt. */
+  timeoutMs?: number | undefined
+  /** Requests to this endpoint at the same time. Default 10. */
+  concurrency?: number | undefined
+  /** `true` takes the service's `batchSize` and `batchTimeoutMs`. */
+  batch?: boolean | EndpointBatch | undefined
+  tenantId?: string | undefined
+  /** Accepted because the seed's objects carry it; the service keeps its own. */
+  createdAt?: Date | undefined
+  updatedAt?: Date | undefined
+}
+
+/** The fields `updateEndpoint` can change. */
+export type WebhookEndpointChanges = Partial<
+  Omit<WebhookEndpointInput, 'id' | 'tenantId' | 'createdAt' | 'updatedAt'>
+>
+
+/** An endpoint as reads return it. A secret is never part of it. */
+export interface WebhookEndpoint {
+  id: string
+  url: string
+  events: readonly WebhookEventType[]
+  name: string
+  description: string
+  active: boolean
+  status: EndpointStatus
+  /** Why the status is what it is: `gone`, `by request`, … Null while active from the start. */
+  statusReason: string | null
+  statusChangedAt: Date
+  filters: EndpointFilters
+  retryConfig: EndpointRetryConfig
+  /** Values of sensitive names (`authorization`, cookies, keys) read as `***`. */
+  headers: Readonly<Record<string, string>>
+  timeoutMs: number | null
+  concurrency: number | null
+  batch: boolean | EndpointBatch
+  tenantId: string | null
+  /** Raised by every change; an attempt says which version it used. */
+  version: number
+  /** Something an operator should look at, such as answers that redirect. */
+  warning: string | null
+  createdAt: Date
+  updatedAt: Date
+}
+
+/** An endpoint with what only the engine may see. */
+export interface EndpointRecord {
+  /** Short random key, part of every delivery id; a new one when an id is removed and comes back. */
+  readonly key: string
+  readonly id: string
+  /** `''` for no tenant. */
+  readonly tenantId: string
+  readonly url: string
+  readonly events: readonly string[]
+  readonly name: string
+  readonly description: string
+  readonly status: EndpointStatus
+  readonly statusReason: string | null
+  readonly statusChangedAtMs: number
+  /** Secrets that sign, newest first; empty when the service's `secretKey` does. */
+  readonly secrets: readonly EndpointSecret[]
+  readonly filters: EndpointFilters
+  readonly retryConfig: EndpointRetryConfig
+  readonly headers: Readonly<Record<string, string>>
+  readonly timeoutMs: number | null
+  readonly concurrency: number | null
+  readonly batch: boolean | EndpointBatch
+  readonly version: number
+  readonly warning: string | null
+  /** The whole endpoint waits until then: a receiver's `Retry-After`. */
+  readonly heldUntilMs: number
+  readonly createdAtMs: number
+  readonly updatedAtMs: number
+}
+
+export interface EndpointSecret {
+  readonly secret: string
+  readonly createdAtMs: number
+  /** When it stops signing; null for the newest one. */
+  readonly expiresAtMs: number | null
+}

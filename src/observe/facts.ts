@@ -1,0 +1,101 @@
+/**
+ * What the service tells: typed facts, flowing outward only. A listener that throws hurts no
+ * delivery, and a fact nobody listens to is not even built.
+ */
+import type { OutcomeKind } from '../model/outcome.ts'
+
+export interface DeliveryFact {
+  deliveryId: string
+  eventId: string
+  eventType: string
+  endpointId: string
+  tenantId: string | null
+  /** Attempts made so far. */
+  attempts: number
+  reason: string
+  /** Set when it travelled in a batch. */
+  batchId: string | null
+}
+
+export interface AttemptFact {
+  /** A delivery, or a batch. */
+  deliveryId: string
+  eventId: string
+  eventType: string
+  endpointId: string
+  tenantId: string | null
+  attempt: number
+  outcome: OutcomeKind
+  httpStatus: number | null
+  error: string | null
+  latencyMs: number
+  /** Null when none follows. */
+  nextAttemptAt: Date | null
+  /** Deliveries it carried: 1, or the members of a batch. */
+  deliveries: number
+}
+
+export interface WebhookFacts {
+  'event.accepted': {
+    eventId: string
+    eventType: string
+    tenantId: string | null
+    deliveries: number
+  }
+  'attempt.settled': AttemptFact
+  'delivery.delivered': DeliveryFact
+  /** It ended as `exhausted` or `rejected`. */
+  'delivery.failed': DeliveryFact & { state: 'exhausted' | 'rejected' }
+  'delivery.cancelled': { deliveryId: string; endpointId: string; reason: string }
+  'endpoint.changed': {
+    endpointId: string
+    tenantId: string | null
+    what: string
+    reason: string | null
+    version: number
+  }
+  'endpoint.warning': { endpointId: string; tenantId: string | null; warning: string }
+  'storage.trouble': { code: string; message: string }
+  'storage.recovered': Record<string, never>
+}
+
+export type FactName = keyof WebhookFacts
+export type FactListener<Name extends FactName> = (fact: WebhookFacts[Name]) => void
+
+export class Facts {
+  readonly #listeners = new Map<FactName, Set<(fact: never) => void>>()
+  readonly #threw: (name: FactName, error: unknown) => void
+
+  constructor(threw: (name: FactName, error: unknown) => void) {
+    this.#threw = threw
+  }
+
+  /** @returns what stops listening */
+  on<Name extends FactName>(name: Name, listener: FactListener<Name>): () => void {
+    const listeners = this.#listeners.get(name) ?? new Set()
+    this.#listeners.set(name, listeners)
+    listeners.add(listener)
+    return () => {
+      listeners.delete(listener)
+      if (listeners.size === 0) this.#listeners.delete(name)
+    }
+  }
+
+  wants(name: FactName): boolean {
+    return this.#listeners.has(name)
+  }
+
+  tell<Name extends FactName>(name: Name, fact: WebhookFacts[Name]): void {
+    const listeners = this.#listeners.get(name) as Set<FactListener<Name>> | undefined
+    if (listeners === undefined) return
+    for (const listener of listeners) {
+      try {
+        const answer: unknown = listener(fact)
+        // An async listener must not end as an unhandled rejection of the host process.
+        if (answer instanceof Promise) answer.catch((error: unknown) => this.#threw(name, error))
+      } catch (error) {
+        this.#threw(name, error)
+      }
+    }
+  }
+}

@@ -1,0 +1,114 @@
+/** From stored sums to the figures people read. */
+import { latencyOfClass } from '../storage/latency-class.ts'
+import type { StatisticsRow } from '../storage/storage.ts'
+
+/** Figures of deliveries that have ended with an attempt; `total = successful + failed`. */
+export interface DeliveryFigures {
+  totalDeliveries: number
+  successfulDeliveries: number
+  failedDeliveries: number
+  /** Of the final attempts, in ms. */
+  averageLatency: number
+  /** In percent, 0 to 100, one decimal. 0 when nothing has ended yet. */
+  successRate: number
+}
+
+export interface EndpointStats extends DeliveryFigures {
+  /** Of the final attempts, in ms, right to within 12 %. */
+  latencyPercentiles: { p50: number; p90: number; p99: number }
+  /** All attempts, also those that a retry followed. */
+  attempts: number
+  byEventType: Record<string, DeliveryFigures>
+  /** Attempts by what they met: `accepted`, `faulted`, `timed-out`, … */
+  byOutcome: Record<string, number>
+}
+
+/** One hour of an endpoint's life. */
+export interface HourlyFigures extends DeliveryFigures {
+  hour: Date
+}
+
+export function summarise(rows: readonly StatisticsRow[]): EndpointStats {
+  const byEventType: Record<string, DeliveryFigures> = {}
+  for (const [type, ofType] of groupBy(rows, (row) => row.eventType)) {
+    byEventType[type] = figures(ofType)
+  }
+  const byOutcome: Record<string, number> = {}
+  let attempts = 0
+  for (const row of rows) {
+    attempts += row.attempts
+    byOutcome[row.outcome] = (byOutcome[row.outcome] ?? 0) + row.attempts
+  }
+  return {
+    ...figures(rows),
+    latencyPercentiles: percentiles(rows),
+    attempts,
+    byEventType,
+    byOutcome,
+  }
+}
+
+export function perHour(rows: readonly StatisticsRow[]): HourlyFigures[] {
+  return [...groupBy(rows, (row) => row.hourMs ?? 0)]
+    .sort(([a], [b]) => a - b)
+    .map(([hourMs, ofHour]) => ({ hour: new Date(hourMs), ...figures(ofHour) }))
+}
+
+function figures(rows: readonly StatisticsRow[]): DeliveryFigures {
+  let successful = 0
+  let failed = 0
+  let finals = 0
+  let latencySumMs = 0
+  for (const row of rows) {
+    if (!isFinal(row)) continue
+    if (row.state === 'delivered') successful += row.deliveries
+    else failed += row.deliveries
+    finals += row.attempts
+    latencySumMs += row.latencySumMs
+  }
+  const total = successful + failed
+  return {
+    totalDeliveries: total,
+    successfulDeliveries: successful,
+    failedDeliveries: failed,
+    averageLatency: finals === 0 ? 0 : Math.round(latencySumMs / finals),
+    successRate: total === 0 ? 0 : Math.round((successful / total) * 1_000) / 10,
+  }
+}
+
+function isFinal(row: StatisticsRow): boolean {
+  return row.state === 'delivered' || row.state === 'exhausted' || row.state === 'rejected'
+}
+
+function percentiles(rows: readonly StatisticsRow[]): EndpointStats['latencyPercentiles'] {
+  const counts: number[] = []
+  let total = 0
+  for (const row of rows) {
+    if (!isFinal(row)) continue
+    counts[row.latencyClass] = (counts[row.latencyClass] ?? 0) + row.attempts
+    total += row.attempts
+  }
+  const at = (share: number): number => {
+    let seen = 0
+    for (let index = 0; index < counts.length; index += 1) {
+      seen += counts[index] ?? 0
+      if (seen >= total * share && seen > 0) return Math.round(latencyOfClass(index) * 10) / 10
+    }
+    return 0
+  }
+  return { p50: at(0.5), p90: at(0.9), p99: at(0.99) }
+}
+
+function groupBy<Key>(
+  rows: readonly StatisticsRow[],
+  keyOf: (row: StatisticsRow) => Key,
+): Map<Key, StatisticsRow[]> {
+  const groups = new Map<Key, StatisticsRow[]>()
+  for (const row of rows) {
+    const key = keyOf(row)
+    const group = groups.get(key)
+    if (group === undefined) groups.set(key, [row])
+    else group.push(row)
+  }
+  return groups
+}

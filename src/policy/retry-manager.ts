@@ -1,0 +1,113 @@
+/** RetryManager: the retry rules as a part of their own, by the names of the public API. */
+import type { Random } from '../model/clock.ts'
+import type { EndpointRetryConfig } from '../model/endpoint.ts'
+import { WebhookError } from '../model/errors.ts'
+import type { Outcome } from '../model/outcome.ts'
+import {
+  nextDelayMs,
+  type RetryPolicy,
+  resolveRetryPolicy,
+  scheduleLengthMs,
+} from './retry-policy.ts'
+import { isRetried } from './settle.ts'
+
+export interface RetryConfig {
+  /** Retries after the first attempt. Default 3. */
+  maxRetries?: number | undefined
+  /** Default 1000. */
+  baseDelayMs?: number | undefined
+  /** Default 300000 (5 minutes). */
+  maxDelayMs?: number | undefined
+  /** Default 2. */
+  backoffMultiplier?: number | undefined
+  /** Default true: each delay lies at random in the upper half of the scheduled one. */
+  jitter?: boolean | undefined
+  /** Explicit delays instead of the exponential ones; `'standard'` takes 75 hours. */
+  retryScheduleMs?: readonly number[] | 'standard' | undefined
+}
+
+export class RetryManager {
+  readonly #config: RetryConfig
+
+  /** @throws WebhookError OPTION_OUT_OF_RANGE, SCHEDULE_EMPTY */
+  constructor(config: RetryConfig = {}) {
+    checkRetryConfig(config)
+    this.#config = { ...config }
+  }
+
+  /** The rules for one endpoint: its own where it has any, else this manager's. */
+  policyFor(endpoint?: EndpointRetryConfig): RetryPolicy {
+    return resolveRetryPolicy(this.#config, endpoint)
+  }
+
+  /** Would another attempt follow? @param attempt 1-based number of the attempt that ended so */
+  shouldRetry(attempt: number, outcome: Outcome): boolean {
+    return isRetried(outcome) && attempt < this.policyFor().maxAttempts
+  }
+
+  /**
+   * @param attempt 1-based number of the attempt that just failed
+   * @returns milliseconds until the next one, or null when no attempt is left
+   */
+  nextDelayMs(attempt: number, random: Random = Math.random): number | null {
+    return nextDelayMs(this.policyFor(), attempt, random)
+  }
+
+  /** From the first attempt to the last, in ms: how long a receiver may be down. */
+  get scheduleLengthMs(): number {
+    return scheduleLengthMs(this.policyFor())
+  }
+}
+
+const ranges: readonly [keyof EndpointRetryConfig, number, number, boolean][] = [
+  ['maxRetries', 0, 1_000, true],
+  ['retryDelayMs', 0, 31_536_000_000, false],
+  ['baseDelayMs', 0, 31_536_000_000, false],
+  ['maxDelayMs', 0, 31_536_000_000, false],
+  ['backoffMultiplier', 1, 1_000, false],
+]
+
+/** @throws WebhookError OPTION_OUT_OF_RANGE, SCHEDULE_EMPTY */
+export function checkRetryConfig(config: EndpointRetryConfig, where = ''): void {
+  for (const [name, min, max, integer] of ranges) {
+    const value = config[name]
+    if (value === undefined) continue
+    const fits =
+      typeof value === 'number' &&
+      value >= min &&
+      value <= max &&
+      (!integer || Number.isInteger(value))
+    if (!fits) {
+      throw new WebhookError(
+        'OPTION_OUT_OF_RANGE',
+        `Expected \`${where}${name}\` to be ${integer ? 'an integer' : 'a number'} from ${min} to ${max}, got ${JSON.stringify(value)} (${typeof value}).`,
+      )
+    }
+  }
+  if (config.jitter !== undefined && typeof config.jitter !== 'boolean') {
+    throw new WebhookError(
+      'OPTION_INVALID',
+      `Expected \`${where}jitter\` to be true or false, got ${JSON.stringify(config.jitter)} (${typeof config.jitter}).`,
+    )
+  }
+  checkSchedule(config.retryScheduleMs, `${where}retryScheduleMs`)
+}
+
+function checkSchedule(schedule: EndpointRetryConfig['retryScheduleMs'], name: string): void {
+  if (schedule === undefined || schedule === 'standard') return
+  const valid =
+    Array.isArray(schedule) &&
+    schedule.every((delay) => typeof delay === 'number' && delay >= 0 && delay <= 31_536_000_000)
+  if (!valid) {
+    throw new WebhookError(
+      'OPTION_OUT_OF_RANGE',
+      `Expected \`${name}\` to be 'standard' or a list of delays from 0 to 31536000000 ms, got ${JSON.stringify(schedule)}.`,
+    )
+  }
+  if (schedule.length === 0) {
+    throw new WebhookError(
+      'SCHEDULE_EMPTY',
+      `Expected \`${name}\` to name at least one delay, got an empty list; use \`maxRetries: 0\` for a single attempt.`,
+    )
+  }
+}

@@ -1,0 +1,77 @@
+/**
+ * What follows an attempt: settle it (pure), write the settlement until it is written, then tell the
+ * lanes and the listeners. Recording is not delivering: nothing that happens here can make an
+ * attempt count as failed.
+ */
+import type { AttemptReport } from '../deliver/attempt-request.ts'
+import type { Clock, Random } from '../model/clock.ts'
+import type { EndpointRecord } from '../model/endpoint.ts'
+import { outcomeError, outcomeStatus } from '../model/outcome.ts'
+import type { Settlement } from '../model/settlement.ts'
+import type { RetryManager } from '../policy/retry-manager.ts'
+import type { RetryPolicy } from '../policy/retry-policy.ts'
+import { settle } from '../policy/settle.ts'
+import type { GroupCommit } from '../storage/group-commit.ts'
+import type { Claim, SettlementRecord, SettlementResult } from '../storage/storage.ts'
+
+export interface RecorderTools {
+  readonly clock: Clock
+  readonly random: Random
+  readonly retries: RetryManager
+  readonly commits: GroupCommit
+  /** After the settlement is written. */
+  readonly recorded: (
+    claim: Claim,
+    record: SettlementRecord,
+    endpoint: EndpointRecord,
+    result: SettlementResult,
+  ) => void
+}
+
+export class Recorder {
+  readonly #tools: RecorderTools
+  /** Per record object: an endpoint that changes gets a new record, and a new policy. */
+  readonly #policies = new WeakMap<EndpointRecord, RetryPolicy>()
+
+  constructor(tools: RecorderTools) {
+    this.#tools = tools
+  }
+
+  /** Returns the settlement at once; writing it goes on behind. */
+  record(claim: Claim, endpoint: EndpointRecord, report: AttemptReport): Settlement {
+    const { clock, random, commits, recorded } = this.#tools
+    const number = claim.attempts + 1
+    const nowMs = clock.nowMs()
+    const settlement = settle(number, report.outcome, this.#policy(endpoint), nowMs, random)
+    const record: SettlementRecord = {
+      deliveryId: claim.deliveryId,
+      endpointKey: claim.endpointKey,
+      tenantId: claim.tenantId,
+      eventType: claim.eventType,
+      token: claim.token,
+      attempt: {
+        number,
+        startedAtMs: report.startedAtMs,
+        latencyMs: report.latencyMs,
+        outcome: report.outcome.kind,
+        httpStatus: outcomeStatus(report.outcome),
+        error: outcomeError(report.outcome),
+        responseBody: report.responseBody,
+        endpointVersion: endpoint.version,
+      },
+      settlement,
+      settledAtMs: nowMs,
+    }
+    commits.settle(record, (result) => recorded(claim, record, endpoint, result))
+    return settlement
+  }
+
+  #policy(endpoint: EndpointRecord): RetryPolicy {
+    let policy = this.#policies.get(endpoint)
+    if (policy === undefined) {
+      policy = this.#tools.retries.policyFor(endpoint.retryConfig)
+      this.#policies.set(endpoint, policy)
+    }
+    return policy
+  }
+}

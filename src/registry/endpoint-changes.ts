@@ -1,0 +1,136 @@
+/** How an endpoint's record comes to be and changes. Pure: records in, records out. */
+import type {
+  EndpointRecord,
+  EndpointSecret,
+  WebhookEndpointChanges,
+  WebhookEndpointInput,
+} from '../model/endpoint.ts'
+import type { EndpointChange } from '../storage/storage.ts'
+
+export interface ChangeRules {
+  /** False when the service signs nothing. */
+  readonly needsSecret: boolean
+  /** The service has a `secretKey` for endpoints without a secret of their own. */
+  readonly sharedSecret: boolean
+  /** How long a replaced secret goes on signing beside the new one. */
+  readonly rotationOverlapMs: number
+}
+
+/** Live secrets of one endpoint at the most; each one adds a signature to every request. */
+const maxLiveSecrets = 3
+
+export function newRecord(
+  input: WebhookEndpointInput,
+  key: string,
+  createdSecret: string | null,
+  nowMs: number,
+): EndpointRecord {
+  const secret = input.secret ?? createdSecret
+  const status = input.active === false ? 'disabled' : (input.status ?? 'active')
+  return {
+    key,
+    id: input.id,
+    tenantId: input.tenantId ?? '',
+    url: input.url,
+    events: [...input.events],
+    name: input.name ?? input.id,
+    description: input.description ?? '',
+    status,
+    statusReason: status === 'active' ? null : 'registered so',
+    statusChangedAtMs: nowMs,
+    secrets: secret === null ? [] : [{ secret, createdAtMs: nowMs, expiresAtMs: null }],
+    filters: { ...input.filters },
+    retryConfig: { ...input.retryConfig },
+    headers: { ...input.headers },
+    timeoutMs: input.timeoutMs ?? null,
+    concurrency: input.concurrency ?? null,
+    batch: input.batch ?? false,
+    version: 1,
+    warning: null,
+    heldUntilMs: 0,
+    createdAtMs: nowMs,
+    updatedAtMs: nowMs,
+  }
+}
+
+type Changes = Omit<WebhookEndpointChanges, 'status' | 'active'>
+
+const plainFields = [
+  'events',
+  'name',
+  'description',
+  'filters',
+  'retryConfig',
+  'headers',
+  'timeoutMs',
+  'concurrency',
+  'batch',
+] as const satisfies readonly (keyof Changes)[]
+
+/** @returns null when nothing would change: apps register the same endpoint at every start */
+export function applyChanges(
+  known: EndpointRecord,
+  changes: Changes,
+  nowMs: number,
+  rules: ChangeRules,
+): { record: EndpointRecord; change: EndpointChange } | null {
+  const next: Record<string, unknown> = {}
+  for (const field of plainFields) {
+    const value = changes[field]
+    if (value !== undefined && !sameJson(value, known[field])) next[field] = value
+  }
+  const url = changes.url ?? known.url
+  if (url !== known.url) {
+    next['url'] = url
+    next['warning'] = null
+  }
+  const current = known.secrets.find((one) => one.expiresAtMs === null)
+  if (changes.secret !== undefined && changes.secret !== current?.secret) {
+    next['secrets'] = rotate(known.secrets, changes.secret, nowMs, rules.rotationOverlapMs)
+  }
+  const fields = Object.keys(next)
+  if (fields.length === 0) return null
+  const version = known.version + 1
+  const record = { ...known, ...next, version, updatedAtMs: nowMs } as EndpointRecord
+  const what = fields.length === 1 && fields[0] === 'secrets' ? 'secret rotated' : 'updated'
+  return { record, change: { atMs: nowMs, version, what, reason: null, fields } }
+}
+
+const statusWords = { active: 'enabled', paused: 'paused', disabled: 'disabled' } as const
+
+export function statusChange(
+  known: EndpointRecord,
+  status: EndpointRecord['status'],
+  reason: string,
+  nowMs: number,
+): { record: EndpointRecord; change: EndpointChange } {
+  const version = known.version + 1
+  const record: EndpointRecord = {
+    ...known,
+    status,
+    statusReason: reason,
+    statusChangedAtMs: nowMs,
+    version,
+    updatedAtMs: nowMs,
+  }
+  const resumed = status === 'active' && known.status === 'paused'
+  const what = resumed ? 'resumed' : statusWords[status]
+  return { record, change: { atMs: nowMs, version, what, reason, fields: ['status'] } }
+}
+
+function rotate(
+  secrets: readonly EndpointSecret[],
+  secret: string,
+  nowMs: number,
+  overlapMs: number,
+): EndpointSecret[] {
+  const older = secrets
+    .filter((one) => one.secret !== secret)
+    .map((one) => (one.expiresAtMs === null ? { ...one, expiresAtMs: nowMs + overlapMs } : one))
+    .filter((one) => (one.expiresAtMs ?? 0) > nowMs)
+  return [{ secret, createdAtMs: nowMs, expiresAtMs: null }, ...older].slice(0, maxLiveSecrets)
+}
+
+function sameJson(a: unknown, b: unknown): boolean {
+  return JSON.stringify(a) === JSON.stringify(b)
+}

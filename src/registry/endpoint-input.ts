@@ -1,0 +1,158 @@
+/** The door for endpoints: what `registerEndpoint` and `updateEndpoint` refuse, and why. */
+import type { WebhookEndpointInput } from '../model/endpoint.ts'
+import { describeValue, WebhookError } from '../model/errors.ts'
+import { checkEventPattern, checkTenantId, idPattern } from '../model/names.ts'
+import { unknownOption } from '../model/suggest.ts'
+import { checkRetryConfig } from '../policy/retry-manager.ts'
+import { checkEndpointUrl } from '../security/endpoint-url.ts'
+import { checkHeaders } from '../security/headers.ts'
+import { checkSecret } from '../security/secrets.ts'
+
+export interface EndpointRules {
+  readonly allowedNetworks: readonly string[]
+}
+
+const fields = [
+  'id',
+  'url',
+  'events',
+  'name',
+  'description',
+  'active',
+  'status',
+  'secret',
+  'filters',
+  'retryConfig',
+  'headers',
+  'timeoutMs',
+  'concurrency',
+  'batch',
+  'tenantId',
+  'createdAt',
+  'updatedAt',
+] as const satisfies readonly (keyof WebhookEndpointInput)[]
+
+const retryFields = [
+  'maxRetries',
+  'retryDelayMs',
+  'baseDelayMs',
+  'maxDelayMs',
+  'backoffMultiplier',
+  'jitter',
+  'retryScheduleMs',
+] as const
+
+/**
+ * @returns the url as it is kept: parsed once, normalised
+ * @throws WebhookError ENDPOINT_INVALID, ENDPOINT_ID_INVALID, ENDPOINT_URL_INVALID,
+ *   ADDRESS_BLOCKED, SECRET_INVALID, EVENT_TYPE_INVALID, OPTION_UNKNOWN, OPTION_OUT_OF_RANGE
+ */
+export function checkEndpointInput(input: WebhookEndpointInput, rules: EndpointRules): string {
+  if (typeof input !== 'object' || input === null) {
+    throw invalid('an endpoint', 'to be an object with `id`, `url` and `events`', input)
+  }
+  for (const name of Object.keys(input)) {
+    if (!(fields as readonly string[]).includes(name)) {
+      throw unknownOption(name, fields, 'a field of an endpoint')
+    }
+  }
+  if (typeof input.id !== 'string' || !idPattern.test(input.id)) {
+    throw new WebhookError(
+      'ENDPOINT_ID_INVALID',
+      `Expected \`id\` to be 1 to 256 characters of A-Z, a-z, 0-9, _ and -, got ${describeValue(input.id)}.`,
+    )
+  }
+  checkTenantId(input.tenantId)
+  const { href } = checkEndpointUrl(input.url, { allowedNetworks: rules.allowedNetworks })
+  checkEvents(input.events)
+  if (input.secret !== undefined) checkSecret(input.secret)
+  if (input.headers !== undefined) checkHeaders(input.headers)
+  checkFilters(input.filters)
+  checkRetry(input.retryConfig)
+  checkInteger('timeoutMs', input.timeoutMs, 1, 300_000)
+  checkInteger('concurrency', input.concurrency, 1, 10_000)
+  checkBatch(input.batch)
+  checkSimple(input)
+  return href
+}
+
+function checkSimple(input: WebhookEndpointInput): void {
+  for (const name of ['name', 'description'] as const) {
+    const value = input[name]
+    if (value !== undefined && (typeof value !== 'string' || value.length > 2_000)) {
+      throw invalid(`\`${name}\``, 'to be a text of at most 2000 characters', value)
+    }
+  }
+  if (input.active !== undefined && typeof input.active !== 'boolean') {
+    throw invalid('`active`', 'to be true or false', input.active)
+  }
+  const statuses: readonly unknown[] = ['active', 'paused', 'disabled', undefined]
+  if (!statuses.includes(input.status)) {
+    throw invalid('`status`', "to be 'active', 'paused' or 'disabled'", input.status)
+  }
+}
+
+function checkEvents(events: unknown): void {
+  if (!Array.isArray(events) || events.length === 0) {
+    throw invalid('`events`', "to be a non-empty list such as ['message.sent'] or ['*']", events)
+  }
+  for (const pattern of events) checkEventPattern(pattern)
+}
+
+function checkFilters(filters: unknown): void {
+  if (filters === undefined) return
+  if (typeof filters !== 'object' || filters === null || Array.isArray(filters)) {
+    throw invalid('`filters`', "to be an object such as { providerId: ['iwinv'] }", filters)
+  }
+  for (const [key, wanted] of Object.entries(filters)) {
+    if (wanted === undefined) continue
+    const valid =
+      Array.isArray(wanted) &&
+      wanted.every((one) => ['string', 'number', 'boolean'].includes(typeof one))
+    if (!valid) {
+      throw invalid(`\`filters.${key}\``, 'to be a list of texts, numbers or booleans', wanted)
+    }
+  }
+}
+
+function checkRetry(retryConfig: WebhookEndpointInput['retryConfig']): void {
+  if (retryConfig === undefined) return
+  if (typeof retryConfig !== 'object' || retryConfig === null) {
+    throw invalid('`retryConfig`', 'to be an object such as { maxRetries: 5 }', retryConfig)
+  }
+  for (const name of Object.keys(retryConfig)) {
+    if (!(retryFields as readonly string[]).includes(name)) {
+      throw unknownOption(name, retryFields, 'a field of `retryConfig`')
+    }
+  }
+  checkRetryConfig(retryConfig, 'retryConfig.')
+}
+
+function checkBatch(batch: unknown): void {
+  if (batch === undefined || typeof batch === 'boolean') return
+  if (typeof batch !== 'object' || batch === null) {
+    throw invalid('`batch`', 'to be true, false or { size, timeoutMs }', batch)
+  }
+  const { size, timeoutMs } = batch as { size?: unknown; timeoutMs?: unknown }
+  if (size === undefined || timeoutMs === undefined) {
+    throw invalid('`batch`', 'to name both `size` and `timeoutMs`', batch)
+  }
+  checkInteger('batch.size', size, 1, 1_000)
+  checkInteger('batch.timeoutMs', timeoutMs, 0, 3_600_000)
+}
+
+function checkInteger(name: string, value: unknown, min: number, max: number): void {
+  if (value === undefined) return
+  if (typeof value === 'number' && Number.isInteger(value) && value >= min && value <= max) return
+  throw new WebhookError(
+    'OPTION_OUT_OF_RANGE',
+    `Expected \`${name}\` to be an integer from ${min} to ${max}, got ${describeValue(value)}.`,
+  )
+}
+
+function invalid(what: string, expected: string, got: unknown): WebhookError {
+  return new WebhookError(
+    'ENDPOINT_INVALID',
+    `Expected ${what} ${expected}, got ${describeValue(got)}.`,
+  )
+}

@@ -1,0 +1,322 @@
+/**
+ * WebhookRegistry: the endpoints, in memory, checked and indexed. Alone it keeps them only in
+ * memory; a WebhookService attaches a store, and from then on a change counts once it is written.
+ * It never sends anything and knows nothing of deliveries.
+ */
+import { randomBytes as nodeRandomBytes } from 'node:crypto'
+import type {
+  EndpointRecord,
+  WebhookEndpoint,
+  WebhookEndpointChanges,
+  WebhookEndpointInput,
+} from '../model/endpoint.ts'
+import { WebhookError } from '../model/errors.ts'
+import type { WebhookEvent } from '../model/event.ts'
+import { newEndpointKey, type RandomBytes } from '../model/ids.ts'
+import { createSecret } from '../security/secrets.ts'
+import type { EndpointChange } from '../storage/storage.ts'
+import { applyChanges, type ChangeRules, newRecord, statusChange } from './endpoint-changes.ts'
+import { checkEndpointInput, type EndpointRules } from './endpoint-input.ts'
+import { publicEndpoint } from './endpoint-view.ts'
+import { MatchIndex } from './match-index.ts'
+
+/** Whose endpoint: no `tenantId` means those without a tenant. */
+export interface TenantScope {
+  tenantId?: string | undefined
+}
+
+/** The result of `registerEndpoint`: the only place where a created secret is ever shown. */
+export interface RegisteredEndpoint extends WebhookEndpoint {
+  /** Present only when it was created by this call. Give it to the receiver; it is not shown again. */
+  secret?: string
+}
+
+/** What the service puts behind the registry. */
+export interface RegistryBacking extends ChangeRules {
+  save(record: EndpointRecord, change: EndpointChange): Promise<void>
+  remove(record: EndpointRecord, change: EndpointChange): Promise<void>
+  /** After the change is written and in force in memory. */
+  changed(record: EndpointRecord, change: EndpointChange): void
+}
+
+export interface RegistryOptions {
+  /** CIDR blocks that endpoints may live in although they are private. */
+  allowedNetworks?: readonly string[] | undefined
+  nowMs?: (() => number) | undefined
+  randomBytes?: RandomBytes | undefined
+}
+
+const memoryBacking = {
+  save: () => Promise.resolve(),
+  remove: () => Promise.resolve(),
+  changed: () => {},
+  needsSecret: true,
+  sharedSecret: false,
+  rotationOverlapMs: 86_400_000,
+} satisfies RegistryBacking
+
+export class WebhookRegistry {
+  readonly #byKey = new Map<string, EndpointRecord>()
+  readonly #byId = new Map<string, EndpointRecord>()
+  readonly #index = new MatchIndex()
+  readonly #randomBytes: RandomBytes
+  #nowMs: () => number
+  #rules: EndpointRules
+  #backing: RegistryBacking = memoryBacking
+  /** Changes run one after another: two at once could both start from the same version. */
+  #turn: Promise<unknown> = Promise.resolve()
+
+  constructor(options: RegistryOptions = {}) {
+    this.#nowMs = options.nowMs ?? Date.now
+    this.#randomBytes = options.randomBytes ?? nodeRandomBytes
+    this.#rules = { allowedNetworks: options.allowedNetworks ?? [] }
+  }
+
+  /**
+   * Registers an endpoint, or updates the one with this id: given fields are applied, state,
+   * history and statistics stay. It never re-enables what was paused or disabled.
+   *
+   * @throws WebhookError ENDPOINT_INVALID, ENDPOINT_ID_INVALID, ENDPOINT_URL_INVALID,
+   *   ADDRESS_BLOCKED, SECRET_INVALID
+   */
+  register(input: WebhookEndpointInput): Promise<RegisteredEndpoint> {
+    return this.#inTurn(async () => {
+      const url = checkEndpointInput(input, this.#rules)
+      const known = this.#byId.get(idKey(input.tenantId, input.id))
+      if (known !== undefined) {
+        const { status, active, ...rest } = input
+        const updated = await this.#apply(known, { ...rest, url })
+        return publicEndpoint(await this.#applyStatusOnUpsert(updated, status, active))
+      }
+      const created = this.#needsOwnSecret(input) ? createSecret(this.#randomBytes) : null
+      const record = newRecord(
+        { ...input, url },
+        newEndpointKey(this.#randomBytes),
+        created,
+        this.#nowMs(),
+      )
+      await this.#write(record, {
+        atMs: record.createdAtMs,
+        version: 1,
+        what: 'registered',
+        reason: null,
+        fields: [],
+      })
+      const view = publicEndpoint(record)
+      return created === null ? view : { ...view, secret: created }
+    })
+  }
+
+  /** @throws WebhookError ENDPOINT_NOT_FOUND and those of `register` */
+  update(
+    id: string,
+    changes: WebhookEndpointChanges,
+    scope?: TenantScope,
+  ): Promise<WebhookEndpoint> {
+    return this.#inTurn(async () => {
+      const known = this.#require(id, scope)
+      const url = checkEndpointInput(
+        { url: known.url, events: known.events, ...definedOnly(changes), id },
+        this.#rules,
+      )
+      const { status, active, ...rest } = changes
+      let record = await this.#apply(known, { ...rest, url })
+      const wanted = status ?? (active === undefined ? undefined : active ? 'active' : 'disabled')
+      if (wanted !== undefined) record = await this.#setStatus(record, wanted, 'by request')
+      return publicEndpoint(record)
+    })
+  }
+
+  /** @throws WebhookError ENDPOINT_NOT_FOUND */
+  setStatus(
+    id: string,
+    status: EndpointRecord['status'],
+    reason: string,
+    scope?: TenantScope,
+  ): Promise<WebhookEndpoint> {
+    return this.#inTurn(async () =>
+      publicEndpoint(await this.#setStatus(this.#require(id, scope), status, reason)),
+    )
+  }
+
+  /** @throws WebhookError ENDPOINT_NOT_FOUND */
+  remove(id: string, scope?: TenantScope, reason = 'by request'): Promise<void> {
+    return this.#inTurn(async () => {
+      const record = this.#require(id, scope)
+      const change: EndpointChange = {
+        atMs: this.#nowMs(),
+        version: record.version + 1,
+        what: 'removed',
+        reason,
+        fields: [],
+      }
+      await this.#backing.remove(record, change)
+      this.#byKey.delete(record.key)
+      this.#byId.delete(idKey(record.tenantId, record.id))
+      this.#index.remove(record)
+      this.#backing.changed({ ...record, status: 'disabled', statusReason: 'removed' }, change)
+    })
+  }
+
+  get(id: string, scope?: TenantScope): WebhookEndpoint | undefined {
+    const record = this.find(id, scope)
+    return record && publicEndpoint(record)
+  }
+
+  /** Sorted by id. `tenantId: '*'` lists those of every tenant. */
+  list(scope?: TenantScope): WebhookEndpoint[] {
+    return this.records(scope).map(publicEndpoint)
+  }
+
+  /** The endpoints of the event's tenant that would get it. */
+  match(event: Pick<WebhookEvent, 'type' | 'metadata' | 'tenantId'>): WebhookEndpoint[] {
+    return this.#index
+      .match(event.tenantId ?? '', event.type, event.metadata ?? {})
+      .map(publicEndpoint)
+  }
+
+  // ── for the engine ─────────────────────────────────────────────────────────────────────────────
+
+  /** @internal */
+  find(id: string, scope?: TenantScope): EndpointRecord | undefined {
+    return this.#byId.get(idKey(scope?.tenantId, id))
+  }
+
+  /** @internal */
+  byKey(key: string): EndpointRecord | undefined {
+    return this.#byKey.get(key)
+  }
+
+  /** @internal */
+  records(scope?: TenantScope): EndpointRecord[] {
+    const tenantId = scope?.tenantId ?? ''
+    const all = [...this.#byKey.values()]
+    const chosen = tenantId === '*' ? all : all.filter((one) => one.tenantId === tenantId)
+    return chosen.sort((a, b) => (a.id < b.id ? -1 : 1))
+  }
+
+  /** @internal */
+  matchRecords(
+    tenantId: string,
+    eventType: string,
+    metadata: Readonly<Record<string, unknown>>,
+  ): readonly EndpointRecord[] {
+    return this.#index.match(tenantId, eventType, metadata)
+  }
+
+  /** @internal Takes what a settlement already wrote to the store over into memory. */
+  takeOver(record: EndpointRecord, change: EndpointChange): void {
+    this.#put(record)
+    this.#backing.changed(record, change)
+  }
+
+  /**
+   * @internal Puts a store behind the registry: loads what it holds, then writes what was
+   * registered here before.
+   */
+  async attach(
+    stored: readonly EndpointRecord[],
+    backing: RegistryBacking,
+    options: Required<Pick<RegistryOptions, 'allowedNetworks' | 'nowMs'>>,
+  ): Promise<void> {
+    const early = [...this.#byKey.values()]
+    this.#backing = backing
+    this.#nowMs = options.nowMs ?? this.#nowMs
+    if (options.allowedNetworks !== undefined && options.allowedNetworks.length > 0) {
+      this.#rules = { allowedNetworks: options.allowedNetworks }
+    }
+    for (const record of stored) this.#put(record)
+    for (const record of early) {
+      if (stored.some((one) => one.id === record.id && one.tenantId === record.tenantId)) continue
+      await this.#write(record, {
+        atMs: record.createdAtMs,
+        version: record.version,
+        what: 'registered',
+        reason: null,
+        fields: [],
+      })
+    }
+  }
+
+  /** @internal */
+  secretPolicy(): ChangeRules {
+    return this.#backing
+  }
+
+  // ── inside ─────────────────────────────────────────────────────────────────────────────────────
+
+  #needsOwnSecret(input: WebhookEndpointInput): boolean {
+    if (input.secret !== undefined || !this.#backing.needsSecret) return false
+    // Customers who share a key could forge to each other: a tenant's endpoint has its own.
+    return input.tenantId !== undefined || !this.#backing.sharedSecret
+  }
+
+  async #apply(
+    known: EndpointRecord,
+    changes: Omit<WebhookEndpointChanges, 'status' | 'active'>,
+  ): Promise<EndpointRecord> {
+    const applied = applyChanges(known, definedOnly(changes), this.#nowMs(), this.#backing)
+    if (applied === null) return known
+    await this.#write(applied.record, applied.change)
+    return applied.record
+  }
+
+  async #applyStatusOnUpsert(
+    record: EndpointRecord,
+    status: EndpointRecord['status'] | undefined,
+    active: boolean | undefined,
+  ): Promise<EndpointRecord> {
+    const wanted = active === false ? 'disabled' : status
+    if (wanted === undefined || wanted === 'active' || record.status === 'disabled') return record
+    return await this.#setStatus(record, wanted, 'by request')
+  }
+
+  async #setStatus(
+    record: EndpointRecord,
+    status: EndpointRecord['status'],
+    reason: string,
+  ): Promise<EndpointRecord> {
+    if (record.status === status) return record
+    const changed = statusChange(record, status, reason, this.#nowMs())
+    await this.#write(changed.record, changed.change)
+    return changed.record
+  }
+
+  async #write(record: EndpointRecord, change: EndpointChange): Promise<void> {
+    await this.#backing.save(record, change)
+    this.#put(record)
+    this.#backing.changed(record, change)
+  }
+
+  #put(record: EndpointRecord): void {
+    this.#byKey.set(record.key, record)
+    this.#byId.set(idKey(record.tenantId, record.id), record)
+    this.#index.put(record)
+  }
+
+  #require(id: string, scope: TenantScope | undefined): EndpointRecord {
+    const record = this.find(id, scope)
+    if (record !== undefined) return record
+    throw new WebhookError(
+      'ENDPOINT_NOT_FOUND',
+      `Expected the id of a registered endpoint, got ${JSON.stringify(id)}${scope?.tenantId ? ` in tenant ${JSON.stringify(scope.tenantId)}` : ''}; register it first with \`registerEndpoint\`.`,
+    )
+  }
+
+  #inTurn<T>(change: () => Promise<T>): Promise<T> {
+    const result = this.#turn.then(change)
+    this.#turn = result.catch(() => {})
+    return result
+  }
+}
+
+function idKey(tenantId: string | undefined, id: string): string {
+  // A tenant id has no '/', so the pair cannot be read two ways.
+  return `${tenantId ?? ''}/${id}`
+}
+
+function definedOnly<T extends object>(changes: T): Partial<T> {
+  return Object.fromEntries(
+    Object.entries(changes).filter(([, value]) => value !== undefined),
+  ) as Partial<T>
+}

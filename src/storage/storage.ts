@@ -1,0 +1,393 @@
+/**
+ * The storage contract: what the engine asks of a database, in the words of the field.
+ *
+ * A store owns durability and nothing else: it makes no decision about retries, matching or time.
+ * Every time in it is `…Ms`, milliseconds of the UTC epoch, handed in by the caller. It is made for
+ * two databases: one file on one machine, and one server shared by many processes. Ownership and
+ * fencing (`owner`, `token`) are therefore part of it even where one process owns everything.
+ */
+import type { AttemptRecord } from '../model/attempt.ts'
+import type { DeliveryState } from '../model/delivery.ts'
+import type { EndpointRecord } from '../model/endpoint.ts'
+import type { EventRecord } from '../model/event-record.ts'
+import type { Settlement } from '../model/settlement.ts'
+
+/** What the `storage` option takes: knows where, opens nothing until asked. */
+export interface Storage {
+  readonly kind: string
+  open(host: StorageHost): Promise<Store>
+}
+
+/** What a store may ask of the engine that opens it. */
+export interface StorageHost {
+  nowMs(): number
+  log(level: 'info' | 'warn' | 'error', message: string, fields: Record<string, unknown>): void
+  /** The store can not go on and will not repair itself: accepting must stop, and say so. */
+  onFatal(error: Error): void
+}
+
+export interface Store {
+  /** For logs and health: `sqlite 3.53.0 (@photostructure/sqlite)`, and where the data is. */
+  readonly description: string
+  readonly location: string
+
+  // ── the journey ────────────────────────────────────────────────────────────────────────────────
+
+  /**
+   * Writes new events with their deliveries, settlements of attempts and given-back claims in ONE
+   * transaction, synced to disk before it resolves. Repeating a group whose answer was lost is
+   * harmless: an event already there under the same key counts as stored, an attempt already there
+   * (delivery, token) changes nothing.
+   *
+   * @throws WebhookError STORAGE_FULL | STORAGE_READ_ONLY | STORAGE_IO | STORAGE_UNAVAILABLE;
+   *   nothing of the group is written then, except after STORAGE_UNAVAILABLE, where it is unknown.
+   */
+  commit(group: CommitGroup): Promise<CommitResult>
+
+  /**
+   * Takes due deliveries for lanes that have room, oldest due first, raising each one's token.
+   * Lanes with `batch` first get their loose deliveries sealed: when `size` of them wait or the
+   * oldest is due, up to `size` of them (and `maxBytes` of body) become one batch with an id and a
+   * body that never change again, and the batch is what is claimed.
+   */
+  claim(rooms: readonly LaneRoom[], nowMs: number): Promise<ClaimResult>
+
+  /** For every endpoint with unowned deliveries: when the first is due. Read once at start. */
+  heads(): Promise<LaneHead[]>
+
+  /**
+   * Creates up to `limit` deliveries of events that were accepted with `fanOutTo`, in its own
+   * transaction. Returns the endpoints that got any, and whether more remain.
+   */
+  fanOut(limit: number, nowMs: number): Promise<FanOutResult>
+
+  // ── endpoints ──────────────────────────────────────────────────────────────────────────────────
+
+  loadEndpoints(): Promise<EndpointRecord[]>
+
+  /** Inserts or replaces an endpoint and appends the change to its history, in one transaction. */
+  saveEndpoint(record: EndpointRecord, change: EndpointChange): Promise<void>
+
+  /** Removes an endpoint. Its settled deliveries and statistics stay; cancel its live ones after. */
+  removeEndpoint(endpointKey: string, change: EndpointChange): Promise<void>
+
+  /** Changes of one endpoint, oldest first. */
+  endpointHistory(endpointKey: string): Promise<EndpointChange[]>
+
+  /**
+   * Ends up to `limit` unowned deliveries of an endpoint as cancelled (a sealed batch with its
+   * members); the engine repeats it until 0 comes back.
+   */
+  cancelDeliveries(
+    endpointKey: string,
+    reason: string,
+    nowMs: number,
+    limit: number,
+  ): Promise<string[]>
+
+  // ── repair ─────────────────────────────────────────────────────────────────────────────────────
+
+  /**
+   * Makes a delivery due now. Still waiting: the same one, earlier (`moved`). Ended: a new round of
+   * the same event and endpoint (`created`), and the old one points to it. In flight, erased or
+   * unknown: nothing changes.
+   */
+  retryDelivery(deliveryId: string, nowMs: number): Promise<RetryResult>
+
+  // ── questions ──────────────────────────────────────────────────────────────────────────────────
+
+  /** The event, its skeleton when the body is gone, and all its deliveries (without attempts). */
+  findEvent(tenantId: string, eventId: string): Promise<EventFound | null>
+  findDelivery(deliveryId: string): Promise<DeliveryFound | null>
+  /** Newest event first; pages by delivery id at bounded cost. */
+  listDeliveries(query: DeliveryQuery): Promise<DeliveryFound[]>
+  /** Attempts of many deliveries at once, each list oldest first; a batch's count for its members. */
+  attemptsOf(deliveries: readonly DeliveryFound[]): Promise<Map<string, AttemptFound[]>>
+  statistics(query: StatisticsQuery): Promise<StatisticsRow[]>
+  backlog(): Promise<Backlog>
+
+  // ── upkeep ─────────────────────────────────────────────────────────────────────────────────────
+
+  /** Deletes what has outlived its retention, at most about `limit` rows; repeat until 0. */
+  prune(cutoffs: RetentionCutoffs, limit: number): Promise<number>
+  /** Removes bodies and personal data, keeps the skeleton; unsettled deliveries end as cancelled. */
+  eraseEvents(selection: EraseSelection, nowMs: number, limit: number): Promise<EraseResult>
+  /** A consistent copy of the whole store while it is in use. */
+  backup(path: string): Promise<void>
+  /** Checks every invariant of the data. */
+  audit(): Promise<AuditReport>
+  /** Resolves when everything asked before it is done and the files are closed. */
+  close(): Promise<void>
+}
+
+// ── commit ───────────────────────────────────────────────────────────────────────────────────────
+
+export interface CommitGroup {
+  readonly accepts: readonly AcceptRecord[]
+  readonly settlements: readonly SettlementRecord[]
+  /** Claims whose attempt never began (shutdown, full lane): waiting again, no attempt counted. */
+  readonly releases: readonly ReleaseRecord[]
+}
+
+export interface AcceptRecord {
+  readonly event: EventRecord
+  readonly deliveries: readonly NewDelivery[]
+  /** Matched endpoints of an event too wide for one transaction: written as one row, see fanOut. */
+  readonly fanOutTo: readonly NewDelivery[] | null
+}
+
+export interface NewDelivery {
+  readonly id: string
+  readonly endpointKey: string
+  readonly dueAtMs: number
+  /**
+   * True: a slot of its lane is reserved, it is committed as `delivering` with token 1 and the
+   * engine sends it right after the commit. False: `waiting` with token 0, claimed later.
+   */
+  readonly owned: boolean
+}
+
+export interface SettlementRecord {
+  /** A delivery or a batch; a batch's settlement is that of all its members. */
+  readonly deliveryId: string
+  readonly endpointKey: string
+  readonly tenantId: string
+  /** For statistics; `batch` for a batch. */
+  readonly eventType: string
+  readonly token: number
+  readonly attempt: AttemptRecord
+  readonly settlement: Settlement
+  readonly settledAtMs: number
+}
+
+export interface ReleaseRecord {
+  readonly deliveryId: string
+  readonly token: number
+  readonly dueAtMs: number
+}
+
+export interface CommitResult {
+  /** In the order of `accepts`. */
+  readonly accepts: readonly AcceptResult[]
+  /** In the order of `settlements`. */
+  readonly settlements: readonly SettlementResult[]
+}
+
+export type AcceptResult =
+  | { readonly kind: 'stored' }
+  /** The same tenant and id is there already; `sameContent` compares the content hash. */
+  | {
+      readonly kind: 'duplicate'
+      readonly eventKey: string
+      readonly acceptedAtMs: number
+      readonly sameContent: boolean
+      /** The stored body, for a comparison that ignores key order; null when gone. */
+      readonly body: Uint8Array | null
+      readonly deliveryIds: readonly string[]
+    }
+
+/**
+ * `written`: this attempt decided the delivery. `repeated`: it was there already (the answer to an
+ * earlier commit was lost). `late`: somebody else owns the delivery now; the attempt is in the log,
+ * nothing else changed.
+ */
+export type SettlementResult = 'written' | 'repeated' | 'late'
+
+// ── claim ────────────────────────────────────────────────────────────────────────────────────────
+
+export interface LaneRoom {
+  readonly endpointKey: string
+  readonly limit: number
+  readonly batch: { readonly size: number; readonly maxBytes: number } | null
+}
+
+/** A delivery or a batch that this process owns, with all that is needed to send it. */
+export interface Claim {
+  readonly deliveryId: string
+  readonly endpointKey: string
+  readonly tenantId: string
+  readonly token: number
+  /** Attempts made so far; the next one is `attempts + 1`. */
+  readonly attempts: number
+  /** The event's id, or the batch's. */
+  readonly eventId: string
+  /** The event's type, or `batch`. */
+  readonly eventType: string
+  readonly acceptedAtMs: number
+  readonly body: Uint8Array
+  /** Deliveries of a batch; null for a single one. */
+  readonly members: readonly BatchMember[] | null
+}
+
+export interface BatchMember {
+  readonly deliveryId: string
+  readonly eventId: string
+  readonly eventType: string
+}
+
+export interface ClaimResult {
+  readonly claims: readonly Claim[]
+  /** For every lane asked for: when its next unowned delivery is due, after this claim. */
+  readonly heads: readonly LaneHead[]
+}
+
+export interface LaneHead {
+  readonly endpointKey: string
+  /** Null when nothing unowned is left. */
+  readonly dueAtMs: number | null
+}
+
+export interface FanOutResult {
+  readonly endpointKeys: readonly string[]
+  readonly more: boolean
+}
+
+// ── endpoints, repair ────────────────────────────────────────────────────────────────────────────
+
+export interface EndpointChange {
+  readonly atMs: number
+  readonly version: number
+  /** `registered`, `updated`, `paused`, `resumed`, `disabled`, `enabled`, `removed`, … */
+  readonly what: string
+  readonly reason: string | null
+  /** Names of the changed fields; never their values, which may be secret. */
+  readonly fields: readonly string[]
+}
+
+export type RetryResult =
+  | {
+      readonly kind: 'moved' | 'created'
+      readonly deliveryId: string
+      readonly endpointKey: string
+      readonly dueAtMs: number
+    }
+  | { readonly kind: 'unknown' | 'in-flight' | 'body-gone' }
+
+// ── questions ────────────────────────────────────────────────────────────────────────────────────
+
+export interface EventFound {
+  readonly key: string
+  readonly id: string
+  readonly type: string
+  readonly tenantId: string
+  readonly acceptedAtMs: number
+  /** Null when retention or erasure removed it. */
+  readonly body: Uint8Array | null
+  readonly deliveries: readonly DeliveryFound[]
+  /** Endpoints still to be fanned out to. */
+  readonly pendingFanOut: number
+}
+
+export interface DeliveryFound {
+  readonly id: string
+  readonly eventId: string
+  readonly eventType: string
+  readonly tenantId: string
+  readonly endpointKey: string
+  /** The id the endpoint has or had. */
+  readonly endpointId: string
+  readonly state: DeliveryState
+  readonly reason: string | null
+  readonly round: number
+  readonly attempts: number
+  readonly batchId: string | null
+  readonly createdAtMs: number
+  readonly dueAtMs: number | null
+  readonly settledAtMs: number | null
+  /** The later round a manual retry made of it. */
+  readonly retriedAs: string | null
+}
+
+export interface AttemptFound extends AttemptRecord {
+  readonly late: boolean
+}
+
+export interface DeliveryQuery {
+  /** Null reads every tenant; `''` those without one. */
+  readonly tenantId: string | null
+  readonly endpointKey: string | null
+  readonly states: readonly DeliveryState[] | null
+  readonly eventType: string | null
+  /** By the time the event was accepted: from (inclusive), to (exclusive). */
+  readonly fromMs: number | null
+  readonly toMs: number | null
+  /** Deliveries that a manual retry replaced are left out. */
+  readonly skipRetried: boolean
+  /** Only ids below this one: the last id of the page before. */
+  readonly before: string | null
+  readonly limit: number
+}
+
+/**
+ * Sums of attempts, kept in the transaction of their outcome. Hour buckets per endpoint; with
+ * neither endpoint nor range, the sums of all time.
+ */
+export interface StatisticsQuery {
+  readonly tenantId: string | null
+  readonly endpointKey: string | null
+  readonly fromMs: number | null
+  readonly toMs: number | null
+  /** Add the hour to each row. */
+  readonly perHour: boolean
+}
+
+export interface StatisticsRow {
+  /** Start of the hour; null unless asked per hour. */
+  readonly hourMs: number | null
+  readonly eventType: string
+  readonly outcome: string
+  /** The end state the attempt brought, or `waiting` when a retry follows. */
+  readonly state: string
+  /** Number of the latency class, see `latencyClass` in storage/latency-class.ts. */
+  readonly latencyClass: number
+  readonly attempts: number
+  /** Deliveries those attempts carried: more than attempts where batches were sent. */
+  readonly deliveries: number
+  readonly latencySumMs: number
+}
+
+export interface Backlog {
+  readonly waiting: number
+  readonly delivering: number
+  /** Due time of the oldest delivery that waits and is due. */
+  readonly oldestDueAtMs: number | null
+}
+
+// ── upkeep ───────────────────────────────────────────────────────────────────────────────────────
+
+export interface RetentionCutoffs {
+  /** Settled deliveries and attempts that ended before this go. */
+  readonly settledBeforeMs: number
+  /** Bodies of events all of whose deliveries were delivered or never existed, accepted before this. */
+  readonly deliveredBodiesBeforeMs: number
+  /** Bodies with a failed or cancelled delivery, settled before this. */
+  readonly failedBodiesBeforeMs: number
+  /** Event ids accepted before this are forgotten: the same id is new again. */
+  readonly eventIdsBeforeMs: number
+}
+
+export type EraseSelection =
+  | { readonly kind: 'ids'; readonly tenantId: string; readonly ids: readonly string[] }
+  | { readonly kind: 'before'; readonly tenantId: string | null; readonly beforeMs: number }
+  | { readonly kind: 'tenant'; readonly tenantId: string }
+
+export interface EraseResult {
+  readonly erased: number
+  /** More events are selected than `limit`; or some are in flight and must be asked for again. */
+  readonly more: boolean
+  readonly inFlight: number
+}
+
+export interface AuditReport {
+  readonly counts: Readonly<Record<string, number>>
+  /** Empty when all is well. */
+  readonly problems: readonly AuditProblem[]
+}
+
+export interface AuditProblem {
+  /** Name of the invariant. */
+  readonly invariant: string
+  readonly count: number
+  /** A few ids to look at. */
+  readonly examples: readonly string[]
+}

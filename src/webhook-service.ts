@@ -1,0 +1,613 @@
+/**
+ * WebhookService: the public API. It checks the options, puts the parts together and opens the
+ * store; everything it does is done by the parts.
+ */
+import { randomBytes } from 'node:crypto'
+import type { DispatchReceipt } from './accept/acceptor.ts'
+import { checkEvent } from './accept/event-input.ts'
+import { WebhookDispatcher } from './deliver/dispatcher.ts'
+import { resultOf } from './deliver/single-dispatch.ts'
+import { Engine } from './engine/engine.ts'
+import { checkConfig, type ServiceOptions, type WebhookConfig } from './engine/options.ts'
+import {
+  type DeliveryListQuery,
+  type DeliveryPage,
+  type EventReport,
+  Queries,
+} from './engine/queries.ts'
+import { systemClock } from './engine/system-clock.ts'
+import type { Clock, Random } from './model/clock.ts'
+import type { FailedDelivery, WebhookDelivery } from './model/delivery.ts'
+import type {
+  EndpointRecord,
+  WebhookEndpoint,
+  WebhookEndpointChanges,
+  WebhookEndpointInput,
+} from './model/endpoint.ts'
+import { WebhookError } from './model/errors.ts'
+import type { WebhookEvent } from './model/event.ts'
+import { createKeyMaker } from './model/ids.ts'
+import { nearMissOfKnownType } from './model/names.ts'
+import { type FactListener, type FactName, Facts } from './observe/facts.ts'
+import { defaultLogger, type Logger, silentLogger } from './observe/log.ts'
+import {
+  type DeliveryFigures,
+  type EndpointStats,
+  type HourlyFigures,
+  perHour,
+  summarise,
+} from './observe/statistics.ts'
+import { RetryManager } from './policy/retry-manager.ts'
+import {
+  type RegisteredEndpoint,
+  type TenantScope,
+  WebhookRegistry,
+} from './registry/webhook-registry.ts'
+import { sqlite } from './storage/sqlite/sqlite.ts'
+import type {
+  AuditReport,
+  Backlog,
+  EndpointChange,
+  EraseSelection,
+  Storage,
+} from './storage/storage.ts'
+
+/** Parts to use instead of those the service would build. */
+export interface WebhookServiceParts {
+  registry?: WebhookRegistry | undefined
+  dispatcher?: WebhookDispatcher | undefined
+  retryManager?: RetryManager | undefined
+}
+
+export interface WebhookStats extends EndpointStats {
+  totalEndpoints: number
+  activeEndpoints: number
+}
+
+/** A range of time: from `start` (inclusive) to `end` (exclusive). */
+export interface TimeRange {
+  start?: Date | undefined
+  end?: Date | undefined
+}
+
+export interface EndpointTestResult {
+  success: boolean
+  /** In ms. */
+  responseTime: number
+  httpStatus: number | null
+  error: string | null
+}
+
+export interface ServiceHealth {
+  status: 'ok' | 'degraded' | 'starting' | 'closed'
+  storage: { description: string; location: string } | null
+  /** What the last write failed with; null when all is well. */
+  trouble: { code: string; message: string } | null
+  backlog: Backlog | null
+  requestsUnderWay: number
+}
+
+/** What `eraseEvents` erases: one of the three. */
+export interface EraseQuery extends TenantScope {
+  ids?: readonly string[] | undefined
+  /** Events accepted before. */
+  before?: Date | undefined
+}
+
+interface Opened {
+  readonly engine: Engine
+  readonly queries: Queries
+}
+
+const hourMs = 3_600_000
+const eraseStep = 500
+
+export class WebhookService implements AsyncDisposable {
+  readonly registry: WebhookRegistry
+  readonly dispatcher: WebhookDispatcher
+  readonly retryManager: RetryManager
+  readonly #options: ServiceOptions
+  readonly #clock: Clock
+  readonly #random: Random
+  readonly #logger: Logger
+  readonly #facts: Facts
+  readonly #ownsDispatcher: boolean
+  readonly #opening: Promise<Opened>
+  /** Set once open, so that the hot path need not await. */
+  #opened: Opened | null = null
+  #closing: Promise<void> | null = null
+  readonly #warnedTypes = new Set<string>()
+
+  /**
+   * Opens the store in the background and takes up what an earlier process left unfinished.
+   *
+   * @throws WebhookError OPTION_UNKNOWN, OPTION_INVALID, OPTION_OUT_OF_RANGE, SECRET_INVALID,
+   *   SCHEDULE_EMPTY. What goes wrong with the store rejects `ready()` and every other call.
+   */
+  constructor(config: WebhookConfig = {}, parts: WebhookServiceParts = {}) {
+    this.#options = checkConfig(config)
+    this.#clock = config.clock ?? systemClock()
+    this.#random = config.random ?? Math.random
+    this.#logger =
+      config.logger === false ? silentLogger : (config.logger ?? defaultLogger())
+    this.#facts = new Facts((name, error) =>
+      this.#logger.error({ fact: name, error: String(error) }, 'a listener threw'),
+    )
+    this.retryManager = parts.retryManager ?? givenRetries(parts) ?? retriesOf(config)
+    this.registry = parts.registry ?? givenRegistry(parts) ?? new WebhookRegistry()
+    this.#ownsDispatcher = parts.dispatcher === undefined
+    this.dispatcher =
+      parts.dispatcher ?? new WebhookDispatcher(this.registry, undefined, this.retryManager)
+    this.dispatcher.configure({
+      allowedNetworks: this.#options.allowedNetworks,
+      redirects: this.#options.redirects,
+      timeoutMs: this.#options.timeoutMs,
+      maxConnections: Math.max(1_024, this.#options.maxConcurrency),
+      nowMs: config.clock === undefined ? undefined : () => this.#clock.nowMs(),
+    })
+    this.#warnOfShortSchedule()
+    this.#opening = this.#open(storageOf(config.storage), config.logger !== undefined)
+    // Whoever calls anything learns of it there; without a call it must not end the host process.
+    this.#opening.catch(() => {})
+  }
+
+  /** Resolves when the store is open and delivering has begun. */
+  async ready(): Promise<void> {
+    await this.#opening
+  }
+
+  // ── events ─────────────────────────────────────────────────────────────────────────────────────
+
+  /**
+   * Accepts an event: resolves once it and its deliveries are synced to disk, before any is sent.
+   * The same id with the same content again returns the first receipt and sends nothing new.
+   *
+   * @throws WebhookError EVENT_…, TENANT_ID_INVALID; STORAGE_FULL and STORAGE_UNAVAILABLE, after
+   *   which the same call can be repeated; SERVICE_CLOSED
+   */
+  async dispatchEvent(event: WebhookEvent): Promise<DispatchReceipt> {
+    const checked = checkEvent(event, this.#options)
+    this.#warnOfNearMiss(checked.type)
+    const opened = this.#opened ?? (await this.#use())
+    this.#refuseClosed()
+    return await opened.engine.accept(checked)
+  }
+
+  /**
+   * Accepts many events. All are checked before any is stored; after an error the same call can be
+   * repeated.
+   */
+  async dispatchEvents(events: readonly WebhookEvent[]): Promise<DispatchReceipt[]> {
+    const checked = events.map((event) => checkEvent(event, this.#options))
+    for (const { type } of checked) this.#warnOfNearMiss(type)
+    const { engine } = await this.#use()
+    this.#refuseClosed()
+    return await Promise.all(checked.map((event) => engine.accept(event)))
+  }
+
+  /** "Where is my event?": its deliveries with their attempts, and why others did not get it. */
+  async getEvent(id: string, scope?: TenantScope): Promise<EventReport | null> {
+    return (await this.#use()).queries.event(id, scope)
+  }
+
+  /**
+   * Removes bodies and personal data; the skeleton stays. Deliveries that have not ended are
+   * cancelled; those whose request is under way are left and counted in `inFlight`.
+   */
+  async eraseEvents(query: EraseQuery): Promise<{ erased: number; inFlight: number }> {
+    const selection = eraseSelection(query)
+    const { engine } = await this.#use()
+    let erased = 0
+    for (;;) {
+      const step = await engine.store.eraseEvents(selection, this.#clock.nowMs(), eraseStep)
+      erased += step.erased
+      if (!step.more || step.erased === 0) return { erased, inFlight: step.inFlight }
+    }
+  }
+
+  // ── endpoints ──────────────────────────────────────────────────────────────────────────────────
+
+  /**
+   * Registers an endpoint; with a known id it updates it (apps register at every start). When no
+   * secret is given and none is shared, one is created and returned here, once.
+   *
+   * @throws WebhookError ENDPOINT_…, ADDRESS_BLOCKED, SECRET_INVALID, STORAGE_…
+   */
+  async registerEndpoint(endpoint: WebhookEndpointInput): Promise<RegisteredEndpoint> {
+    await this.#use()
+    return this.registry.register(endpoint)
+  }
+
+  /** Changes the given fields, from the next attempt on. @throws WebhookError ENDPOINT_NOT_FOUND */
+  async updateEndpoint(
+    id: string,
+    changes: WebhookEndpointChanges,
+    scope?: TenantScope,
+  ): Promise<WebhookEndpoint> {
+    await this.#use()
+    return this.registry.update(id, changes, scope)
+  }
+
+  /** Its waiting deliveries end as cancelled; what has ended stays readable. */
+  async removeEndpoint(id: string, scope?: TenantScope): Promise<void> {
+    await this.#use()
+    await this.registry.remove(id, scope)
+  }
+
+  async getEndpoint(id: string, scope?: TenantScope): Promise<WebhookEndpoint | null> {
+    await this.#use()
+    return this.registry.get(id, scope) ?? null
+  }
+
+  /** Sorted by id; `tenantId: '*'` lists every tenant's. */
+  async listEndpoints(scope?: TenantScope): Promise<WebhookEndpoint[]> {
+    await this.#use()
+    return this.registry.list(scope)
+  }
+
+  /** Holds its events: they are stored and wait. */
+  async pauseEndpoint(id: string, reason = 'by request', scope?: TenantScope): Promise<WebhookEndpoint> {
+    await this.#use()
+    return this.registry.setStatus(id, 'paused', reason, scope)
+  }
+
+  /** Makes it active again, whether it was paused or disabled. */
+  async resumeEndpoint(id: string, reason = 'by request', scope?: TenantScope): Promise<WebhookEndpoint> {
+    await this.#use()
+    return this.registry.setStatus(id, 'active', reason, scope)
+  }
+
+  /** Every change of an endpoint, oldest first; never a secret. */
+  async getEndpointHistory(id: string, scope?: TenantScope): Promise<EndpointChange[]> {
+    const { engine } = await this.#use()
+    return engine.store.endpointHistory(this.#requireEndpoint(id, scope).key)
+  }
+
+  /** One signed request of type `webhook.test`. Never counted against the endpoint. */
+  async testEndpoint(id: string, scope?: TenantScope): Promise<EndpointTestResult> {
+    await this.#use()
+    this.#refuseClosed()
+    const endpoint = this.#requireEndpoint(id, scope)
+    const nowMs = this.#clock.nowMs()
+    const eventId = `test_${createKeyMaker(() => nowMs, randomBytes)()}`
+    const event = checkEvent(
+      {
+        id: eventId,
+        type: 'webhook.test',
+        timestamp: new Date(nowMs),
+        data: { endpointId: endpoint.id },
+      },
+      { maxPayloadBytes: this.#options.maxPayloadBytes, enabledEvents: null },
+    )
+    return await new Promise((resolve) => {
+      this.dispatcher.attempt(
+        {
+          deliveryId: eventId,
+          attempt: 1,
+          eventId,
+          eventType: event.type,
+          body: event.body,
+          endpoint,
+          fallbackSecret: endpoint.tenantId === '' ? this.#options.secretKey : null,
+          timeoutMs: endpoint.timeoutMs ?? this.#options.timeoutMs,
+          enableSecurity: this.#options.enableSecurity,
+        },
+        (report) => {
+          const { success, httpStatus, responseTime, error } = resultOf(report)
+          resolve({ success, responseTime: Math.round(responseTime), httpStatus, error })
+        },
+      )
+    })
+  }
+
+  // ── deliveries ─────────────────────────────────────────────────────────────────────────────────
+
+  async getDelivery(id: string, scope?: TenantScope): Promise<WebhookDelivery | null> {
+    return (await this.#use()).queries.delivery(id, scope)
+  }
+
+  /** Newest event first, a page at a time. @throws WebhookError CURSOR_INVALID */
+  async listDeliveries(query: DeliveryListQuery = {}): Promise<DeliveryPage> {
+    return (await this.#use()).queries.list(query)
+  }
+
+  /** Deliveries that ended as `exhausted` or `rejected` and were not retried since, newest first. */
+  async getFailedDeliveries(
+    endpointId?: string,
+    query: Omit<DeliveryListQuery, 'endpointId' | 'state'> = {},
+  ): Promise<FailedDelivery[]> {
+    return (await this.#use()).queries.failed(endpointId, query)
+  }
+
+  /**
+   * Makes a delivery due now: a waiting one earlier, an ended one as a new round with the same event
+   * id, so that the receiver can deduplicate.
+   *
+   * @throws WebhookError DELIVERY_NOT_FOUND, DELIVERY_NOT_RETRIABLE, ENDPOINT_DISABLED,
+   *   ENDPOINT_NOT_FOUND
+   */
+  async retryDelivery(id: string, scope?: TenantScope): Promise<WebhookDelivery> {
+    const { engine, queries } = await this.#use()
+    this.#refuseClosed()
+    const found = await queries.find(id, scope)
+    if (found === null) {
+      throw new WebhookError(
+        'DELIVERY_NOT_FOUND',
+        `Expected the id of a delivery, got ${JSON.stringify(id)}; \`listDeliveries\` lists them.`,
+      )
+    }
+    const endpoint = this.registry.byKey(found.endpointKey)
+    if (endpoint === undefined || endpoint.status === 'disabled') {
+      throw new WebhookError(
+        endpoint === undefined ? 'ENDPOINT_NOT_FOUND' : 'ENDPOINT_DISABLED',
+        `Expected endpoint "${found.endpointId}" to be there and enabled, but it is ${endpoint === undefined ? 'removed' : `disabled (${endpoint.statusReason ?? 'no reason given'})`}; enable it with \`resumeEndpoint\` first.`,
+      )
+    }
+    const result = await engine.store.retryDelivery(id, this.#clock.nowMs())
+    if (!('deliveryId' in result)) {
+      throw new WebhookError(
+        'DELIVERY_NOT_RETRIABLE',
+        `Expected a delivery that waits or has ended and whose body is kept, got ${JSON.stringify(id)}, which is ${result.kind}.`,
+      )
+    }
+    const retried = await queries.delivery(result.deliveryId, { tenantId: '*' })
+    engine.scheduler.stored(result.endpointKey, result.dueAtMs)
+    if (retried !== null) return retried
+    throw new WebhookError('DELIVERY_NOT_FOUND', `Expected ${result.deliveryId} to be stored.`)
+  }
+
+  // ── statistics ─────────────────────────────────────────────────────────────────────────────────
+
+  /** Figures of all endpoints of a tenant; `tenantId: '*'` of all. */
+  async getStats(scope?: TenantScope): Promise<WebhookStats> {
+    const { engine } = await this.#use()
+    const tenantId = scope?.tenantId ?? ''
+    const rows = await engine.store.statistics({
+      tenantId: tenantId === '*' ? null : tenantId,
+      endpointKey: null,
+      fromMs: null,
+      toMs: null,
+      perHour: false,
+    })
+    const endpoints = this.registry.records(scope)
+    return {
+      totalEndpoints: endpoints.length,
+      activeEndpoints: endpoints.filter((one) => one.status === 'active').length,
+      ...summarise(rows),
+    }
+  }
+
+  /** Figures of one endpoint, of all time or of a range in whole hours. */
+  async getEndpointStats(
+    id: string,
+    range: TimeRange = {},
+    scope?: TenantScope,
+  ): Promise<EndpointStats & { hours: HourlyFigures[] }> {
+    const { engine } = await this.#use()
+    const endpoint = this.#requireEndpoint(id, scope)
+    const rows = await engine.store.statistics({
+      tenantId: endpoint.tenantId,
+      endpointKey: endpoint.key,
+      fromMs: validMs('start', range.start),
+      toMs: validMs('end', range.end),
+      perHour: true,
+    })
+    return { ...summarise(rows), hours: perHour(rows) }
+  }
+
+  // ── running ────────────────────────────────────────────────────────────────────────────────────
+
+  /** Listens to what happens. @returns what stops listening */
+  on<Name extends FactName>(name: Name, listener: FactListener<Name>): () => void {
+    return this.#facts.on(name, listener)
+  }
+
+  /**
+   * Resolves when every delivery has ended, retries included. What paused endpoints hold does not
+   * count.
+   *
+   * @throws WebhookError DRAIN_TIMEOUT
+   */
+  async drain(options: { timeoutMs?: number | undefined } = {}): Promise<void> {
+    const { engine } = await this.#use()
+    const { timeoutMs } = options
+    let cancel = (): void => {}
+    const givenUp = new Promise<void>((resolve) => {
+      if (timeoutMs !== undefined) cancel = this.#clock.setTimer(resolve, timeoutMs)
+    })
+    const drained = await engine.drained(givenUp)
+    cancel()
+    if (!drained) {
+      throw new WebhookError(
+        'DRAIN_TIMEOUT',
+        `Expected every delivery to end within ${timeoutMs} ms; some are still waiting. They are stored and go on.`,
+      )
+    }
+  }
+
+  /** Sends everything due at the clock's time and resolves when it is settled: for tests. */
+  async runDue(): Promise<void> {
+    await (await this.#use()).engine.runDue()
+  }
+
+  /** When the next stored delivery is due; null when none is. */
+  async nextDueAt(): Promise<Date | null> {
+    const atMs = (await this.#use()).engine.scheduler.nextDueAtMs
+    return Number.isFinite(atMs) ? new Date(atMs) : null
+  }
+
+  async health(): Promise<ServiceHealth> {
+    const closed = this.#closing !== null
+    if (this.#opened === null || closed) {
+      const status = closed ? 'closed' : 'starting'
+      return { status, storage: null, trouble: null, backlog: null, requestsUnderWay: 0 }
+    }
+    const { engine } = this.#opened
+    const { trouble } = engine.commits
+    return {
+      status: trouble === null ? 'ok' : 'degraded',
+      storage: { description: engine.store.description, location: engine.store.location },
+      trouble: trouble && {
+        code: trouble instanceof WebhookError ? trouble.code : trouble.name,
+        message: trouble.message,
+      },
+      backlog: await engine.store.backlog(),
+      requestsUnderWay: engine.scheduler.active,
+    }
+  }
+
+  /** Checks every invariant of the stored data; no problems is an empty list. */
+  async audit(): Promise<AuditReport> {
+    return (await this.#use()).engine.store.audit()
+  }
+
+  /** Writes a consistent copy of the store while it is in use. */
+  async backup(path: string): Promise<void> {
+    await (await this.#use()).engine.store.backup(path)
+  }
+
+  /**
+   * Stops accepting and sending, gives requests under way `shutdownTimeoutMs` to end, gives the rest
+   * back as not attempted, and closes the store. The process can end after that.
+   */
+  close(): Promise<void> {
+    this.#closing ??= this.#close()
+    return this.#closing
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+
+  // ── inside ─────────────────────────────────────────────────────────────────────────────────────
+
+  async #open(storage: Storage, logAttempts: boolean): Promise<Opened> {
+    const store = await storage.open({
+      nowMs: () => this.#clock.nowMs(),
+      log: (level, message, fields) => this.#logger[level](fields, message),
+      onFatal: (error) => {
+        this.#logger.error({ error: error.message }, 'the store is lost; accepting has stopped')
+        this.#opened?.engine.commits.fail(error)
+      },
+    })
+    const engine = new Engine({
+      store,
+      options: this.#options,
+      registry: this.registry,
+      dispatcher: this.dispatcher,
+      retries: this.retryManager,
+      clock: this.#clock,
+      random: this.#random,
+      randomBytes,
+      facts: this.#facts,
+      logger: this.#logger,
+      logAttempts,
+    })
+    try {
+      await engine.start()
+    } catch (error) {
+      await engine.stop(0)
+      throw error
+    }
+    this.#opened = { engine, queries: new Queries(store, this.registry) }
+    return this.#opened
+  }
+
+  async #close(): Promise<void> {
+    const opened = await this.#opening.catch(() => null)
+    await opened?.engine.stop(this.#options.shutdownTimeoutMs)
+    if (this.#ownsDispatcher) await this.dispatcher.close()
+  }
+
+  #use(): Promise<Opened> {
+    return this.#closing === null ? this.#opening : Promise.reject(closedError())
+  }
+
+  #refuseClosed(): void {
+    if (this.#closing !== null) throw closedError()
+  }
+
+  #requireEndpoint(id: string, scope: TenantScope | undefined): EndpointRecord {
+    const endpoint = this.registry.find(id, scope)
+    if (endpoint !== undefined) return endpoint
+    throw new WebhookError(
+      'ENDPOINT_NOT_FOUND',
+      `Expected the id of a registered endpoint, got ${JSON.stringify(id)}; register it first with \`registerEndpoint\`.`,
+    )
+  }
+
+  /** A type is the caller's choice, but `mesage.sent` is probably not what was meant. */
+  #warnOfNearMiss(type: string): void {
+    if (this.#warnedTypes.has(type)) return
+    if (this.#warnedTypes.size < 1_000) this.#warnedTypes.add(type)
+    const meant = nearMissOfKnownType(type)
+    if (meant !== null) {
+      this.#logger.warn({ type, meant }, `"${type}" is not a known event type; "${meant}" is`)
+    }
+  }
+
+  #warnOfShortSchedule(): void {
+    const lengthMs = this.retryManager.scheduleLengthMs
+    if (lengthMs >= hourMs) return
+    this.#logger.warn(
+      { schedule_s: Math.round(lengthMs / 1_000) },
+      `An event is given up ${Math.round(lengthMs / 1_000)} s after its first attempt: a receiver that is down longer loses it. Set \`retryScheduleMs: 'standard'\` for 75 hours.`,
+    )
+  }
+}
+
+function closedError(): WebhookError {
+  return new WebhookError(
+    'SERVICE_CLOSED',
+    'Expected an open WebhookService, but close() has been called; create a new one.',
+  )
+}
+
+function storageOf(storage: WebhookConfig['storage']): Storage {
+  if (storage === undefined) return sqlite()
+  return typeof storage === 'string' ? sqlite({ path: storage }) : storage
+}
+
+function retriesOf(config: WebhookConfig): RetryManager {
+  return new RetryManager({
+    maxRetries: config.maxRetries,
+    baseDelayMs: config.retryDelayMs,
+    maxDelayMs: config.maxDelayMs,
+    backoffMultiplier: config.backoffMultiplier,
+    jitter: config.jitter,
+    retryScheduleMs: config.retryScheduleMs,
+  })
+}
+
+/** A dispatcher brings the parts it was built with. */
+function givenRetries(parts: WebhookServiceParts): RetryManager | undefined {
+  const given = parts.dispatcher?.retryManager
+  return given instanceof RetryManager ? given : undefined
+}
+
+function givenRegistry(parts: WebhookServiceParts): WebhookRegistry | undefined {
+  const given = parts.dispatcher?.registry
+  return given instanceof WebhookRegistry ? given : undefined
+}
+
+function eraseSelection(query: EraseQuery): EraseSelection {
+  const { ids, before, tenantId } = query
+  if (ids !== undefined && before === undefined) {
+    return { kind: 'ids', tenantId: tenantId ?? '', ids }
+  }
+  if (before !== undefined && ids === undefined) {
+    const beforeMs = validMs('before', before) ?? 0
+    return { kind: 'before', tenantId: tenantId === '*' ? null : (tenantId ?? ''), beforeMs }
+  }
+  if (tenantId !== undefined && ids === undefined) return { kind: 'tenant', tenantId }
+  throw new WebhookError(
+    'OPTION_INVALID',
+    'Expected one of `ids`, `before` and `tenantId`, got none or several; erasing must be meant.',
+  )
+}
+
+function validMs(name: string, date: Date | undefined): number | null {
+  if (date === undefined) return null
+  if (date instanceof Date && !Number.isNaN(date.getTime())) return date.getTime()
+  throw new WebhookError('OPTION_INVALID', `Expected \`${name}\` to be a valid Date.`)
+}
