@@ -1,0 +1,75 @@
+/**
+ * One open connection: prepared statements by their text, transactions, and what must happen in
+ * memory only once a transaction is on disk. Never leaves an open iterator or a half transaction.
+ */
+import type { Database, SqlValue, Statement } from './driver.ts'
+
+export class Connection {
+  readonly database: Database
+  readonly #statements = new Map<string, Statement>()
+  #afterCommit: (() => void)[] = []
+  #writing = false
+
+  constructor(database: Database) {
+    this.database = database
+  }
+
+  /** @returns rows changed */
+  run(sql: string, ...values: SqlValue[]): number {
+    return Number(this.#prepared(sql).run(...values).changes)
+  }
+
+  get<Row>(sql: string, ...values: SqlValue[]): Row | undefined {
+    return this.#prepared(sql).get(...values) as Row | undefined
+  }
+
+  all<Row>(sql: string, ...values: SqlValue[]): Row[] {
+    return this.#prepared(sql).all(...values) as Row[]
+  }
+
+  /** Takes the write lock at once: a lock that is upgraded later can fail half way. */
+  write<Result>(work: () => Result): Result {
+    if (this.#writing) throw new Error('Expected one transaction at a time, got a nested one.')
+    this.#prepared('begin immediate').run()
+    this.#writing = true
+    try {
+      const result = work()
+      this.#prepared('commit').run()
+      for (const step of this.#afterCommit) step()
+      return result
+    } catch (error) {
+      this.#rollback()
+      throw error
+    } finally {
+      this.#writing = false
+      this.#afterCommit = []
+    }
+  }
+
+  /** Memory that mirrors rows changes only when the rows did. */
+  afterCommit(step: () => void): void {
+    this.#afterCommit.push(step)
+  }
+
+  close(): void {
+    this.#statements.clear()
+    this.database.close()
+  }
+
+  #prepared(sql: string): Statement {
+    let statement = this.#statements.get(sql)
+    if (statement === undefined) {
+      statement = this.database.prepare(sql)
+      this.#statements.set(sql, statement)
+    }
+    return statement
+  }
+
+  #rollback(): void {
+    try {
+      this.database.exec('rollback')
+    } catch {
+      // A full disk or an I/O error has rolled back already; the first error is the one to tell.
+    }
+  }
+}

@@ -1,0 +1,48 @@
+/** What one outcome does to the endpoint as a whole, in the transaction of its settlement. */
+import type { EndpointEffect } from '../../model/settlement.ts'
+import { appendChange } from './endpoint.ts'
+import type { Session } from './session.ts'
+
+/** Never shorter: two answers can ask for different times. */
+const hold = 'update endpoint set held_until_ms = max(held_until_ms, ?) where key = ?'
+
+const warn = `
+  update endpoint set warning = ?1 where key = ?2 and warning is not ?1`
+
+const disable = `
+  update endpoint
+     set status = 'disabled', status_reason = ?1, status_changed_at_ms = ?2, updated_at_ms = ?2,
+         version = version + 1
+   where key = ?3 and status <> 'disabled' and removed_at_ms is null
+  returning version`
+
+export function applyEffect(
+  session: Session,
+  endpointKey: string,
+  effect: EndpointEffect,
+  atMs: number,
+): void {
+  const { connection, endpoints } = session
+  switch (effect.kind) {
+    case 'hold':
+      connection.run(hold, Math.round(effect.untilMs), endpointKey)
+      return
+    case 'warn':
+      connection.run(warn, effect.warning, endpointKey)
+      return
+    case 'disable': {
+      const { reason } = effect
+      const row = connection.get<{ version: number }>(disable, reason, atMs, endpointKey)
+      if (row === undefined) return
+      const { version } = row
+      const fields = ['status']
+      appendChange(session, endpointKey, { atMs, version, what: 'disabled', reason, fields })
+      connection.afterCommit(() => {
+        endpoints.set(endpointKey, { status: 'disabled', removed: false })
+      })
+      return
+    }
+    default:
+      effect satisfies never
+  }
+}

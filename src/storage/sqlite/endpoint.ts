@@ -1,0 +1,167 @@
+/** Endpoints and the history of their changes. Knows how a record lies in columns; decides nothing. */
+import type { EndpointRecord } from '../../model/endpoint.ts'
+import type { EndpointChange } from '../storage.ts'
+import type { Session } from './session.ts'
+
+const readEndpoints = 'select * from endpoint where removed_at_ms is null order by key'
+
+const upsertEndpoint = `
+  insert into endpoint (key, id, tenant_id, url, events, name, description, status, status_reason,
+                        status_changed_at_ms, secrets, filters, retry_config, headers, timeout_ms,
+                        concurrency, batch, version, warning, held_until_ms, created_at_ms,
+                        updated_at_ms)
+  values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+  on conflict (key) do update
+     set id = excluded.id, tenant_id = excluded.tenant_id, url = excluded.url,
+         events = excluded.events, name = excluded.name, description = excluded.description,
+         status = excluded.status, status_reason = excluded.status_reason,
+         status_changed_at_ms = excluded.status_changed_at_ms, secrets = excluded.secrets,
+         filters = excluded.filters, retry_config = excluded.retry_config,
+         headers = excluded.headers, timeout_ms = excluded.timeout_ms,
+         concurrency = excluded.concurrency, batch = excluded.batch, version = excluded.version,
+         warning = excluded.warning, held_until_ms = excluded.held_until_ms,
+         updated_at_ms = excluded.updated_at_ms, removed_at_ms = null`
+
+const insertChange = `
+  insert into endpoint_change (endpoint_key, version, what, at_ms, reason, fields)
+  values (?, ?, ?, ?, ?, ?) on conflict do nothing`
+
+/** The name stays for old deliveries; what could sign or send for it does not. */
+const tombstone = `
+  update endpoint
+     set removed_at_ms = ?, updated_at_ms = ?, version = ?, secrets = '[]', headers = '{}'
+   where key = ?`
+
+const readHistory = `
+  select version, what, at_ms, reason, fields from endpoint_change
+   where endpoint_key = ? order by version, at_ms`
+
+export function loadEndpoints({ connection }: Session): EndpointRecord[] {
+  return connection.all<EndpointRow>(readEndpoints).map(fromRow)
+}
+
+export function saveEndpoint(
+  session: Session,
+  record: EndpointRecord,
+  change: EndpointChange,
+): void {
+  const { connection, endpoints } = session
+  connection.write(() => {
+    connection.run(
+      upsertEndpoint,
+      record.key,
+      record.id,
+      record.tenantId,
+      record.url,
+      JSON.stringify(record.events),
+      record.name,
+      record.description,
+      record.status,
+      record.statusReason,
+      Math.round(record.statusChangedAtMs),
+      JSON.stringify(record.secrets),
+      JSON.stringify(record.filters),
+      JSON.stringify(record.retryConfig),
+      JSON.stringify(record.headers),
+      record.timeoutMs,
+      record.concurrency,
+      JSON.stringify(record.batch),
+      record.version,
+      record.warning,
+      Math.round(record.heldUntilMs),
+      Math.round(record.createdAtMs),
+      Math.round(record.updatedAtMs),
+    )
+    appendChange(session, record.key, change)
+    const { key, status } = record
+    connection.afterCommit(() => endpoints.set(key, { status, removed: false }))
+  })
+}
+
+export function removeEndpoint(session: Session, key: string, change: EndpointChange): void {
+  const { connection, endpoints } = session
+  const atMs = Math.round(change.atMs)
+  connection.write(() => {
+    connection.run(tombstone, atMs, atMs, change.version, key)
+    appendChange(session, key, change)
+    connection.afterCommit(() => endpoints.set(key, { status: 'disabled', removed: true }))
+  })
+}
+
+export function endpointHistory({ connection }: Session, key: string): EndpointChange[] {
+  const rows = connection.all<{
+    version: number
+    what: string
+    at_ms: number
+    reason: string | null
+    fields: string
+  }>(readHistory, key)
+  return rows.map(({ version, what, at_ms: atMs, reason, fields }) => ({
+    atMs,
+    version,
+    what,
+    reason,
+    fields: JSON.parse(fields),
+  }))
+}
+
+export function appendChange(
+  { connection }: Session,
+  key: string,
+  { version, what, atMs, reason, fields }: EndpointChange,
+): void {
+  const at = Math.round(atMs)
+  connection.run(insertChange, key, version, what, at, reason, JSON.stringify(fields))
+}
+
+interface EndpointRow {
+  readonly key: string
+  readonly id: string
+  readonly tenant_id: string
+  readonly url: string
+  readonly events: string
+  readonly name: string
+  readonly description: string
+  readonly status: EndpointRecord['status']
+  readonly status_reason: string | null
+  readonly status_changed_at_ms: number
+  readonly secrets: string
+  readonly filters: string
+  readonly retry_config: string
+  readonly headers: string
+  readonly timeout_ms: number | null
+  readonly concurrency: number | null
+  readonly batch: string
+  readonly version: number
+  readonly warning: string | null
+  readonly held_until_ms: number
+  readonly created_at_ms: number
+  readonly updated_at_ms: number
+}
+
+function fromRow(row: EndpointRow): EndpointRecord {
+  return {
+    key: row.key,
+    id: row.id,
+    tenantId: row.tenant_id,
+    url: row.url,
+    events: JSON.parse(row.events),
+    name: row.name,
+    description: row.description,
+    status: row.status,
+    statusReason: row.status_reason,
+    statusChangedAtMs: row.status_changed_at_ms,
+    secrets: JSON.parse(row.secrets),
+    filters: JSON.parse(row.filters),
+    retryConfig: JSON.parse(row.retry_config),
+    headers: JSON.parse(row.headers),
+    timeoutMs: row.timeout_ms,
+    concurrency: row.concurrency,
+    batch: JSON.parse(row.batch),
+    version: row.version,
+    warning: row.warning,
+    heldUntilMs: row.held_until_ms,
+    createdAtMs: row.created_at_ms,
+    updatedAtMs: row.updated_at_ms,
+  }
+}

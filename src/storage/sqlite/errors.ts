@@ -1,0 +1,89 @@
+/**
+ * Turns what SQLite reports into the errors of the contract, and carries errors across threads.
+ * A row that SQLite refuses (a constraint, a datatype) is no fault of the store: it stays a plain
+ * Error, so that the group it came in can be halved down to it.
+ */
+import { statfsSync } from 'node:fs'
+import path from 'node:path'
+import { WebhookError, type WebhookErrorCode } from '../../model/errors.ts'
+
+/** SQLite's primary result codes, the low byte of every extended one. */
+const busy = 5
+const readOnly = 8
+const ioError = 10
+const corrupt = 11
+const full = 13
+const cannotOpen = 14
+const notADatabase = 26
+
+/** Less than this and an I/O error is taken for a full disk: `fsync` does not say which it was. */
+const almostFullBytes = 1024 * 1024
+
+export function sqliteCode(error: unknown): number | null {
+  const code = (error as { errcode?: unknown } | null)?.errcode
+  return typeof code === 'number' ? code & 0xff : null
+}
+
+/** @param location path of the database, for the sentence */
+export function storageError(error: unknown, location: string): Error {
+  if (error instanceof WebhookError) return error
+  const said = error instanceof Error ? error.message : String(error)
+  const make = (code: WebhookErrorCode, sentence: string) =>
+    new WebhookError(code, `${sentence} SQLite said: ${said}.`, { cause: error })
+  switch (sqliteCode(error)) {
+    case full:
+      return make('STORAGE_FULL', `Expected room to write to ${location}; free some disk space.`)
+    case readOnly:
+      return make('STORAGE_READ_ONLY', `Expected ${location} to be writable; check its owner.`)
+    case corrupt:
+    case notADatabase:
+      return make(
+        'STORAGE_CORRUPT',
+        `Expected ${location} to be a SQLite database, and it is damaged or something else; restore a backup or name another file in \`storage\`.`,
+      )
+    case busy:
+      return make('STORAGE_UNAVAILABLE', `Expected nobody else to hold a lock on ${location}.`)
+    case cannotOpen:
+      return make(
+        'STORAGE_READ_ONLY',
+        `Expected to open or create ${location}; check that its folder exists and is writable.`,
+      )
+    case ioError:
+      return isDiskFull(location)
+        ? make('STORAGE_FULL', `Expected room to write to ${location}; free some disk space.`)
+        : make(
+            'STORAGE_IO',
+            `Expected the disk to read and write ${location}; it failed, and what a later sync reports cannot be trusted, so this process must be restarted.`,
+          )
+    default:
+      return new Error(said, { cause: error })
+  }
+}
+
+function isDiskFull(location: string): boolean {
+  try {
+    const { bavail, bsize } = statfsSync(path.dirname(location))
+    return bavail * bsize < almostFullBytes
+  } catch {
+    return false
+  }
+}
+
+/** An error as it crosses the thread: structured clone keeps neither class nor `code`. */
+export interface ErrorOnWire {
+  readonly code: WebhookErrorCode | null
+  readonly message: string
+  readonly stack: string | undefined
+}
+
+export function errorToWire(error: Error): ErrorOnWire {
+  const code = error instanceof WebhookError ? error.code : null
+  const cause = error.cause instanceof Error ? error.cause : error
+  return { code, message: error.message, stack: cause.stack }
+}
+
+export function errorFromWire({ code, message, stack }: ErrorOnWire): Error {
+  const cause = new Error(message)
+  if (stack !== undefined) cause.stack = stack
+  return code === null ? new Error(message, { cause }) : new WebhookError(code, message, { cause })
+}

@@ -1,0 +1,70 @@
+/**
+ * Deliveries of events too wide for one transaction: the matched endpoints were committed as one
+ * row, and become deliveries some at a time, between commits that nobody has to wait for.
+ */
+import type { FanOutResult } from '../storage.ts'
+import { insertCancelled } from './accept.ts'
+import { closedReason, type Session } from './session.ts'
+
+const oldestFanOut =
+  'select event_key, targets, total, position from fan_out order by event_key limit 1'
+
+const insertWaiting = `
+  insert into live (id, kind, alone, event_key, endpoint_key, state, token, attempts, due_at_ms,
+                    round, created_at_ms)
+  values (?1, 'single', 0, ?2, ?3, 'waiting', 0, 0, ?4, 1,
+          (select accepted_at_ms from event where key = ?2))`
+
+const moveOn = 'update fan_out set position = ? where event_key = ?'
+const finish = 'delete from fan_out where event_key = ?'
+
+type Target = readonly [deliveryId: string, endpointKey: string, dueAtMs: number]
+
+export function fanOut(session: Session, limit: number, nowMs: number): FanOutResult {
+  const { connection } = session
+  return connection.write(() => {
+    const endpointKeys = new Set<string>()
+    let room = limit
+    while (room > 0) {
+      const wide = connection.get<FanOutRow>(oldestFanOut)
+      if (wide === undefined) return { endpointKeys: [...endpointKeys], more: false }
+      const targets = (JSON.parse(wide.targets) as Target[]).slice(
+        wide.position,
+        wide.position + room,
+      )
+      for (const target of targets) {
+        if (create(session, wide.event_key, target, nowMs)) endpointKeys.add(target[1])
+      }
+      const position = wide.position + targets.length
+      if (position === wide.total) connection.run(finish, wide.event_key)
+      else connection.run(moveOn, position, wide.event_key)
+      room -= targets.length
+    }
+    const more = connection.get(oldestFanOut) !== undefined
+    return { endpointKeys: [...endpointKeys], more }
+  })
+}
+
+interface FanOutRow {
+  readonly event_key: string
+  readonly targets: string
+  readonly total: number
+  readonly position: number
+}
+
+/** @returns whether the delivery waits; false when its endpoint takes nothing any more */
+function create(
+  session: Session,
+  eventKey: string,
+  [id, endpointKey, dueAtMs]: Target,
+  nowMs: number,
+): boolean {
+  const closed = closedReason(session, endpointKey)
+  if (closed !== null) {
+    session.connection.run(insertCancelled, id, eventKey, endpointKey, closed, nowMs, nowMs)
+    return false
+  }
+  session.connection.run(insertWaiting, id, eventKey, endpointKey, dueAtMs)
+  session.tally.add(1, 0)
+  return true
+}

@@ -1,0 +1,173 @@
+/** Questions about single events and deliveries. Reads live and ended ones as one. */
+import type { DeliveryState } from '../../model/delivery.ts'
+import { deliveryIdRange } from '../../model/ids.ts'
+import type { OutcomeKind } from '../../model/outcome.ts'
+import type { AttemptFound, DeliveryFound, EventFound } from '../storage.ts'
+import type { Session } from './session.ts'
+
+/**
+ * The columns of a delivery. A member of a sealed batch shows the state, the attempts and the due
+ * time of its batch, whose row is the one that changes.
+ */
+export const liveColumns = `
+  live.id, event.id as event_id, event.type as event_type, event.tenant_id, live.endpoint_key,
+  coalesce(endpoint.id, live.endpoint_key) as endpoint_id,
+  coalesce(carrier.state, live.state) as state, coalesce(carrier.reason, live.reason) as reason,
+  live.round, coalesce(carrier.attempts, live.attempts) as attempts, live.batch_id,
+  live.created_at_ms, coalesce(carrier.due_at_ms, live.due_at_ms) as due_at_ms,
+  null as settled_at_ms, null as retried_as`
+
+export const liveJoins = `
+  join event on event.key = live.event_key
+  left join endpoint on endpoint.key = live.endpoint_key
+  left join live carrier on carrier.id = live.batch_id`
+
+export const doneColumns = `
+  done.id, event.id as event_id, event.type as event_type, event.tenant_id, done.endpoint_key,
+  coalesce(endpoint.id, done.endpoint_key) as endpoint_id, done.state, done.reason, done.round,
+  done.attempts, done.batch_id, done.created_at_ms, null as due_at_ms, done.settled_at_ms,
+  done.retried_as`
+
+export const doneJoins = `
+  join event on event.key = done.event_key
+  left join endpoint on endpoint.key = done.endpoint_key`
+
+const findEventRow = `
+  select event.key, event.id, event.type, event.tenant_id, event.accepted_at_ms, event.body,
+         coalesce(fan_out.total - fan_out.position, 0) as pending
+    from event_key join event on event.key = event_key.key
+         left join fan_out on fan_out.event_key = event.key
+   where event_key.tenant_id = ? and event_key.id = ?`
+
+const findDeliveriesOfEvent = `
+  select ${liveColumns} from live ${liveJoins} where live.id >= ?1 and live.id < ?2
+  union all
+  select ${doneColumns} from done ${doneJoins} where done.id >= ?1 and done.id < ?2
+   order by 1`
+
+const findDeliveryRow = `
+  select ${liveColumns} from live ${liveJoins} where live.id = ?1
+  union all
+  select ${doneColumns} from done ${doneJoins} where done.id = ?1`
+
+const findAttempts = `
+  select number, started_at_ms, latency_ms, outcome, http_status, error, response_body,
+         endpoint_version, late
+    from attempt where delivery_id = ? order by token`
+
+export interface DeliveryRow {
+  readonly id: string
+  readonly event_id: string
+  readonly event_type: string
+  readonly tenant_id: string
+  readonly endpoint_key: string
+  readonly endpoint_id: string
+  readonly state: DeliveryState
+  readonly reason: string | null
+  readonly round: number
+  readonly attempts: number
+  readonly batch_id: string | null
+  readonly created_at_ms: number
+  readonly due_at_ms: number | null
+  readonly settled_at_ms: number | null
+  readonly retried_as: string | null
+}
+
+export function findEvent(
+  { connection }: Session,
+  tenantId: string,
+  eventId: string,
+): EventFound | null {
+  const row = connection.get<{
+    key: string
+    id: string
+    type: string
+    tenant_id: string
+    accepted_at_ms: number
+    body: Uint8Array | null
+    pending: number
+  }>(findEventRow, tenantId, eventId)
+  if (row === undefined) return null
+  const { from, to } = deliveryIdRange(row.key)
+  return {
+    key: row.key,
+    id: row.id,
+    type: row.type,
+    tenantId: row.tenant_id,
+    acceptedAtMs: row.accepted_at_ms,
+    body: row.body,
+    deliveries: connection.all<DeliveryRow>(findDeliveriesOfEvent, from, to).map(toDelivery),
+    pendingFanOut: row.pending,
+  }
+}
+
+export function findDelivery({ connection }: Session, id: string): DeliveryFound | null {
+  const row = connection.get<DeliveryRow>(findDeliveryRow, id)
+  return row ? toDelivery(row) : null
+}
+
+/** A batch's attempts are its members'; what they were given before come first. */
+export function attemptsOf(
+  { connection }: Session,
+  deliveries: readonly Pick<DeliveryFound, 'id' | 'batchId'>[],
+): Map<string, AttemptFound[]> {
+  const read = (id: string) => connection.all<AttemptRow>(findAttempts, id).map(toAttempt)
+  const ofBatch = new Map<string, AttemptFound[]>()
+  const found = new Map<string, AttemptFound[]>()
+  for (const { id, batchId } of deliveries) {
+    const attempts = read(id)
+    if (batchId !== null) {
+      const shared = ofBatch.get(batchId) ?? read(batchId)
+      ofBatch.set(batchId, shared)
+      attempts.push(...shared)
+    }
+    found.set(id, attempts)
+  }
+  return found
+}
+
+export function toDelivery(row: DeliveryRow): DeliveryFound {
+  return {
+    id: row.id,
+    eventId: row.event_id,
+    eventType: row.event_type,
+    tenantId: row.tenant_id,
+    endpointKey: row.endpoint_key,
+    endpointId: row.endpoint_id,
+    state: row.state,
+    reason: row.reason,
+    round: row.round,
+    attempts: row.attempts,
+    batchId: row.batch_id,
+    createdAtMs: row.created_at_ms,
+    dueAtMs: row.due_at_ms,
+    settledAtMs: row.settled_at_ms,
+    retriedAs: row.retried_as,
+  }
+}
+
+interface AttemptRow {
+  readonly number: number
+  readonly started_at_ms: number
+  readonly latency_ms: number
+  readonly outcome: OutcomeKind
+  readonly http_status: number | null
+  readonly error: string | null
+  readonly response_body: Uint8Array | null
+  readonly endpoint_version: number
+  readonly late: number
+}
+
+function toAttempt(row: AttemptRow): AttemptFound {
+  return {
+    number: row.number,
+    startedAtMs: row.started_at_ms,
+    latencyMs: row.latency_ms,
+    outcome: row.outcome,
+    httpStatus: row.http_status,
+    error: row.error,
+    responseBody: row.response_body,
+    endpointVersion: row.endpoint_version,
+    late: row.late === 1,
+  }
+}

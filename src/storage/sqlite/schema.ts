@@ -1,0 +1,51 @@
+/**
+ * Tells our database from a foreign, newer or damaged one before anything is written to it, and
+ * brings an older one up to date.
+ */
+import { WebhookError } from '../../model/errors.ts'
+import type { Connection } from './connection.ts'
+import { migrations } from './migrations/migrations.ts'
+
+/** `kmsg` in ASCII. */
+export const applicationId = 0x6b6d7367
+
+/**
+ * @returns the schema number found; 0 for a database still empty
+ * @throws WebhookError STORAGE_FOREIGN | STORAGE_SCHEMA_NEWER
+ */
+export function schemaNumber(connection: Connection, location: string): number {
+  const found = readPragma(connection, 'application_id')
+  const number = readPragma(connection, 'user_version')
+  const { tables } = connection.get<{ tables: number }>(
+    'select count(*) as tables from sqlite_schema',
+  ) ?? { tables: 0 }
+  if (found === 0 && number === 0 && tables === 0) return 0
+  if (found !== applicationId) {
+    throw new WebhookError(
+      'STORAGE_FOREIGN',
+      `Expected ${location} to be a database of @k-msg/webhook, got one of another application (application_id ${found}, ${tables} tables); name another file in \`storage\`. Nothing in it was changed.`,
+    )
+  }
+  if (number > migrations.length) {
+    throw new WebhookError(
+      'STORAGE_SCHEMA_NEWER',
+      `Expected ${location} to have schema ${migrations.length} or older, got ${number}: a newer @k-msg/webhook has written it; update this one. Nothing in it was changed.`,
+    )
+  }
+  return number
+}
+
+/** Each migration is one transaction, so that a crash between two leaves a known number. */
+export function migrate(connection: Connection, from: number): void {
+  for (let number = from; number < migrations.length; number += 1) {
+    connection.write(() => {
+      connection.database.exec(migrations[number] ?? '')
+      connection.database.exec(`pragma application_id = ${applicationId}`)
+      connection.database.exec(`pragma user_version = ${number + 1}`)
+    })
+  }
+}
+
+function readPragma(connection: Connection, name: string): number {
+  return connection.get<Record<string, number>>(`pragma ${name}`)?.[name] ?? 0
+}

@@ -1,0 +1,131 @@
+/**
+ * The default storage: one SQLite file, owned by one process. Knows where the file is and who may
+ * read it; what is in it belongs to the thread (worker.ts).
+ */
+import { closeSync, existsSync, mkdirSync, openSync, realpathSync } from 'node:fs'
+import path from 'node:path'
+import { describeValue, WebhookError } from '../../model/errors.ts'
+import type { Storage, StorageHost, Store } from '../storage.ts'
+import { loadDriver } from './driver.ts'
+import { storageError } from './errors.ts'
+import { isOpenHere, lockFile } from './lock.ts'
+import { openStore } from './store.ts'
+import { loadFrom } from './worker-url.ts'
+
+export interface SqliteOptions {
+  /** Default `./.k-msg/webhooks.db`, relative to the working directory of this moment. */
+  path?: string | undefined
+  /** How long to wait for another process to let go of the file, for rolling restarts. Default 0. */
+  waitForLockMs?: number | undefined
+}
+
+const knownOptions: readonly string[] = ['path', 'waitForLockMs']
+
+/**
+ * Events and deliveries in one SQLite file: durable (every commit is synced), one process at a time.
+ * Opens nothing until the service starts.
+ *
+ * @throws WebhookError OPTION_UNKNOWN | OPTION_INVALID | OPTION_OUT_OF_RANGE
+ */
+export function sqlite(options: SqliteOptions = {}): Storage {
+  checkOptions(options)
+  const location = path.resolve(options.path ?? '.k-msg/webhooks.db')
+  const waitForLockMs = options.waitForLockMs ?? 0
+  return { kind: 'sqlite', open: (host) => openFile(location, waitForLockMs, host) }
+}
+
+/**
+ * The same store without a file, FOR TESTS: everything in it is lost when the service closes or the
+ * process ends, accepted events included.
+ */
+export function memory(): Storage {
+  return { kind: 'memory', open: (host) => openStore(':memory:', host, () => {}) }
+}
+
+async function openFile(wanted: string, waitForLockMs: number, host: StorageHost): Promise<Store> {
+  try {
+    const location = prepareFolder(wanted)
+    const driver = loadDriver(loadFrom())
+    createPrivately(`${location}-lock`)
+    const lock = await lockFile(driver, location, waitForLockMs)
+    try {
+      createPrivately(location)
+      const store = await openStore(location, host, () => lock.release())
+      host.log('info', 'storage is open', { location, storage: store.description })
+      return store
+    } catch (error) {
+      lock.release()
+      throw error
+    }
+  } catch (error) {
+    throw storageError(fileSystemError(error, wanted), wanted)
+  }
+}
+
+/** @returns the real path, so that two names of one file are one lock */
+function prepareFolder(wanted: string): string {
+  const folder = path.dirname(wanted)
+  if (!existsSync(folder)) mkdirSync(folder, { recursive: true, mode: 0o700 })
+  return existsSync(wanted)
+    ? realpathSync(wanted)
+    : path.join(realpathSync(folder), path.basename(wanted))
+}
+
+/**
+ * Creates a file that only its owner may read; SQLite gives its log and shared memory the same mode.
+ * Never opens one that exists: closing it again would drop this process's locks on it.
+ */
+function createPrivately(file: string): void {
+  if (isOpenHere(file) || existsSync(file)) return
+  try {
+    closeSync(openSync(file, 'wx', 0o600))
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
+  }
+}
+
+function fileSystemError(error: unknown, location: string): unknown {
+  const { code, message } = error as NodeJS.ErrnoException
+  switch (code) {
+    case 'EACCES':
+    case 'EPERM':
+    case 'EROFS':
+      return new WebhookError(
+        'STORAGE_READ_ONLY',
+        `Expected to create or write ${location}: ${message}; check who owns the folder, or name another file with \`sqlite({ path })\`.`,
+        { cause: error },
+      )
+    case 'ENOSPC':
+    case 'EDQUOT':
+      return new WebhookError(
+        'STORAGE_FULL',
+        `Expected room to create ${location}: ${message}; free some disk space.`,
+        { cause: error },
+      )
+    default:
+      return error
+  }
+}
+
+function checkOptions(options: SqliteOptions): void {
+  for (const name of Object.keys(options)) {
+    if (knownOptions.includes(name)) continue
+    throw new WebhookError(
+      'OPTION_UNKNOWN',
+      `Expected an option of sqlite() (${knownOptions.join(', ')}), got \`${name}\`.`,
+    )
+  }
+  const { path: file, waitForLockMs } = options
+  if (file !== undefined && (typeof file !== 'string' || file === '' || file === ':memory:')) {
+    throw new WebhookError(
+      'OPTION_INVALID',
+      `Expected \`path\` of sqlite() to be the path of a file, got ${describeValue(file)}; for a store without a file use memory().`,
+    )
+  }
+  if (waitForLockMs !== undefined && !(Number.isFinite(waitForLockMs) && waitForLockMs >= 0)) {
+    throw new WebhookError(
+      'OPTION_OUT_OF_RANGE',
+      `Expected \`waitForLockMs\` of sqlite() to be 0 or more milliseconds, got ${describeValue(waitForLockMs)}.`,
+    )
+  }
+}
