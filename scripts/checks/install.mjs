@@ -11,7 +11,8 @@ import {
 } from 'node:fs'
 import path from 'node:path'
 import { build } from 'esbuild'
-import { emptyFolder, Finding, npm, root, run } from './command.mjs'
+import manifest from '../../package.json' with { type: 'json' }
+import { bin, emptyFolder, Finding, npm, root, run } from './command.mjs'
 import { pack } from './package.mjs'
 
 const maxMegabytes = 40
@@ -42,9 +43,22 @@ export async function checkInstall() {
   }
   await runProgram(process.execPath, folder, 'quick-start.mjs')
   await runProgram(process.execPath, folder, 'crash.mjs')
+  await checkTypes(folder)
   const help = await run(path.join(folder, 'node_modules/.bin/kmsg-webhook'), ['--help'])
   if (!help.includes('kmsg-webhook')) throw new Finding(`kmsg-webhook --help printed:\n${help}`)
   return { note: `production install ${megabytes.toFixed(1)} MB of ${maxMegabytes}` }
+}
+
+/** Compiles a user's program against the installed declarations, which are checked themselves. */
+async function checkTypes(folder) {
+  const exports = Object.keys(manifest.exports).filter((subpath) => subpath !== './package.json')
+  const names = exports.map((subpath) => path.posix.join(manifest.name, subpath))
+  const imports = names.map((name, index) => `export * as part${index} from '${name}'`)
+  writeFileSync(path.join(folder, 'types.ts'), `${imports.join('\n')}\n`)
+  const options = ['--noEmit', '--strict', '--skipLibCheck', 'false', '--target', 'es2022']
+  const modules = ['--module', 'nodenext', '--lib', 'es2023,esnext.disposable']
+  const types = ['--types', 'node', '--typeRoots', path.join(root, 'node_modules/@types')]
+  await run(bin('tsc'), ['types.ts', ...options, ...modules, ...types], { cwd: folder })
 }
 
 /**

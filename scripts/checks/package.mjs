@@ -1,7 +1,6 @@
 // Owns what is published: the tarball, its contents, its manifest and its types.
-import { readFile } from 'node:fs/promises'
 import path from 'node:path'
-import { bin, emptyFolder, Finding, npm, root, run } from './command.mjs'
+import { bin, emptyFolder, Finding, npm, run } from './command.mjs'
 
 let tarball
 
@@ -26,7 +25,6 @@ async function packNow() {
 export async function checkPackage() {
   const { file, paths, kilobytes } = await pack()
   checkContents(paths)
-  await checkAliasVersion()
   await run(bin('publint'), ['run', file, '--strict'])
   await run(bin('attw'), [file, '--profile', 'esm-only', '--no-emoji'])
   return { note: `${paths.length} files, ${kilobytes} kB unpacked` }
@@ -40,11 +38,4 @@ export function checkContents(paths) {
   const missing = needed.filter((file) => !paths.includes(file))
   if (surplus.length > 0) throw new Finding(`Unexpected in the package: ${surplus.join(', ')}`)
   if (missing.length > 0) throw new Finding(`Missing from the package: ${missing.join(', ')}`)
-}
-
-async function checkAliasVersion() {
-  const version = async (file) => JSON.parse(await readFile(path.join(root, file), 'utf8')).version
-  const own = await version('package.json')
-  const alias = await version('aliases/webhook-system/package.json')
-  if (own !== alias) throw new Finding(`The alias is ${alias}, the package is ${own}.`)
 }
