@@ -25,13 +25,22 @@ export async function buildIfStale() {
 export async function build() {
   const hash = hashOfSources()
   const fresh = path.join(cache, `build-${process.pid}`)
-  const old = path.join(cache, `replaced-${process.pid}`)
   await mkdir(cache, { recursive: true })
   await transpile(fresh)
   await writeFile(path.join(fresh, stamp), hash)
-  if (existsSync(dist)) await rename(dist, old)
-  await rename(fresh, dist)
+  await replaceDist(fresh)
+}
+
+async function replaceDist(fresh) {
+  const old = path.join(cache, `replaced-${process.pid}`)
+  const ignoring = (code) => (error) => {
+    if (error.code !== code) throw error
+  }
+  await rename(dist, old).catch(ignoring('ENOENT'))
+  // Taken again in between: another build of the same sources has finished, and is as good.
+  await rename(fresh, dist).catch(ignoring('ENOTEMPTY'))
   await rm(old, { recursive: true, force: true })
+  await rm(fresh, { recursive: true, force: true })
 }
 
 async function transpile(outDir) {
