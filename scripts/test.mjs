@@ -14,6 +14,7 @@ import { suite } from './checks/suite.mjs'
 const steps = {
   lint: () => run(bin('biome'), ['check', '--error-on-warnings']),
   types: () => run(bin('tsc'), []),
+  unused: () => run(bin('knip'), ['--no-progress', '--no-config-hints']),
   build,
   tests: () => suite('unit'),
   docs: () => suite('docs'),
