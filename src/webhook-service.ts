@@ -30,13 +30,7 @@ import { createKeyMaker } from './model/ids.ts'
 import { nearMissOfKnownType } from './model/names.ts'
 import { type FactListener, type FactName, Facts } from './observe/facts.ts'
 import { defaultLogger, type Logger, silentLogger } from './observe/log.ts'
-import {
-  type DeliveryFigures,
-  type EndpointStats,
-  type HourlyFigures,
-  perHour,
-  summarise,
-} from './observe/statistics.ts'
+import { type EndpointStats, type HourlyFigures, perHour, summarise } from './observe/statistics.ts'
 import { RetryManager } from './policy/retry-manager.ts'
 import {
   type RegisteredEndpoint,
@@ -128,8 +122,7 @@ export class WebhookService implements AsyncDisposable {
     this.#options = checkConfig(config)
     this.#clock = config.clock ?? systemClock()
     this.#random = config.random ?? Math.random
-    this.#logger =
-      config.logger === false ? silentLogger : (config.logger ?? defaultLogger())
+    this.#logger = config.logger === false ? silentLogger : (config.logger ?? defaultLogger())
     this.#facts = new Facts((name, error) =>
       this.#logger.error({ fact: name, error: String(error) }, 'a listener threw'),
     )
@@ -246,13 +239,21 @@ export class WebhookService implements AsyncDisposable {
   }
 
   /** Holds its events: they are stored and wait. */
-  async pauseEndpoint(id: string, reason = 'by request', scope?: TenantScope): Promise<WebhookEndpoint> {
+  async pauseEndpoint(
+    id: string,
+    reason = 'by request',
+    scope?: TenantScope,
+  ): Promise<WebhookEndpoint> {
     await this.#use()
     return this.registry.setStatus(id, 'paused', reason, scope)
   }
 
   /** Makes it active again, whether it was paused or disabled. */
-  async resumeEndpoint(id: string, reason = 'by request', scope?: TenantScope): Promise<WebhookEndpoint> {
+  async resumeEndpoint(
+    id: string,
+    reason = 'by request',
+    scope?: TenantScope,
+  ): Promise<WebhookEndpoint> {
     await this.#use()
     return this.registry.setStatus(id, 'active', reason, scope)
   }

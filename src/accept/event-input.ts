@@ -1,11 +1,9 @@
-/**
- * The door for events: validates one, serialises its body once, hashes its content. What leaves
- * here is what will be signed and sent, byte for byte.
- */
+/** The door for events: validates one, serialises its body once, hashes its content. */
 import { createHash } from 'node:crypto'
 import { describeValue, WebhookError } from '../model/errors.ts'
 import type { WebhookEvent } from '../model/event.ts'
-import { checkEventType, checkTenantId, idPattern } from '../model/names.ts'
+import { serialiseEvent } from '../model/event-body.ts'
+import { checkTenantId } from '../model/names.ts'
 import { unknownOption } from '../model/suggest.ts'
 
 export interface EventRules {
@@ -42,94 +40,24 @@ export function checkEvent(event: WebhookEvent, rules: EventRules): CheckedEvent
   for (const name in event) {
     if (!fieldSet.has(name)) throw unknownOption(name, fields, 'a field of an event')
   }
-  const { id, type, tenantId } = event
-  if (typeof id !== 'string' || !idPattern.test(id)) {
-    throw new WebhookError(
-      'EVENT_ID_INVALID',
-      `Expected the event's \`id\` to be 1 to 256 characters of A-Z, a-z, 0-9, _ and - (a dot would break its signature), got ${describeValue(id)}.`,
-    )
-  }
-  checkEventType(type)
+  const { type, tenantId } = event
   checkTenantId(tenantId)
+  const { body: text, content, metadata } = serialiseEvent(event)
   if (rules.enabledEvents !== null && !rules.enabledEvents.has(type)) {
     throw new WebhookError(
       'EVENT_TYPE_DISABLED',
       `Expected a type listed in \`enabledEvents\`, got "${type}"; add it there, or leave \`enabledEvents\` out to allow every type.`,
     )
   }
-  return { id, type, tenantId: tenantId ?? '', ...serialise(event, rules.maxPayloadBytes) }
-}
-
-function serialise(
-  event: WebhookEvent,
-  maxBytes: number,
-): Pick<CheckedEvent, 'metadata' | 'body' | 'contentHash'> {
-  const timestamp = rfc3339(event.timestamp)
-  const metadata = event.metadata ?? {}
-  if (typeof metadata !== 'object' || Array.isArray(metadata)) {
-    throw new WebhookError(
-      'EVENT_INVALID',
-      `Expected \`metadata\` to be an object, got ${describeValue(metadata)}.`,
-    )
-  }
-  const version = event.version ?? '1.0'
-  if (typeof version !== 'string' || version.length > 64) {
-    throw new WebhookError(
-      'EVENT_INVALID',
-      `Expected \`version\` to be a text such as "1.0", got ${describeValue(version)}.`,
-    )
-  }
-  const dataJson = toJson(event.data, 'data')
-  // What follows `data` in the body, together with the type, is the content that must be the same
-  // when an id is dispatched again.
-  const rest = `,"data":${dataJson},"metadata":${toJson(metadata, 'metadata')},"version":${JSON.stringify(version)}}`
-  const body = Buffer.from(
-    `{"id":"${event.id}","type":"${event.type}","timestamp":"${timestamp}"${rest}`,
-  )
-  if (body.length > maxBytes) {
+  const body = Buffer.from(text)
+  if (body.length > rules.maxPayloadBytes) {
     throw new WebhookError(
       'EVENT_TOO_LARGE',
-      `Expected a body of at most ${maxBytes} bytes (\`maxPayloadBytes\`), got ${body.length}; send a reference instead of the content.`,
+      `Expected a body of at most ${rules.maxPayloadBytes} bytes (\`maxPayloadBytes\`), got ${body.length}; send a reference instead of the content.`,
     )
   }
-  const contentHash = createHash('sha256').update(event.type).update(rest).digest()
-  return { metadata, body, contentHash }
-}
-
-function rfc3339(timestamp: unknown): string {
-  const date =
-    timestamp instanceof Date
-      ? timestamp
-      : typeof timestamp === 'string' && /^\d{4}-\d\d-\d\dT\d\d:\d\d/.test(timestamp)
-        ? new Date(timestamp)
-        : null
-  if (date === null || Number.isNaN(date.getTime())) {
-    throw new WebhookError(
-      'EVENT_TIMESTAMP_INVALID',
-      `Expected \`timestamp\` to be a valid Date or an RFC 3339 text such as "2026-01-31T09:00:00Z", got ${describeValue(timestamp)}.`,
-    )
-  }
-  return date.toISOString()
-}
-
-function toJson(value: unknown, field: string): string {
-  let json: string | undefined
-  try {
-    json = JSON.stringify(value)
-  } catch (cause) {
-    throw new WebhookError(
-      'EVENT_DATA_INVALID',
-      `Expected \`${field}\` to be what JSON can carry, got a value that it cannot: ${cause instanceof Error ? cause.message.split('\n')[0] : String(cause)}`,
-      { cause },
-    )
-  }
-  if (json === undefined) {
-    throw new WebhookError(
-      'EVENT_DATA_INVALID',
-      `Expected \`${field}\` to be what JSON can carry, got ${describeValue(value)}; use null for nothing.`,
-    )
-  }
-  return json
+  const contentHash = createHash('sha256').update(type).update(content).digest()
+  return { id: event.id, type, tenantId: tenantId ?? '', metadata, body, contentHash }
 }
 
 /**

@@ -11,7 +11,7 @@ import type { EndpointRecord } from '../model/endpoint.ts'
 import { WebhookError } from '../model/errors.ts'
 import { createKeyMaker, type RandomBytes } from '../model/ids.ts'
 import type { Facts } from '../observe/facts.ts'
-import { loggableUrl, type Logger } from '../observe/log.ts'
+import { type Logger, loggableUrl } from '../observe/log.ts'
 import type { RetryManager } from '../policy/retry-manager.ts'
 import { Recorder } from '../record/recorder.ts'
 import type { WebhookRegistry } from '../registry/webhook-registry.ts'
@@ -316,8 +316,8 @@ export class Engine {
     if (level === 'info') this.#parts.facts.tell('storage.recovered', {})
     else {
       this.#parts.facts.tell('storage.trouble', {
-        code: String(fields['code'] ?? 'unknown'),
-        message: `${message}: ${String(fields['error'] ?? '')}`,
+        code: String(fields.code ?? 'unknown'),
+        message: `${message}: ${String(fields.error ?? '')}`,
       })
     }
   }

@@ -107,7 +107,10 @@ export class Queries {
     }
   }
 
-  async failed(endpointId: string | undefined, query: DeliveryListQuery): Promise<FailedDelivery[]> {
+  async failed(
+    endpointId: string | undefined,
+    query: DeliveryListQuery,
+  ): Promise<FailedDelivery[]> {
     const limit = checkLimit(query.limit)
     const asked = this.#asQuery(
       { ...query, endpointId, state: ['exhausted', 'rejected'] },
@@ -174,10 +177,7 @@ function parseBody(body: Uint8Array): WebhookEventBody {
   return JSON.parse(new TextDecoder().decode(body)) as WebhookEventBody
 }
 
-function publicDelivery(
-  found: DeliveryFound,
-  attempts: readonly AttemptFound[],
-): WebhookDelivery {
+function publicDelivery(found: DeliveryFound, attempts: readonly AttemptFound[]): WebhookDelivery {
   return {
     id: found.id,
     eventId: found.eventId,

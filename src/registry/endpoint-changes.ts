@@ -81,12 +81,12 @@ export function applyChanges(
   }
   const url = changes.url ?? known.url
   if (url !== known.url) {
-    next['url'] = url
-    next['warning'] = null
+    next.url = url
+    next.warning = null
   }
   const current = known.secrets.find((one) => one.expiresAtMs === null)
   if (changes.secret !== undefined && changes.secret !== current?.secret) {
-    next['secrets'] = rotate(known.secrets, changes.secret, nowMs, rules.rotationOverlapMs)
+    next.secrets = rotate(known.secrets, changes.secret, nowMs, rules.rotationOverlapMs)
   }
   const fields = Object.keys(next)
   if (fields.length === 0) return null

@@ -1,0 +1,81 @@
+/** The body of an event: checked and serialised once. What leaves here is signed and sent as it is. */
+import { describeValue, WebhookError } from './errors.ts'
+import type { WebhookEvent, WebhookEventMetadata } from './event.ts'
+import { checkEventType, idPattern } from './names.ts'
+
+export interface SerialisedEvent {
+  /** The whole body as text. */
+  readonly body: string
+  /** What must be the same when an id is used again: data, metadata and version. */
+  readonly content: string
+  readonly metadata: WebhookEventMetadata
+}
+
+/**
+ * @throws WebhookError EVENT_INVALID, EVENT_ID_INVALID, EVENT_TYPE_INVALID,
+ *   EVENT_TIMESTAMP_INVALID, EVENT_DATA_INVALID
+ */
+export function serialiseEvent(event: WebhookEvent): SerialisedEvent {
+  const { id, type } = event
+  if (typeof id !== 'string' || !idPattern.test(id)) {
+    throw new WebhookError(
+      'EVENT_ID_INVALID',
+      `Expected the event's \`id\` to be 1 to 256 characters of A-Z, a-z, 0-9, _ and - (a dot would break its signature), got ${describeValue(id)}.`,
+    )
+  }
+  checkEventType(type)
+  const timestamp = rfc3339(event.timestamp)
+  const metadata = event.metadata ?? {}
+  if (typeof metadata !== 'object' || Array.isArray(metadata)) {
+    throw new WebhookError(
+      'EVENT_INVALID',
+      `Expected \`metadata\` to be an object, got ${describeValue(metadata)}.`,
+    )
+  }
+  const version = event.version ?? '1.0'
+  if (typeof version !== 'string' || version.length > 64) {
+    throw new WebhookError(
+      'EVENT_INVALID',
+      `Expected \`version\` to be a text such as "1.0", got ${describeValue(version)}.`,
+    )
+  }
+  const content = `,"data":${toJson(event.data, 'data')},"metadata":${toJson(metadata, 'metadata')},"version":${JSON.stringify(version)}}`
+  const body = `{"id":"${id}","type":"${type}","timestamp":"${timestamp}"${content}`
+  return { body, content, metadata }
+}
+
+function rfc3339(timestamp: unknown): string {
+  const date =
+    timestamp instanceof Date
+      ? timestamp
+      : typeof timestamp === 'string' && /^\d{4}-\d\d-\d\dT\d\d:\d\d/.test(timestamp)
+        ? new Date(timestamp)
+        : null
+  if (date === null || Number.isNaN(date.getTime())) {
+    throw new WebhookError(
+      'EVENT_TIMESTAMP_INVALID',
+      `Expected \`timestamp\` to be a valid Date or an RFC 3339 text such as "2026-01-31T09:00:00Z", got ${describeValue(timestamp)}.`,
+    )
+  }
+  return date.toISOString()
+}
+
+function toJson(value: unknown, field: string): string {
+  let json: string | undefined
+  try {
+    json = JSON.stringify(value)
+  } catch (cause) {
+    throw new WebhookError(
+      'EVENT_DATA_INVALID',
+      `Expected \`${field}\` to be what JSON can carry, got a value that it cannot: ${cause instanceof Error ? cause.message.split('\n')[0] : String(cause)}`,
+      { cause },
+    )
+  }
+  if (json === undefined) {
+    throw new WebhookError(
+      'EVENT_DATA_INVALID',
+      `Expected \`${field}\` to be what JSON can carry, got ${describeValue(value)}; use null for nothing.`,
+    )
+  }
+  return json
+}

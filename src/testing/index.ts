@@ -1,0 +1,10 @@
+/** `@k-msg/webhook/testing`: a clock to hand in and a receiver to send to. */
+export {
+  createInbox,
+  type Inbox,
+  type InboxAnswer,
+  type InboxOptions,
+  type ReceivedRequest,
+  type SignatureVerdict,
+} from './inbox.ts'
+export { type ManualClock, manualClock } from './manual-clock.ts'
