@@ -40,11 +40,18 @@ export function classifyError(error: unknown, connected: boolean): Outcome {
   if (!connected && (code === connectTimeoutCode || code === 'ETIMEDOUT')) {
     return { kind: 'timed-out', phase: 'connect' }
   }
-  if (code !== 'UND_ERR_SOCKET') return { kind: 'unreachable', code }
-  // undici's word for a connection that ended under a request. Two of its causes are the receiver's
-  // grammar (an unasked 100 Continue or 101 Switching Protocols), all others a close.
-  const message = (error as Error).message
-  return { kind: 'unreachable', code: message.startsWith('bad ') ? 'EPROTO' : 'ECONNRESET' }
+  return { kind: 'unreachable', code: isProtocolError(error, code) ? 'EPROTO' : networkCode(code) }
+}
+
+/** The answer was no HTTP, or HTTP that nobody asked for (100 Continue, 101 Switching Protocols). */
+function isProtocolError(error: unknown, code: string): boolean {
+  const { name, message } = (error ?? {}) as Error
+  return name === 'HTTPParserError' || (code === 'UND_ERR_SOCKET' && message.startsWith('bad '))
+}
+
+/** undici's own word for a connection that ended under a request says less than the system's. */
+function networkCode(code: string): string {
+  return code === 'UND_ERR_SOCKET' ? 'ECONNRESET' : code
 }
 
 const connectTimeoutCode = 'CONNECT_TIMEOUT'

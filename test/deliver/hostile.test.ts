@@ -1,0 +1,192 @@
+/** Receivers that answer late, never, for ever, or in no language: D1–D9 of the fault list. */
+import type { Socket } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { afterAll, describe, expect, it } from 'vitest'
+import { WebhookDispatcher } from '../../src/deliver/dispatcher.ts'
+import { attempt, attemptRequest, endpointRecord, receiveRaw } from './receivers.ts'
+
+const timeoutMs = 300
+const dispatcher = new WebhookDispatcher(undefined, undefined, undefined, {
+  allowedNetworks: ['127.0.0.0/8'],
+})
+afterAll(() => dispatcher.close())
+
+const statusLine = 'HTTP/1.1 200 OK\r\n'
+const cutAtDeadline = (phase: string) => ({
+  outcome: { kind: 'timed-out', phase },
+  from: timeoutMs,
+})
+const statusKept = { outcome: { kind: 'accepted', status: 200, redirected: false } }
+
+/** What the receiver does, and what the attempt must report. */
+const cases: [string, (socket: Socket) => void, { outcome: object; from?: number }][] = [
+  ['D1 never replies', () => {}, cutAtDeadline('headers')],
+  ['D2 slow status line', (socket) => void drip(socket, statusLine), cutAtDeadline('headers')],
+  [
+    'D3 slow headers',
+    (socket) => void drip(socket, statusLine, ...Array<string>(100).fill('a: b\r\n')),
+    cutAtDeadline('headers'),
+  ],
+  [
+    'D4 endless headers',
+    (socket) => flood(socket, statusLine, `x: ${'y'.repeat(1000)}\r\n`),
+    { outcome: { kind: 'unreachable', code: 'UND_ERR_HEADERS_OVERFLOW' } },
+  ],
+  [
+    'D4 one endless header',
+    (socket) => flood(socket, `${statusLine}x: `, 'y'.repeat(1000)),
+    { outcome: { kind: 'unreachable', code: 'UND_ERR_HEADERS_OVERFLOW' } },
+  ],
+  [
+    'D5 endless interim replies, slow',
+    (socket) => void drip(socket, ...Array<string>(100).fill('HTTP/1.1 102 Processing\r\n\r\n')),
+    cutAtDeadline('headers'),
+  ],
+  [
+    'D6 endless interim replies, fast',
+    (socket) => flood(socket, '', 'HTTP/1.1 103 Early Hints\r\n\r\n'.repeat(1000)),
+    { outcome: { kind: 'unreachable', code: 'EPROTO' } },
+  ],
+  [
+    'D6 unasked 100 Continue',
+    (socket) => flood(socket, '', 'HTTP/1.1 100 Continue\r\n\r\n'.repeat(1000)),
+    { outcome: { kind: 'unreachable', code: 'EPROTO' } },
+  ],
+  [
+    'an upgrade nobody asked for',
+    (socket) =>
+      socket.write('HTTP/1.1 101 Switching\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n'),
+    { outcome: { kind: 'unreachable', code: 'EPROTO' } },
+  ],
+  [
+    'D7 slow body',
+    (socket) => {
+      socket.write(`${statusLine}content-length: 1000\r\n\r\n`)
+      void drip(socket, 'abcdefghijklmnopqrstuvwxyz')
+    },
+    { ...statusKept, from: timeoutMs },
+  ],
+  [
+    'D8 endless body',
+    (socket) => flood(socket, `${statusLine}\r\n`, 'z'.repeat(10_000)),
+    statusKept,
+  ],
+  [
+    'D8 endless chunked body',
+    (socket) =>
+      flood(
+        socket,
+        `${statusLine}transfer-encoding: chunked\r\n\r\n`,
+        `3e8\r\n${'z'.repeat(1000)}\r\n`,
+      ),
+    statusKept,
+  ],
+  [
+    'D9 a body of 10 GB',
+    (socket) =>
+      flood(socket, `${statusLine}content-length: 10000000000\r\n\r\n`, 'z'.repeat(10_000)),
+    statusKept,
+  ],
+  [
+    'a body of 10 GB that never begins',
+    (socket) => socket.write(`${statusLine}content-length: 10000000000\r\n\r\n`),
+    { ...statusKept, from: timeoutMs },
+  ],
+  [
+    'a 500 whose body never ends',
+    (socket) => socket.write('HTTP/1.1 500 No\r\ncontent-length: 9\r\n\r\nhalf'),
+    { outcome: { kind: 'faulted', status: 500, retryAfterMs: null }, from: timeoutMs },
+  ],
+  [
+    'a body cut by the receiver after its status',
+    (socket) => socket.end(`${statusLine}content-length: 9\r\n\r\nhalf`),
+    statusKept,
+  ],
+  [
+    'half a status line',
+    (socket) => socket.end('HTTP/1.1 20'),
+    { outcome: { kind: 'unreachable', code: 'ECONNRESET' } },
+  ],
+  [
+    'a close without a word',
+    (socket) => socket.end(),
+    { outcome: { kind: 'unreachable', code: 'ECONNRESET' } },
+  ],
+  [
+    'a reset',
+    (socket) => socket.resetAndDestroy(),
+    { outcome: { kind: 'unreachable', code: 'ECONNRESET' } },
+  ],
+  [
+    'another language',
+    (socket) => socket.write('SSH-2.0-OpenSSH_9.2\r\n'),
+    { outcome: { kind: 'unreachable', code: 'EPROTO' } },
+  ],
+]
+
+describe('hostile receivers', () => {
+  it.each(cases)('%s', async (_, answer, { outcome, from = 0 }) => {
+    await using receiver = await receiveRaw(answer)
+    const report = await attempt(
+      dispatcher,
+      attemptRequest(endpointRecord(receiver.url), { timeoutMs }),
+    )
+    expect(report.outcome).toEqual(outcome)
+    expect(report.latencyMs).toBeGreaterThanOrEqual(from)
+    // Measured by the attempt's own clock; the margin is for a machine that runs other tests too.
+    expect(report.latencyMs).toBeLessThan(from + 250 + timeoutMs / 3)
+    expect(report.responseBody?.length ?? 0).toBeLessThanOrEqual(4096)
+    // Its socket is never used again.
+    await closed(receiver.sockets[0])
+    expect(receiver.sockets).toHaveLength(1)
+  })
+})
+
+it('reads little more of an endless body than the cap', async () => {
+  let sent = 0
+  await using receiver = await receiveRaw((socket) => {
+    flood(socket, `${statusLine}\r\n`, 'z'.repeat(10_000), (bytes) => {
+      sent += bytes
+    })
+  })
+  const report = await attempt(dispatcher, attemptRequest(endpointRecord(receiver.url)))
+  expect(report.outcome.kind).toBe('accepted')
+  expect(Buffer.from(report.responseBody ?? []).toString()).toBe('z'.repeat(4096))
+  await closed(receiver.sockets[0])
+  // What the kernel's buffers on both sides took is sent but was never read.
+  expect(sent).toBeLessThan(10_000_000)
+})
+
+function closed(socket: Socket | undefined): Promise<void> {
+  return new Promise((resolve) => {
+    if (socket === undefined || socket.destroyed) resolve()
+    else socket.once('close', resolve)
+  })
+}
+
+/** The parts a byte at a time while they are short, else part by part: 30 ms in between. */
+async function drip(socket: Socket, ...parts: string[]): Promise<void> {
+  const pieces = parts.length === 1 ? [...(parts[0] ?? '')] : parts
+  for (const piece of pieces) {
+    if (socket.destroyed) return
+    socket.write(piece)
+    await sleep(30)
+  }
+}
+
+function flood(
+  socket: Socket,
+  head: string,
+  more: string,
+  count: (bytes: number) => void = () => {},
+): void {
+  socket.write(head)
+  const write = () => {
+    while (!socket.destroyed) {
+      count(more.length)
+      if (!socket.write(more)) return
+    }
+  }
+  socket.on('drain', write)
+  write()
+}
