@@ -16,7 +16,8 @@ export async function checkFreshClone() {
     cpSync(path.join(root, file), path.join(folder, file), { recursive: true })
   }
   const startMs = performance.now()
-  await npm(['ci'], { cwd: folder })
+  // Strict: a lockfile renewed on a newer Node must not leave the oldest one behind.
+  await npm(['ci', '--engine-strict'], { cwd: folder })
   const seconds = (performance.now() - startMs) / 1000
   if (seconds > maxSeconds) throw new Finding(`npm ci took ${seconds.toFixed(0)} s.`)
   return { note: `npm ci ${seconds.toFixed(1)} s of ${maxSeconds}` }

@@ -30,7 +30,7 @@ async function installNow() {
   const folder = emptyFolder('app')
   const { file } = await pack()
   writeFileSync(path.join(folder, 'package.json'), '{ "private": true, "type": "module" }')
-  await npm(['install', file, '--omit=dev', '--ignore-scripts'], { cwd: folder })
+  await npm(['install', file, '--omit=dev', '--ignore-scripts', '--engine-strict'], { cwd: folder })
   cpSync(programs, folder, { recursive: true })
   return folder
 }
