@@ -139,7 +139,7 @@ export class WebhookService implements AsyncDisposable {
       nowMs: config.clock === undefined ? undefined : () => this.#clock.nowMs(),
     })
     this.#warnOfShortSchedule()
-    this.#opening = this.#open(storageOf(config.storage), config.logger !== undefined)
+    this.#opening = this.#open(storageOf(config.storage), Boolean(config.logger))
     // Whoever calls anything learns of it there; without a call it must not end the host process.
     this.#opening.catch(() => {})
   }

@@ -40,9 +40,13 @@ await new Promise<void>((resolve) => {
 server.unref()
 const { port } = server.address() as AddressInfo
 
-/** Takes the place of the package's connector: also for https, every connection leads here. */
-export const connectToReceiver: Connect = (_, callback) => {
-  const socket = connect(port, '127.0.0.1')
+/**
+ * Takes the place of the package's connector: also for https, every connection leads here, except
+ * those to a receiver that the document itself has started on 127.0.0.1.
+ */
+export const connectToReceiver: Connect = (options, callback) => {
+  const own = options.hostname === '127.0.0.1' && options.port !== ''
+  const socket = connect(own ? Number(options.port) : port, '127.0.0.1')
   const failed = (error: Error) => callback(error, null)
   socket.once('error', failed).once('connect', () => {
     socket.off('error', failed)
