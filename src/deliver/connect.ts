@@ -46,10 +46,12 @@ export function createConnect(tools: ConnectTools): Connect {
       callback(new BlockedAddressError(options.hostname), null)
       return () => {}
     }
+    let settled = false
     const socket = open(options, (error, opened) => {
+      settled = true
       cancelTimer()
-      if (opened === null) {
-        callback(error ?? new Error('no connection'), null)
+      if (error !== null) {
+        callback(error, null)
         return
       }
       // Belt and braces: should a runtime ignore the lookup, nothing has been sent yet.
@@ -60,14 +62,13 @@ export function createConnect(tools: ConnectTools): Connect {
       }
       callback(null, opened)
     })
-    const giveUp = (error: Error) => {
-      if (socket.connecting) socket.destroy(error)
-    }
     const cancelTimer = setTimer(
       () => socket.destroy(new ConnectTimeoutError(connectTimeoutMs)),
       connectTimeoutMs,
     )
-    return giveUp
+    return (error) => {
+      if (!settled) socket.destroy(error)
+    }
   }
 }
 

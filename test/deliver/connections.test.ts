@@ -1,0 +1,209 @@
+import type { ServerResponse } from 'node:http'
+import { describe, expect, it } from 'vitest'
+import type { AttemptReport, DispatcherOptions } from '../../src/deliver/attempt-request.ts'
+import { WebhookDispatcher } from '../../src/deliver/dispatcher.ts'
+import { attempt, attemptRequest, endpointRecord, receive, receiveRaw } from './receivers.ts'
+
+function build(options: DispatcherOptions = {}) {
+  const allowedNetworks = ['127.0.0.0/8']
+  return new WebhookDispatcher(undefined, undefined, undefined, { allowedNetworks, ...options })
+}
+
+/** Answers nothing until told to. */
+async function heldReceiver() {
+  const held: ServerResponse[] = []
+  let arrived = () => {}
+  const receiver = await receive((response) => {
+    held.push(response)
+    arrived()
+  })
+  return {
+    receiver,
+    held,
+    async arrivals(count: number) {
+      while (held.length < count) {
+        await new Promise<void>((resolve) => {
+          arrived = resolve
+        })
+      }
+    },
+  }
+}
+
+function attempts(dispatcher: WebhookDispatcher, url: string, count: number) {
+  const endpoint = endpointRecord(url)
+  return Array.from({ length: count }, () => attempt(dispatcher, attemptRequest(endpoint)))
+}
+
+const kinds = (reports: AttemptReport[]) => reports.map((report) => report.outcome.kind)
+
+describe('connections', () => {
+  it('are as many as requests at one time, and reused by the next ones', async () => {
+    await using receiver = await receive()
+    const dispatcher = build()
+    await Promise.all(attempts(dispatcher, receiver.url, 5))
+    await Promise.all(attempts(dispatcher, receiver.url, 5))
+    for (let i = 0; i < 5; i += 1) await Promise.all(attempts(dispatcher, receiver.url, 1))
+    expect(receiver.requests).toHaveLength(15)
+    expect(receiver.sockets).toHaveLength(5)
+    await dispatcher.close()
+  })
+
+  it('are bounded in all; who waits is served in order and its time does not run', async () => {
+    const { receiver, held, arrivals } = await heldReceiver()
+    await using _ = receiver
+    let nowMs = 1_000
+    const dispatcher = build({ maxConnections: 2, monotonicMs: () => nowMs })
+    const reports = attempts(dispatcher, receiver.url, 4)
+    await arrivals(2)
+    expect(dispatcher.inFlight).toBe(4)
+    expect(receiver.requests).toHaveLength(2)
+    nowMs += 4_000
+    for (const response of held) response.end()
+    await arrivals(4)
+    for (const response of held.slice(2)) response.end()
+    const ended = await Promise.all(reports)
+    expect(kinds(ended)).toEqual(Array(4).fill('accepted'))
+    expect(ended.map(({ latencyMs }) => latencyMs)).toEqual([4_000, 4_000, 0, 0])
+    expect(receiver.sockets).toHaveLength(2)
+    await dispatcher.close()
+  })
+
+  it('make room by closing the idle one of the origin used longest ago', async () => {
+    await using first = await receive()
+    await using second = await receive()
+    await using third = await receive()
+    const dispatcher = build({ maxConnections: 2 })
+    for (const { url } of [first, second, third]) await Promise.all(attempts(dispatcher, url, 1))
+    await closeOf(first.sockets[0])
+    expect(second.sockets[0]?.destroyed).toBe(false)
+    await Promise.all(attempts(dispatcher, second.url, 1))
+    expect(second.sockets).toHaveLength(1)
+    await dispatcher.close()
+  })
+
+  it('serve those that wait also when the one before them failed', async () => {
+    await using broken = await receiveRaw((socket) => socket.destroy())
+    await using receiver = await receive()
+    const dispatcher = build({ maxConnections: 1 })
+    const reports = await Promise.all([
+      ...attempts(dispatcher, broken.url, 3),
+      ...attempts(dispatcher, receiver.url, 2),
+    ])
+    expect(kinds(reports)).toEqual([...Array(3).fill('unreachable'), 'accepted', 'accepted'])
+    await dispatcher.close()
+  })
+
+  it('are closed when idle for long', async () => {
+    await using receiver = await receive()
+    const dispatcher = build({ idleConnectionMs: 30 })
+    await Promise.all(attempts(dispatcher, receiver.url, 1))
+    await closeOf(receiver.sockets[0])
+    await Promise.all(attempts(dispatcher, receiver.url, 1))
+    expect(receiver.sockets).toHaveLength(2)
+    await dispatcher.close()
+  })
+
+  it('end where the receiver says so, without harm to the attempt that follows', async () => {
+    await using receiver = await receive((response) => {
+      response.setHeader('connection', 'close')
+      response.end('bye')
+    })
+    const dispatcher = build()
+    const endpoint = endpointRecord(receiver.url)
+    const outcomes: string[] = []
+    await new Promise<void>((resolve) => {
+      const next = (report: AttemptReport) => {
+        outcomes.push(report.outcome.kind)
+        if (outcomes.length === 5) resolve()
+        else dispatcher.attempt(attemptRequest(endpoint), next)
+      }
+      dispatcher.attempt(attemptRequest(endpoint), next)
+    })
+    expect(outcomes).toEqual(Array(5).fill('accepted'))
+    expect(receiver.sockets).toHaveLength(5)
+    await dispatcher.close()
+  })
+
+  it('that a receiver closed while idle are not used', async () => {
+    await using receiver = await receive()
+    const dispatcher = build()
+    await Promise.all(attempts(dispatcher, receiver.url, 1))
+    receiver.sockets[0]?.end()
+    await closeOf(receiver.sockets[0])
+    expect(kinds(await Promise.all(attempts(dispatcher, receiver.url, 1)))).toEqual(['accepted'])
+    await dispatcher.close()
+  })
+
+  it('that break under a request are unreachable, and the next attempt gets a new one', async () => {
+    let requests = 0
+    await using receiver = await receiveRaw((socket) => {
+      requests += 1
+      if (requests === 2) socket.destroy()
+      else socket.write('HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n')
+    })
+    const dispatcher = build()
+    const outcomes: AttemptReport[] = []
+    for (let i = 0; i < 3; i += 1) {
+      outcomes.push(...(await Promise.all(attempts(dispatcher, receiver.url, 1))))
+    }
+    expect(outcomes.map(({ outcome }) => outcome)).toEqual([
+      expect.objectContaining({ kind: 'accepted' }),
+      { kind: 'unreachable', code: 'ECONNRESET' },
+      expect.objectContaining({ kind: 'accepted' }),
+    ])
+    expect(receiver.sockets).toHaveLength(2)
+    await dispatcher.close()
+  })
+})
+
+describe('close', () => {
+  it('lets what is under way end, then closes every connection', async () => {
+    const { receiver, held, arrivals } = await heldReceiver()
+    await using _ = receiver
+    const dispatcher = build()
+    const reports = attempts(dispatcher, receiver.url, 2)
+    await arrivals(2)
+    const closing = dispatcher.close()
+    const refused = await Promise.all(attempts(dispatcher, receiver.url, 1))
+    expect(refused[0]?.outcome).toEqual({ kind: 'unreachable', code: 'ABORTED' })
+    for (const response of held) response.end()
+    expect(kinds(await Promise.all(reports))).toEqual(['accepted', 'accepted'])
+    await closing
+    await Promise.all(receiver.sockets.map(closeOf))
+  })
+
+  it('resolves at once after abortAll, which ends connecting, waiting and sent attempts', async () => {
+    const { receiver, arrivals } = await heldReceiver()
+    await using _ = receiver
+    const dispatcher = build({ maxConnections: 2, lookup: () => {} })
+    const sent = attempts(dispatcher, receiver.url, 1)
+    const connecting = attempts(dispatcher, 'http://hooks.example.net/', 1)
+    const waiting = attempts(dispatcher, receiver.url, 2)
+    await arrivals(1)
+    dispatcher.abortAll()
+    const reports = await Promise.all([...sent, ...connecting, ...waiting])
+    for (const { outcome } of reports) {
+      expect(outcome).toEqual({ kind: 'unreachable', code: 'ABORTED' })
+    }
+    expect(dispatcher.inFlight).toBe(0)
+    await dispatcher.close()
+    await closeOf(receiver.sockets[0])
+    expect(receiver.requests).toHaveLength(1)
+  })
+
+  it('of a dispatcher that never sent does nothing', async () => {
+    const dispatcher = build()
+    await dispatcher.close()
+    await dispatcher.close()
+  })
+})
+
+function closeOf(
+  socket: { destroyed: boolean; once(event: 'close', f: () => void): unknown } | undefined,
+) {
+  return new Promise<void>((resolve) => {
+    if (socket === undefined || socket.destroyed) resolve()
+    else socket.once('close', resolve)
+  })
+}

@@ -1,0 +1,188 @@
+/** The address guard, where it counts: no connection to what is not allowed. */
+import type { LookupAddress } from 'node:dns'
+import { type AddressInfo, createServer } from 'node:net'
+import { expect, it } from 'vitest'
+import type { DispatcherOptions } from '../../src/deliver/attempt-request.ts'
+import { WebhookDispatcher } from '../../src/deliver/dispatcher.ts'
+import { urlVerdicts } from '../security/url-list.ts'
+import { attempt, attemptRequest, endpointRecord, receive, receiveRaw } from './receivers.ts'
+
+const allowedNetworks = ['127.0.0.0/8']
+
+function build(options: DispatcherOptions) {
+  return new WebhookDispatcher(undefined, undefined, undefined, options)
+}
+
+/** A resolver with its answers in the order of asking; the last one stays. */
+function resolver(...answers: (readonly string[] | Error)[]) {
+  const asked: string[] = []
+  const lookup: DispatcherOptions['lookup'] = (hostname, callback) => {
+    const answer = answers[Math.min(asked.length, answers.length - 1)] ?? []
+    asked.push(hostname)
+    if (answer instanceof Error) queueMicrotask(() => callback(answer, []))
+    else queueMicrotask(() => callback(null, answer.map(lookupAddress)))
+  }
+  return { asked, lookup }
+}
+
+function lookupAddress(address: string): LookupAddress {
+  return { address, family: address.includes(':') ? 6 : 4 }
+}
+
+it('refuses a private literal that got into the store, without a connection', async () => {
+  await using receiver = await receive()
+  const dispatcher = build({})
+  const report = await attempt(dispatcher, attemptRequest(endpointRecord(receiver.url)))
+  expect(report.outcome).toEqual({ kind: 'blocked', address: '127.0.0.1' })
+  expect(receiver.sockets).toHaveLength(0)
+  await dispatcher.close()
+})
+
+it('sends nothing to any refused URL, and asks no resolver about it', async () => {
+  const { asked, lookup } = resolver(['8.8.8.8'])
+  const dispatcher = build({ lookup })
+  for (const { verdict, url } of urlVerdicts) {
+    if (verdict !== 'refuse') continue
+    const report = await attempt(dispatcher, attemptRequest(endpointRecord(url)))
+    expect(['blocked', 'unreachable'], url).toContain(report.outcome.kind)
+    if (report.outcome.kind === 'unreachable') {
+      expect(report.outcome.code, url).toBe('ENDPOINT_URL_INVALID')
+    }
+  }
+  expect(asked).toEqual([])
+  await dispatcher.close()
+})
+
+it.each([
+  ['one private address', ['127.0.0.1']],
+  ['a private one behind a public one', ['8.8.8.8', '127.0.0.1']],
+  ['a private one before a public one', ['127.0.0.1', '8.8.8.8']],
+  ['IPv6 loopback', ['::1']],
+  ['a mapped address', ['::ffff:127.0.0.1']],
+  ['what is no address', ['localhost']],
+])('refuses a name that answers with %s', async (_, addresses) => {
+  await using receiver = await receive()
+  const { lookup } = resolver(addresses)
+  const dispatcher = build({ lookup })
+  const url = `http://hooks.example.net:${receiver.port}/`
+  const report = await attempt(dispatcher, attemptRequest(endpointRecord(url)))
+  expect(report.outcome.kind).toBe('blocked')
+  expect(receiver.sockets).toHaveLength(0)
+  await dispatcher.close()
+})
+
+it('connects to the checked address and keeps the name in Host', async () => {
+  await using receiver = await receive()
+  const { asked, lookup } = resolver(['127.0.0.1'])
+  const dispatcher = build({ allowedNetworks, lookup })
+  const url = `http://hooks.example.net:${receiver.port}/`
+  const report = await attempt(dispatcher, attemptRequest(endpointRecord(url)))
+  expect(report.outcome.kind).toBe('accepted')
+  expect(receiver.requests[0]?.headers.host).toBe(`hooks.example.net:${receiver.port}`)
+  expect(asked).toEqual(['hooks.example.net'])
+  await dispatcher.close()
+})
+
+it('asks a TLS receiver for the name, not for the address', async () => {
+  let hello = ''
+  const server = createServer((socket) => {
+    socket.once('data', (chunk) => {
+      hello = chunk.toString('latin1')
+      socket.destroy()
+    })
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const { port } = server.address() as AddressInfo
+  const dispatcher = build({ allowedNetworks, lookup: resolver(['127.0.0.1']).lookup })
+  const url = `https://hooks.example.net:${port}/`
+  const report = await attempt(dispatcher, attemptRequest(endpointRecord(url)))
+  expect(report.outcome).toEqual({ kind: 'unreachable', code: 'ECONNRESET' })
+  expect(hello).toContain('hooks.example.net')
+  await dispatcher.close()
+  await new Promise((resolve) => server.close(resolve))
+})
+
+it('gives up a TLS handshake at the deadline, and its socket with it', async () => {
+  await using silent = await receiveRaw(() => {})
+  const dispatcher = build({ allowedNetworks })
+  const endpoint = endpointRecord(silent.url.replace('http:', 'https:'))
+  const report = await attempt(dispatcher, attemptRequest(endpoint, { timeoutMs: 50 }))
+  expect(report.outcome).toEqual({ kind: 'timed-out', phase: 'connect' })
+  const [socket] = silent.sockets
+  if (socket?.destroyed === false) await new Promise((resolve) => socket.once('close', resolve))
+  await dispatcher.close()
+})
+
+it('tries the next checked address when the first refuses', async () => {
+  await using receiver = await receive()
+  const { lookup } = resolver(['127.0.0.2', '127.0.0.1'])
+  const dispatcher = build({ allowedNetworks, lookup })
+  const url = `http://hooks.example.net:${receiver.port}/`
+  const report = await attempt(dispatcher, attemptRequest(endpointRecord(url)))
+  expect(report.outcome.kind).toBe('accepted')
+  await dispatcher.close()
+})
+
+it('checks every new connection: a name that changes its answer is refused', async () => {
+  await using receiver = await receive((response) => {
+    response.setHeader('connection', 'close')
+    response.end()
+  })
+  const { asked, lookup } = resolver(['127.0.0.1'], ['127.0.0.1', '169.254.169.254'])
+  const dispatcher = build({ allowedNetworks, lookup })
+  const endpoint = endpointRecord(`http://hooks.example.net:${receiver.port}/`)
+  expect((await attempt(dispatcher, attemptRequest(endpoint))).outcome.kind).toBe('accepted')
+  expect((await attempt(dispatcher, attemptRequest(endpoint))).outcome).toEqual({
+    kind: 'blocked',
+    address: '169.254.169.254',
+  })
+  expect(asked).toHaveLength(2)
+  expect(receiver.sockets).toHaveLength(1)
+  await dispatcher.close()
+})
+
+it.each([
+  ['fails', Object.assign(new Error('getaddrinfo'), { code: 'EAI_AGAIN' }), 'EAI_AGAIN'],
+  ['has no answer', [], 'ENOTFOUND'],
+])('a lookup that %s makes the endpoint unreachable', async (_, answer, code) => {
+  const dispatcher = build({ lookup: resolver(answer).lookup })
+  const report = await attempt(
+    dispatcher,
+    attemptRequest(endpointRecord('http://hooks.example.net/')),
+  )
+  expect(report.outcome).toEqual({ kind: 'unreachable', code })
+  await dispatcher.close()
+})
+
+it.each([
+  ['connecting takes longer than its own limit', { connectTimeoutMs: 20 }, 5_000],
+  ['the deadline comes first', { connectTimeoutMs: 5_000 }, 20],
+])('times out while connecting when %s', async (_, options, timeoutMs) => {
+  const dispatcher = build({ ...options, lookup: () => {} })
+  const endpoint = endpointRecord('http://hooks.example.net/')
+  const report = await attempt(dispatcher, attemptRequest(endpoint, { timeoutMs }))
+  expect(report.outcome).toEqual({ kind: 'timed-out', phase: 'connect' })
+  await dispatcher.close()
+})
+
+it('reports a closed port', async () => {
+  const receiver = await receive()
+  await receiver[Symbol.asyncDispose]()
+  const dispatcher = build({ allowedNetworks })
+  const report = await attempt(dispatcher, attemptRequest(endpointRecord(receiver.url)))
+  expect(report.outcome).toEqual({ kind: 'unreachable', code: 'ECONNREFUSED' })
+  await dispatcher.close()
+})
+
+it('ignores the proxy variables of the environment', async () => {
+  await using proxy = await receive()
+  await using receiver = await receive()
+  const before = { ...process.env }
+  process.env.http_proxy = process.env.HTTP_PROXY = proxy.url
+  const dispatcher = build({ allowedNetworks })
+  const report = await attempt(dispatcher, attemptRequest(endpointRecord(receiver.url)))
+  process.env = before
+  expect(report.outcome.kind).toBe('accepted')
+  expect(proxy.sockets).toHaveLength(0)
+  await dispatcher.close()
+})
