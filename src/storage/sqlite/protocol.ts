@@ -1,15 +1,26 @@
-/** What crosses between the store and its thread. */
+/** What crosses between the store and its threads. */
 import type { ErrorOnWire } from './errors.ts'
 
 export interface ThreadData {
   readonly location: string
-  readonly nowMs: number
   readonly loadFrom: readonly string[]
-  /** See `OpenOptions`: set for a thread that follows a dead one. */
-  readonly resume: { readonly owner: number; readonly unansweredClaims: readonly number[] } | null
+  readonly job: Job
 }
 
-/** Ids count up from 1; 0 is the thread's word that it is open. */
+export type Job =
+  /** Owns the connection that writes. */
+  | { readonly kind: 'serve'; readonly nowMs: number; readonly resume: Resume | null }
+  /** One long read on a connection of its own, so that no commit waits for it. */
+  | { readonly kind: 'audit' }
+  | { readonly kind: 'backup'; readonly target: string }
+
+/** For a thread that follows one that died in the same process: what it owned is still ours. */
+export interface Resume {
+  readonly owner: number
+  readonly unansweredClaims: readonly number[]
+}
+
+/** Ids count up from 1; 0 is the thread's own word: that it is open, or what its job gave. */
 export type Call = readonly [id: number, verb: string, args: readonly unknown[]]
 export type Answer = readonly [id: number, result: unknown, error: ErrorOnWire | null]
 

@@ -7,6 +7,8 @@ import { latencyClass } from '../latency-class.ts'
 import type { Connection } from './connection.ts'
 
 const hourMs = 3_600_000
+/** The hour of the sums of all time: no real one. */
+export const allTime = -1
 
 /** SQLite has one writer; where there are many, each adds to rows of its own. */
 const writer = 'local'
@@ -67,7 +69,7 @@ export class Rollup {
     // The two coarser grains: every endpoint in this hour, and everything ever.
     for (const sum of [...this.#sums.values()]) {
       this.#add({ ...sum, endpointKey: '' })
-      this.#add({ ...sum, endpointKey: '', hourMs: 0 })
+      this.#add({ ...sum, endpointKey: '', hourMs: allTime })
     }
     for (const sum of this.#sums.values()) {
       connection.run(

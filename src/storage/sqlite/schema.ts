@@ -35,6 +35,16 @@ export function schemaNumber(connection: Connection, location: string): number {
   return number
 }
 
+/** For readers that must not write: the schema has to be there and be this package's. */
+export function requireSchema(connection: Connection, location: string): void {
+  const number = schemaNumber(connection, location)
+  if (number === migrations.length) return
+  throw new WebhookError(
+    'STORAGE_FOREIGN',
+    `Expected ${location} to have schema ${migrations.length}, got ${number === 0 ? 'an empty database' : number}; start the service on it once, which brings it up to date.`,
+  )
+}
+
 /** Each migration is one transaction, so that a crash between two leaves a known number. */
 export function migrate(connection: Connection, from: number): void {
   for (let number = from; number < migrations.length; number += 1) {

@@ -8,6 +8,7 @@ import type { EndpointStatus } from '../../model/endpoint.ts'
 import { createKeyMaker } from '../../model/ids.ts'
 import { Connection } from './connection.ts'
 import type { Database } from './driver.ts'
+import type { Resume } from './protocol.ts'
 import { migrate, schemaNumber } from './schema.ts'
 
 export interface EndpointMirror {
@@ -27,8 +28,7 @@ export interface Session {
 export interface OpenOptions {
   readonly location: string
   readonly nowMs: number
-  /** Set when a thread follows one that died in the same process: what it owned is still ours. */
-  readonly resume: { readonly owner: number; readonly unansweredClaims: readonly number[] } | null
+  readonly resume: Resume | null
 }
 
 /** Everything a dead process owned waits again, due when it was: its attempts may have happened. */

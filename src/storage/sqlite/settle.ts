@@ -45,7 +45,8 @@ const deleteMembers = `
    where id in (select value ->> 0 from batch, json_each(batch.members) where batch.id = ?)`
 
 const deleteLive = 'delete from live where id = ?'
-const closeBatch = 'update batch set settled_at_ms = ? where id = ?'
+/** Its bytes are the members' bodies again, which are kept with their events. */
+const closeBatch = 'update batch set settled_at_ms = ?, body = null where id = ?'
 
 /** One settlement, out of the flat array. */
 interface Settled {

@@ -1,12 +1,21 @@
 /**
  * The store as the engine sees it: a thin client of the thread. Flattens what is hot, sends the rest
- * as it is, and repeats the slices of long questions, so that commits get their turn in between.
+ * as it is.
  */
+import path from 'node:path'
 import type { StorageHost, Store } from '../storage.ts'
+import { readBeside } from './beside.ts'
+import { createErasing, createPruning, listDeliveries } from './slices.ts'
 import { Thread } from './thread.ts'
-import type { ClaimResultOnWire, CommitResultOnWire } from './wire.ts'
-import { flattenCommit, unflattenClaims, unflattenResult } from './wire.ts'
+import {
+  type ClaimResultOnWire,
+  type CommitResultOnWire,
+  flattenCommit,
+  unflattenClaims,
+  unflattenResult,
+} from './wire.ts'
 
+/** @param onClose runs once the thread has ended */
 export async function openStore(
   location: string,
   host: StorageHost,
@@ -15,6 +24,16 @@ export async function openStore(
   const thread = new Thread(location, host)
   await thread.open()
   const nowMs = () => Math.round(host.nowMs())
+  const prune = createPruning(thread)
+  const erase = createErasing(thread)
+  const running = new Set<Promise<unknown>>()
+  // A database in memory has one connection, which then does the long reads too.
+  const beside = async <Result>(job: Parameters<typeof readBeside>[1]): Promise<Result> => {
+    if (location === ':memory:') return thread.call(job.kind, 'target' in job ? job.target : null)
+    const read = readBeside<Result>(location, job)
+    running.add(read)
+    return read.finally(() => running.delete(read))
+  }
   return {
     description: thread.opened.description,
     location,
@@ -38,9 +57,20 @@ export async function openStore(
         'attemptsOf',
         deliveries.map(({ id, batchId }) => ({ id, batchId })),
       ),
+    cancelDeliveries: (key, reason, atMs, limit) =>
+      thread.call('cancelDeliveries', key, reason, Math.round(atMs), limit),
+    retryDelivery: (id, atMs) => thread.call('retryDelivery', id, Math.round(atMs)),
+    listDeliveries: (query) => listDeliveries(thread, query),
+    statistics: (query) => thread.call('statistics', query),
+    backlog: () => thread.call('backlog', nowMs()),
+    prune,
+    eraseEvents: (selection, atMs, limit) => erase(selection, Math.round(atMs), limit),
+    backup: (target) => beside({ kind: 'backup', target: path.resolve(target) }),
+    audit: () => beside({ kind: 'audit' }),
     async close() {
+      await Promise.allSettled(running)
       await thread.close()
       onClose()
     },
-  } as Store
+  }
 }

@@ -7,7 +7,7 @@ import { Worker } from 'node:worker_threads'
 import { WebhookError } from '../../model/errors.ts'
 import type { StorageHost } from '../storage.ts'
 import { errorFromWire } from './errors.ts'
-import type { Answer, Call, Opened, ThreadData } from './protocol.ts'
+import type { Answer, Call, Opened, Resume, ThreadData } from './protocol.ts'
 import { loadFrom, workerUrl } from './worker-url.ts'
 
 /** More deaths than this within a minute are no accident. */
@@ -62,12 +62,11 @@ export class Thread {
   }
 
   /** @returns when the thread has the file open; until then calls wait here */
-  #start(resume: ThreadData['resume']): Promise<Opened> {
+  #start(resume: Resume | null): Promise<Opened> {
     const data: ThreadData = {
       location: this.#location,
-      nowMs: Math.round(this.#host.nowMs()),
       loadFrom: loadFrom(),
-      resume,
+      job: { kind: 'serve', nowMs: Math.round(this.#host.nowMs()), resume },
     }
     const worker = new Worker(workerUrl(), { workerData: data, name: 'kmsg-sqlite' })
     return new Promise((resolve, reject) => {

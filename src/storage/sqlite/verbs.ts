@@ -1,12 +1,28 @@
 /** The verbs of the store as the thread knows them: name → function of the session. */
 import type { EndpointRecord } from '../../model/endpoint.ts'
-import type { DeliveryFound, EndpointChange, LaneRoom } from '../storage.ts'
+import type {
+  DeliveryFound,
+  DeliveryQuery,
+  EndpointChange,
+  EraseSelection,
+  LaneRoom,
+  RetentionCutoffs,
+  StatisticsQuery,
+} from '../storage.ts'
+import { audit } from './audit.ts'
+import { backup } from './backup.ts'
+import { cancelDeliveries } from './cancel.ts'
 import { claim, heads } from './claim.ts'
 import { commit } from './commit.ts'
 import { endpointHistory, loadEndpoints, removeEndpoint, saveEndpoint } from './endpoint.ts'
+import { eraseSlice } from './erase.ts'
 import { fanOut } from './fan-out.ts'
+import { listSlice } from './list.ts'
+import { type PrunePosition, pruneSlice } from './prune.ts'
 import { attemptsOf, findDelivery, findEvent } from './read.ts'
+import { retryDelivery } from './retry.ts'
 import type { Session } from './session.ts'
+import { backlog, statistics } from './statistics.ts'
 import type { CommitOnWire } from './wire.ts'
 
 /** Arguments are what store.ts sends for the same name; nothing else can send any. */
@@ -22,6 +38,15 @@ export interface Verbs {
   findEvent(tenantId: string, eventId: string): unknown
   findDelivery(id: string): unknown
   attemptsOf(deliveries: readonly Pick<DeliveryFound, 'id' | 'batchId'>[]): unknown
+  cancelDeliveries(key: string, reason: string, nowMs: number, limit: number): unknown
+  retryDelivery(id: string, nowMs: number): unknown
+  listSlice(query: DeliveryQuery): unknown
+  statistics(query: StatisticsQuery): unknown
+  backlog(nowMs: number): unknown
+  pruneSlice(cutoffs: RetentionCutoffs, limit: number, position: PrunePosition): unknown
+  eraseSlice(selection: EraseSelection, nowMs: number, limit: number, after: string): unknown
+  backup(target: string): unknown
+  audit(): unknown
   close(): unknown
 }
 
@@ -39,6 +64,17 @@ export function createVerbs(session: Session, callId: () => number): Verbs {
     findEvent: (tenantId, eventId) => findEvent(session, tenantId, eventId),
     findDelivery: (id) => findDelivery(session, id),
     attemptsOf: (deliveries) => attemptsOf(session, deliveries),
+    cancelDeliveries: (key, reason, nowMs, limit) =>
+      cancelDeliveries(session, key, reason, nowMs, limit),
+    retryDelivery: (id, nowMs) => retryDelivery(session, id, nowMs),
+    listSlice: (query) => listSlice(session, query),
+    statistics: (query) => statistics(session, query),
+    backlog: (nowMs) => backlog(session, nowMs),
+    pruneSlice: (cutoffs, limit, position) => pruneSlice(session, cutoffs, limit, position),
+    eraseSlice: (selection, nowMs, limit, after) =>
+      eraseSlice(session, selection, nowMs, limit, after),
+    backup: (target) => backup(session.connection, target),
+    audit: () => audit(session.connection),
     close: () => session.connection.close(),
   }
 }

@@ -158,7 +158,7 @@ create table fan_out (
   position integer not null check (position between 0 and total)
 ) strict;
 
--- Three grains in one table: (endpoint, hour), ('', hour) and ('', 0) for all of time.
+-- Three grains in one table: (endpoint, hour), ('', hour) and ('', -1) for all of time.
 create table rollup (
   endpoint_key text not null,
   hour_ms integer not null,

@@ -1,0 +1,41 @@
+/** Starts a thread for one long read, and gives its result. The store's own thread goes on. */
+import { existsSync } from 'node:fs'
+import path from 'node:path'
+import { Worker } from 'node:worker_threads'
+import { WebhookError } from '../../model/errors.ts'
+import type { AuditReport } from '../storage.ts'
+import { errorFromWire } from './errors.ts'
+import type { Answer, Job, ThreadData } from './protocol.ts'
+import { loadFrom, workerUrl } from './worker-url.ts'
+
+export function readBeside<Result>(
+  location: string,
+  job: Job & { kind: 'audit' | 'backup' },
+): Promise<Result> {
+  const data: ThreadData = { location, loadFrom: loadFrom(), job }
+  const worker = new Worker(workerUrl(), { workerData: data, name: `kmsg-sqlite-${job.kind}` })
+  return new Promise((resolve, reject) => {
+    worker.on('message', ([, result, error]: Answer) => {
+      if (error) reject(errorFromWire(error))
+      else resolve(result as Result)
+    })
+    worker.on('error', reject)
+    worker.on('exit', (code) => reject(new Error(`The ${job.kind} ended with code ${code}.`)))
+  })
+}
+
+/**
+ * Checks a database file without opening a service on it, also while one runs. Changes nothing.
+ *
+ * @throws WebhookError STORAGE_FOREIGN | STORAGE_SCHEMA_NEWER | STORAGE_CORRUPT | OPTION_INVALID
+ */
+export async function auditFile(file: string): Promise<AuditReport> {
+  const location = path.resolve(file)
+  if (!existsSync(location)) {
+    throw new WebhookError(
+      'OPTION_INVALID',
+      `Expected the database of a service, found no file at ${location}; name the file that its \`storage\` names (default ./.k-msg/webhooks.db).`,
+    )
+  }
+  return readBeside<AuditReport>(location, { kind: 'audit' })
+}

@@ -1,0 +1,71 @@
+/**
+ * Ends what waits without sending it: the endpoint is gone, or the event was erased. Never touches
+ * what is in flight. Runs inside the transaction of its caller, except `cancelDeliveries`.
+ */
+import { membersFromJson } from './batch.ts'
+import type { Session } from './session.ts'
+
+const unownedOfEndpoint = `
+  select id, kind from live indexed by live_due
+   where endpoint_key = ? and owner is null and batch_id is null limit ?`
+
+const endSingle = `
+  insert into done (id, event_key, endpoint_key, state, reason, round, attempts, token,
+                    created_at_ms, settled_at_ms)
+  select id, event_key, endpoint_key, 'cancelled', ?, round, attempts, token, created_at_ms, ?
+    from live where id = ? and owner is null and batch_id is null`
+
+const endMembers = `
+  insert into done (id, event_key, endpoint_key, state, reason, round, attempts, token, batch_id,
+                    created_at_ms, settled_at_ms)
+  select m.id, m.event_key, m.endpoint_key, 'cancelled', ?, m.round, b.attempts, b.token, b.id,
+         m.created_at_ms, ?
+    from live b join batch on batch.id = b.id join json_each(batch.members) each
+         join live m on m.id = each.value ->> 0
+   where b.id = ? and b.owner is null`
+
+const findMembers = 'select members from batch where id = ?'
+const deleteLive = 'delete from live where id = ?'
+const closeBatch = 'update batch set settled_at_ms = ?, body = null where id = ?'
+
+/** @returns ids of the deliveries that ended; a batch counts all its members */
+export function cancelDeliveries(
+  session: Session,
+  endpointKey: string,
+  reason: string,
+  nowMs: number,
+  limit: number,
+): string[] {
+  const { connection } = session
+  return connection.write(() => {
+    const ended: string[] = []
+    const rows = connection.all<{ id: string; kind: string }>(unownedOfEndpoint, endpointKey, limit)
+    for (const { id, kind } of rows) {
+      if (ended.length >= limit) break
+      if (kind === 'batch') ended.push(...cancelBatch(session, id, reason, nowMs))
+      else if (cancelSingle(session, id, reason, nowMs)) ended.push(id)
+    }
+    return ended
+  })
+}
+
+/** @returns false when it does not wait on its own */
+export function cancelSingle(session: Session, id: string, reason: string, nowMs: number): boolean {
+  if (session.connection.run(endSingle, reason, nowMs, id) === 0) return false
+  session.connection.run(deleteLive, id)
+  session.tally.add(-1, 0)
+  return true
+}
+
+/** @returns the members, all ended; none when the batch is in flight */
+export function cancelBatch(session: Session, id: string, reason: string, nowMs: number): string[] {
+  const { connection, tally } = session
+  if (connection.run(endMembers, reason, nowMs, id) === 0) return []
+  const members = connection.get<{ members: string }>(findMembers, id)?.members ?? '[]'
+  const ids = membersFromJson(members).map(({ deliveryId }) => deliveryId)
+  for (const member of ids) connection.run(deleteLive, member)
+  connection.run(deleteLive, id)
+  connection.run(closeBatch, nowMs, id)
+  tally.add(-ids.length, 0)
+  return ids
+}

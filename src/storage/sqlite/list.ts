@@ -1,0 +1,109 @@
+/**
+ * Pages of deliveries, newest event first. A page is read in slices of bounded cost: a filter that
+ * matches next to nothing among a million rows then holds up no commit for longer than one slice.
+ */
+import type { DeliveryState } from '../../model/delivery.ts'
+import { eventKeyFloor } from '../../model/ids.ts'
+import type { DeliveryFound, DeliveryQuery } from '../storage.ts'
+import {
+  type DeliveryRow,
+  doneColumns,
+  doneJoins,
+  liveColumns,
+  liveJoins,
+  toDelivery,
+} from './read.ts'
+import type { Session } from './session.ts'
+
+/** Rows looked at per slice and table: some milliseconds. */
+const rowsPerSlice = 1_000
+
+export interface ListSlice {
+  readonly deliveries: readonly DeliveryFound[]
+  /** Go on below this id; null when nothing is left. */
+  readonly next: string | null
+}
+
+/** The id after every delivery's. */
+const lastId = 'dlv`'
+
+const liveSlice = `
+  select ${liveColumns} from (
+    select * from live where kind = 'single' and id < ?1 and id >= ?2 order by id desc limit ?3
+  ) as live ${liveJoins} order by live.id desc`
+
+const doneSlice = `
+  select ${doneColumns} from (
+    select * from done where id < ?1 and id >= ?2 order by id desc limit ?3
+  ) as done ${doneJoins} order by done.id desc`
+
+const doneSliceOfEndpoint = `
+  select ${doneColumns} from (
+    select * from done indexed by done_of_endpoint
+     where endpoint_key = ?4 and id < ?1 and id >= ?2 order by id desc limit ?3
+  ) as done ${doneJoins} order by done.id desc`
+
+const failedSlice = `
+  select ${doneColumns} from (
+    select * from done indexed by done_failed
+     where state in ('exhausted', 'rejected') and retried_as is null
+       and id < ?1 and id >= ?2 order by id desc limit ?3
+  ) as done ${doneJoins} order by done.id desc`
+
+export function listSlice(session: Session, query: DeliveryQuery): ListSlice {
+  const from = query.fromMs === null ? 'dlv_' : `dlv_${eventKeyFloor(query.fromMs)}`
+  const to = query.toMs === null ? lastId : `dlv_${eventKeyFloor(query.toMs)}`
+  const below = query.before !== null && query.before < to ? query.before : to
+  const slices = [
+    ...(wants(query, liveStates) ? [readLive(session, below, from)] : []),
+    ...(wants(query, endStates) ? [readDone(session, query, below, from)] : []),
+  ]
+  // A slice that is full ends somewhere; what the other table has below that point comes next time.
+  let next: string | null = null
+  for (const rows of slices) {
+    const last = rows.length === rowsPerSlice ? rows[rows.length - 1] : undefined
+    if (last && (next === null || last.id > next)) next = last.id
+  }
+  const floor = next
+  const matching = slices
+    .flat()
+    .filter((row) => (floor === null || row.id >= floor) && matches(row, query))
+    .sort((a, b) => (a.id < b.id ? 1 : -1))
+  return { deliveries: matching.map(toDelivery), next }
+}
+
+const liveStates: readonly DeliveryState[] = ['waiting', 'delivering']
+const endStates: readonly DeliveryState[] = ['delivered', 'exhausted', 'rejected', 'cancelled']
+const failedStates: readonly DeliveryState[] = ['exhausted', 'rejected']
+
+function wants({ states }: DeliveryQuery, some: readonly DeliveryState[]): boolean {
+  return states === null || states.some((state) => some.includes(state))
+}
+
+function readLive({ connection }: Session, below: string, from: string): DeliveryRow[] {
+  return connection.all<DeliveryRow>(liveSlice, below, from, rowsPerSlice)
+}
+
+function readDone(
+  { connection }: Session,
+  { endpointKey, states, skipRetried }: DeliveryQuery,
+  below: string,
+  from: string,
+): DeliveryRow[] {
+  const onlyFailed = skipRetried && states?.every((state) => failedStates.includes(state))
+  if (onlyFailed) return connection.all<DeliveryRow>(failedSlice, below, from, rowsPerSlice)
+  if (endpointKey === null) {
+    return connection.all<DeliveryRow>(doneSlice, below, from, rowsPerSlice)
+  }
+  return connection.all<DeliveryRow>(doneSliceOfEndpoint, below, from, rowsPerSlice, endpointKey)
+}
+
+function matches(row: DeliveryRow, query: DeliveryQuery): boolean {
+  return (
+    (query.tenantId === null || row.tenant_id === query.tenantId) &&
+    (query.endpointKey === null || row.endpoint_key === query.endpointKey) &&
+    (query.eventType === null || row.event_type === query.eventType) &&
+    (query.states === null || query.states.includes(row.state)) &&
+    !(query.skipRetried && row.retried_as !== null)
+  )
+}

@@ -1,0 +1,85 @@
+/**
+ * Long questions, asked slice by slice: each slice is a call of its own, so that commits and claims
+ * get their turn in between.
+ */
+import type {
+  DeliveryFound,
+  DeliveryQuery,
+  EraseResult,
+  EraseSelection,
+  RetentionCutoffs,
+} from '../storage.ts'
+import type { EraseSlice } from './erase.ts'
+import type { ListSlice } from './list.ts'
+import { type PrunePosition, type PruneSlice, pruneStart } from './prune.ts'
+import type { Thread } from './thread.ts'
+
+export async function listDeliveries(
+  thread: Thread,
+  query: DeliveryQuery,
+): Promise<DeliveryFound[]> {
+  const found: DeliveryFound[] = []
+  let before = query.before
+  do {
+    const slice: ListSlice = await thread.call('listSlice', { ...query, before })
+    found.push(...slice.deliveries)
+    before = slice.next
+  } while (before !== null && found.length < query.limit)
+  return found.slice(0, query.limit)
+}
+
+/**
+ * Retention goes on where the last call stopped, until one pass is through. Without that, every
+ * call would first pass over everything that is old and has to stay.
+ */
+export function createPruning(
+  thread: Thread,
+): (cutoffs: RetentionCutoffs, limit: number) => Promise<number> {
+  let position: PrunePosition | null = pruneStart
+  let passOf = ''
+  return async (cutoffs, limit) => {
+    const pass = JSON.stringify(cutoffs)
+    if (position === null && pass === passOf) {
+      passOf = ''
+      return 0
+    }
+    position ??= pruneStart
+    passOf = pass
+    let deleted = 0
+    while (position !== null && deleted === 0) {
+      const slice: PruneSlice = await thread.call('pruneSlice', cutoffs, limit, position)
+      deleted = slice.deleted
+      position = slice.next
+    }
+    return deleted
+  }
+}
+
+/** One call erases up to about `limit` events, and tells what is in flight among all it passed. */
+export function createErasing(
+  thread: Thread,
+): (selection: EraseSelection, nowMs: number, limit: number) => Promise<EraseResult> {
+  const positions = new Map<string, { after: string; inFlight: number }>()
+  return async (selection, nowMs, limit) => {
+    const name = JSON.stringify(selection)
+    let { after, inFlight } = positions.get(name) ?? { after: start(selection), inFlight: 0 }
+    let erased = 0
+    for (;;) {
+      const slice: EraseSlice = await thread.call('eraseSlice', selection, nowMs, limit, after)
+      erased += slice.erased
+      inFlight += slice.inFlight
+      if (slice.next === null) {
+        positions.delete(name)
+        return { erased, inFlight, more: inFlight > 0 }
+      }
+      after = slice.next
+      if (erased < limit) continue
+      positions.set(name, { after, inFlight })
+      return { erased, inFlight, more: true }
+    }
+  }
+}
+
+function start({ kind }: EraseSelection): string {
+  return kind === 'ids' ? '0' : ''
+}
