@@ -36,21 +36,23 @@ export function createPruning(
   thread: Thread,
 ): (cutoffs: RetentionCutoffs, limit: number) => Promise<number> {
   let position: PrunePosition | null = pruneStart
-  let passOf = ''
+  /** The cutoffs of a pass that is through, and whose end the caller has still to be told. */
+  let finished = ''
   return async (cutoffs, limit) => {
     const pass = JSON.stringify(cutoffs)
-    if (position === null && pass === passOf) {
-      passOf = ''
+    if (pass === finished) {
+      finished = ''
       return 0
     }
+    finished = ''
     position ??= pruneStart
-    passOf = pass
     let deleted = 0
     while (position !== null && deleted === 0) {
       const slice: PruneSlice = await thread.call('pruneSlice', cutoffs, limit, position)
       deleted = slice.deleted
       position = slice.next
     }
+    if (position === null && deleted > 0) finished = pass
     return deleted
   }
 }

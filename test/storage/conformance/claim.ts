@@ -1,0 +1,171 @@
+import { expect } from 'vitest'
+import type { Stories } from '../conformance.ts'
+import {
+  accept,
+  change,
+  claimAll,
+  commitAccepts,
+  delivered,
+  endpoint,
+  endpointKey,
+  group,
+  ownedOf,
+  room,
+  settle,
+  text,
+} from '../fixtures.ts'
+
+export const claimStories: Stories = {
+  'a claim carries all that is needed to send it': async ({ store, host }) => {
+    const record = accept(host, {
+      id: 'a',
+      tenantId: 't',
+      type: 'template.approved',
+      body: '{"x":1}',
+    })
+    await commitAccepts(store, record)
+    const [claim] = await claimAll(store, host)
+    expect(claim).toEqual({
+      deliveryId: record.deliveries[0]!.id,
+      endpointKey: endpointKey('endpoint'),
+      tenantId: 't',
+      token: 1,
+      attempts: 0,
+      eventId: 'a',
+      eventType: 'template.approved',
+      acceptedAtMs: host.now,
+      body: expect.any(Uint8Array),
+      members: null,
+    })
+    expect(text(claim!.body)).toBe('{"x":1}')
+    expect(await claimAll(store, host)).toEqual([])
+  },
+
+  'the oldest due come first, up to the room, and the head tells what is next': async (scene) => {
+    const { store, host } = scene
+    const records = [30, 10, 20, 40].map((ms) => accept(host, { dueAtMs: host.now + ms }))
+    await commitAccepts(store, ...records)
+    const first = await store.claim([room('endpoint', 2)], host.now + 35)
+    expect(first.claims.map(({ deliveryId }) => deliveryId)).toEqual([
+      records[1]!.deliveries[0]!.id,
+      records[2]!.deliveries[0]!.id,
+    ])
+    expect(first.heads).toEqual([{ endpointKey: endpointKey('endpoint'), dueAtMs: host.now + 30 }])
+    const second = await store.claim([room('endpoint', 2)], host.now + 35)
+    expect(second.claims).toHaveLength(1)
+    expect(second.heads[0]?.dueAtMs).toBe(host.now + 40)
+    const third = await store.claim([room('endpoint', 2)], host.now + 50)
+    expect(third.heads).toEqual([{ endpointKey: endpointKey('endpoint'), dueAtMs: null }])
+  },
+
+  'retries and fresh deliveries of a lane take turns by due time': async ({ store, host }) => {
+    const retried = accept(host, { owned: true })
+    const early = accept(host, { dueAtMs: host.now + 10 })
+    const late = accept(host, { dueAtMs: host.now + 30 })
+    await commitAccepts(store, retried, early, late)
+    await store.commit(
+      group({
+        settlements: [
+          settle(host, ownedOf(retried), {
+            state: 'waiting',
+            reason: 'status_503',
+            dueAtMs: host.now + 20,
+            effect: null,
+          }),
+        ],
+      }),
+    )
+    const { claims } = await store.claim([room('endpoint', 2)], host.now + 100)
+    expect(claims.map(({ deliveryId }) => deliveryId)).toEqual([
+      early.deliveries[0]!.id,
+      retried.deliveries[0]!.id,
+    ])
+  },
+
+  'each lane gets its own room': async ({ store, host }) => {
+    const to = ['one', 'two', 'three']
+    await commitAccepts(store, ...[1, 2, 3].map(() => accept(host, { to })))
+    const { claims, heads } = await store.claim([room('one', 1), room('two', 5)], host.now)
+    expect(claims.map(({ endpointKey: key }) => key).sort()).toEqual([
+      endpointKey('one'),
+      endpointKey('two'),
+      endpointKey('two'),
+      endpointKey('two'),
+    ])
+    expect(heads.map(({ dueAtMs }) => dueAtMs)).toEqual([host.now, null])
+    const left = await store.heads()
+    expect(left.map(({ endpointKey: key }) => key).sort()).toEqual(
+      [endpointKey('one'), endpointKey('three')].sort(),
+    )
+  },
+
+  'nobody can claim what is claimed': async ({ store, host }) => {
+    await commitAccepts(store, ...Array.from({ length: 40 }, () => accept(host)))
+    const both = await Promise.all([
+      store.claim([room('endpoint', 30)], host.now),
+      store.claim([room('endpoint', 30)], host.now),
+    ])
+    const ids = both.flatMap(({ claims }) => claims.map(({ deliveryId }) => deliveryId))
+    expect(ids).toHaveLength(40)
+    expect(new Set(ids).size).toBe(40)
+  },
+
+  'cancelling ends what waits and leaves what is in flight': async ({ store, host }) => {
+    await store.saveEndpoint(endpoint('endpoint'), change('registered'))
+    const flying = accept(host, { owned: true })
+    await commitAccepts(store, flying, ...Array.from({ length: 5 }, () => accept(host)))
+    const key = endpointKey('endpoint')
+    const first = await store.cancelDeliveries(key, 'endpoint_removed', host.now, 3)
+    const second = await store.cancelDeliveries(key, 'endpoint_removed', host.now, 3)
+    const third = await store.cancelDeliveries(key, 'endpoint_removed', host.now, 3)
+    expect([first.length, second.length, third.length]).toEqual([3, 2, 0])
+    expect(await store.findDelivery(first[0]!)).toMatchObject({
+      state: 'cancelled',
+      reason: 'endpoint_removed',
+      settledAtMs: host.now,
+    })
+    expect(await store.backlog()).toMatchObject({ waiting: 0, delivering: 1 })
+    await store.commit(group({ settlements: [settle(host, ownedOf(flying), delivered)] }))
+    expect((await store.audit()).problems).toEqual([])
+  },
+
+  'a waiting delivery can be made due now': async ({ store, host }) => {
+    const record = accept(host, { dueAtMs: host.now + 60_000 })
+    await commitAccepts(store, record)
+    const deliveryId = record.deliveries[0]!.id
+    expect(await store.retryDelivery(deliveryId, host.now)).toEqual({
+      kind: 'moved',
+      deliveryId,
+      endpointKey: endpointKey('endpoint'),
+      dueAtMs: host.now,
+    })
+    expect(await claimAll(store, host)).toHaveLength(1)
+    expect(await store.retryDelivery(deliveryId, host.now)).toEqual({ kind: 'in-flight' })
+    expect(await store.retryDelivery('dlv_nothing', host.now)).toEqual({ kind: 'unknown' })
+  },
+
+  'an ended delivery is repeated as a new round, and points to it': async ({ store, host }) => {
+    const record = accept(host, { owned: true })
+    await commitAccepts(store, record)
+    const first = record.deliveries[0]!.id
+    await store.commit(group({ settlements: [settle(host, ownedOf(record))] }))
+    host.now += 1_000
+    const made = await store.retryDelivery(first, host.now)
+    expect(made).toMatchObject({ kind: 'created', deliveryId: `${first}_r2` })
+    expect(await store.findDelivery(first)).toMatchObject({ retriedAs: `${first}_r2` })
+    expect(await store.retryDelivery(first, host.now)).toMatchObject({
+      kind: 'moved',
+      deliveryId: `${first}_r2`,
+    })
+    const [claim] = await claimAll(store, host)
+    expect(claim).toMatchObject({ deliveryId: `${first}_r2`, token: 1, attempts: 0 })
+    await store.commit(group({ settlements: [settle(host, claim!)] }))
+    expect(await store.retryDelivery(first, host.now)).toMatchObject({
+      deliveryId: `${first}_r3`,
+      kind: 'created',
+    })
+    const found = await store.findEvent('', record.event.id)
+    expect(found?.deliveries.map(({ round }) => round)).toEqual([1, 2, 3])
+    expect((await store.audit()).problems).toEqual([])
+  },
+}

@@ -1,0 +1,228 @@
+import { expect } from 'vitest'
+import type { RetentionCutoffs, Store } from '../../../src/storage/storage.ts'
+import type { Stories } from '../conformance.ts'
+import {
+  accept,
+  change,
+  claimAll,
+  commitAccepts,
+  day,
+  delivered,
+  endpoint,
+  exhausted,
+  group,
+  hour,
+  ownedOf,
+  retryAt,
+  settle,
+  text,
+} from '../fixtures.ts'
+
+const nothing: RetentionCutoffs = {
+  settledBeforeMs: 0,
+  deliveredBodiesBeforeMs: 0,
+  failedBodiesBeforeMs: 0,
+  eventIdsBeforeMs: 0,
+}
+
+async function pruneAll(store: Store, cutoffs: Partial<RetentionCutoffs>): Promise<number> {
+  let deleted = 0
+  for (;;) {
+    const some = await store.prune({ ...nothing, ...cutoffs }, 5)
+    if (some === 0) return deleted
+    deleted += some
+  }
+}
+
+export const upkeepStories: Stories = {
+  'retention takes what has ended, and the sums still add up': async ({ store, host }) => {
+    const records = Array.from({ length: 12 }, () => accept(host, { owned: true }))
+    await commitAccepts(store, ...records)
+    const settlements = records.map((record, i) =>
+      settle(host, ownedOf(record), i < 8 ? delivered : i < 10 ? exhausted : retryAt(host.now)),
+    )
+    await store.commit(group({ settlements }))
+    const cutoffMs = host.now + hour
+    host.now += day
+    const young = accept(host, { id: 'young', owned: true })
+    await commitAccepts(store, young)
+    await store.commit(group({ settlements: [settle(host, ownedOf(young))] }))
+    const all = {
+      settledBeforeMs: cutoffMs,
+      deliveredBodiesBeforeMs: cutoffMs,
+      failedBodiesBeforeMs: cutoffMs,
+      eventIdsBeforeMs: cutoffMs,
+    }
+    expect(await pruneAll(store, all)).toBeGreaterThanOrEqual(20)
+    expect(await pruneAll(store, all)).toBe(0)
+    const report = await store.audit()
+    expect(report.problems).toEqual([])
+    expect(report.counts).toMatchObject({ events: 3, delivered: 1, exhausted: 0, waiting: 2 })
+    const found = await store.findEvent('', 'young')
+    expect(found?.body).not.toBeNull()
+    const sums = await store.statistics({
+      tenantId: null,
+      endpointKey: null,
+      fromMs: null,
+      toMs: null,
+      perHour: false,
+    })
+    expect(sums.reduce((n, { attempts }) => n + attempts, 0)).toBe(13)
+  },
+
+  'a body outlives every delivery that is not settled': async ({ store, host }) => {
+    const record = accept(host, { id: 'a', to: ['one', 'two'], owned: true })
+    await commitAccepts(store, record)
+    await store.commit(group({ settlements: [settle(host, ownedOf(record, 0))] }))
+    const later = host.now + 100 * day
+    const bodies = { deliveredBodiesBeforeMs: later, failedBodiesBeforeMs: later }
+    expect(await pruneAll(store, bodies)).toBe(0)
+    await store.commit(group({ settlements: [settle(host, ownedOf(record, 1))] }))
+    expect(await pruneAll(store, bodies)).toBe(1)
+    expect(await store.findEvent('', 'a')).toMatchObject({
+      body: null,
+      deliveries: [{ state: 'delivered' }, { state: 'delivered' }],
+    })
+    expect(await store.retryDelivery(record.deliveries[0]!.id, host.now)).toEqual({
+      kind: 'body-gone',
+    })
+  },
+
+  'bodies of failed deliveries are kept longer than those of delivered ones': async (scene) => {
+    const { store, host } = scene
+    const records = ['good', 'bad', 'unwanted'].map((id) =>
+      accept(host, { id, owned: true, to: id === 'unwanted' ? [] : ['one'] }),
+    )
+    await commitAccepts(store, ...records)
+    await store.commit(
+      group({
+        settlements: [
+          settle(host, ownedOf(records[0]!), delivered),
+          settle(host, ownedOf(records[1]!), exhausted),
+        ],
+      }),
+    )
+    const later = host.now + 10 * day
+    await pruneAll(store, { deliveredBodiesBeforeMs: later, failedBodiesBeforeMs: host.now })
+    const bodies = async () =>
+      Promise.all(
+        ['good', 'bad', 'unwanted'].map(async (id) => {
+          return text((await store.findEvent('', id))?.body)
+        }),
+      )
+    expect(await bodies()).toEqual([null, '{"id":"bad"}', null])
+    await pruneAll(store, { failedBodiesBeforeMs: later })
+    expect(await bodies()).toEqual([null, null, null])
+  },
+
+  'an id is new again once it is forgotten': async ({ store, host }) => {
+    const first = accept(host, { id: 'a', owned: true })
+    await commitAccepts(store, first)
+    await store.commit(group({ settlements: [settle(host, ownedOf(first))] }))
+    host.now += 31 * day
+    expect(await pruneAll(store, { eventIdsBeforeMs: host.now })).toBe(1)
+    expect(await store.findEvent('', 'a')).toBeNull()
+    const again = accept(host, { id: 'a' })
+    expect((await commitAccepts(store, again)).accepts).toEqual([{ kind: 'stored' }])
+    expect((await store.findEvent('', 'a'))?.key).toBe(again.event.key)
+    expect((await store.audit()).problems).toEqual([])
+  },
+
+  'batches go with their members': async ({ store, host }) => {
+    await commitAccepts(store, ...[1, 2, 3].map(() => accept(host)))
+    const rule = { size: 3, maxBytes: 10_000 }
+    const [batch] = await claimAll(store, host, 'endpoint', rule)
+    await store.commit(group({ settlements: [settle(host, batch!)] }))
+    host.now += day
+    expect(await pruneAll(store, { settledBeforeMs: host.now })).toBe(4)
+    const report = await store.audit()
+    expect(report.problems).toEqual([])
+    expect(report.counts.attempts).toBe(0)
+  },
+
+  'erasing takes bodies and answers, ends what waits, keeps the skeleton': async (scene) => {
+    const { store, host } = scene
+    await store.saveEndpoint(endpoint('one'), change('registered'))
+    const sent = accept(host, { id: 'sent', owned: true, tenantId: 't', to: ['one'] })
+    const waits = accept(host, { id: 'waits', tenantId: 't', to: ['one'] })
+    const wide = accept(host, { id: 'wide', tenantId: 't', to: ['one', 'two'], wide: true })
+    const other = accept(host, { id: 'sent', tenantId: 'other', to: ['one'] })
+    await commitAccepts(store, sent, waits, wide, other)
+    await store.commit(
+      group({
+        settlements: [settle(host, ownedOf(sent), exhausted, { answer: 'hello 010-1234-5678' })],
+      }),
+    )
+    const ids = ['sent', 'waits', 'wide', 'unknown']
+    const result = await store.eraseEvents({ kind: 'ids', tenantId: 't', ids }, host.now, 100)
+    expect(result).toEqual({ erased: 3, more: false, inFlight: 0 })
+    const found = await store.findEvent('t', 'sent')
+    expect(found).toMatchObject({ body: null, deliveries: [{ state: 'exhausted', attempts: 1 }] })
+    const attempts = await store.attemptsOf(found!.deliveries)
+    expect([...attempts.values()][0]).toMatchObject([{ responseBody: null, error: null }])
+    expect((await store.findEvent('t', 'waits'))?.deliveries).toMatchObject([
+      { state: 'cancelled', reason: 'erased' },
+    ])
+    expect(await store.findEvent('t', 'wide')).toMatchObject({ pendingFanOut: 0, deliveries: [] })
+    expect((await store.findEvent('other', 'sent'))?.body).not.toBeNull()
+    expect((await store.audit()).problems).toEqual([])
+    const again = await store.eraseEvents({ kind: 'ids', tenantId: 't', ids }, host.now, 100)
+    expect(again).toEqual({ erased: 0, more: false, inFlight: 0 })
+  },
+
+  'what is in flight is not erased, and said to be': async ({ store, host }) => {
+    const flying = accept(host, { id: 'flying', owned: true })
+    await commitAccepts(store, flying, accept(host, { id: 'still' }))
+    const before = { kind: 'before', tenantId: null, beforeMs: host.now + 1 } as const
+    expect(await store.eraseEvents(before, host.now, 100)).toEqual({
+      erased: 1,
+      more: true,
+      inFlight: 1,
+    })
+    await store.commit(group({ settlements: [settle(host, ownedOf(flying))] }))
+    expect(await store.eraseEvents(before, host.now, 100)).toMatchObject({ erased: 1, more: false })
+    expect((await store.findEvent('', 'flying'))?.body).toBeNull()
+  },
+
+  'a tenant is erased in steps, and nobody else': async ({ store, host }) => {
+    const tenants = ['t', 'u', 't', '', 't', 't', 'u', 't']
+    await commitAccepts(
+      store,
+      ...tenants.map((tenantId, i) => accept(host, { id: `e${i}`, tenantId })),
+    )
+    let erased = 0
+    for (let more = true; more; ) {
+      const step = await store.eraseEvents({ kind: 'tenant', tenantId: 't' }, host.now, 2)
+      erased += step.erased
+      more = step.more
+    }
+    expect(erased).toBe(5)
+    expect((await store.findEvent('u', 'e1'))?.body).not.toBeNull()
+    expect((await store.findEvent('', 'e3'))?.body).not.toBeNull()
+    expect((await store.audit()).problems).toEqual([])
+  },
+
+  'a sealed batch with an erased event is taken apart': async ({ store, host }) => {
+    const records = ['a', 'b', 'c'].map((id) => accept(host, { id }))
+    await commitAccepts(store, ...records)
+    const rule = { size: 3, maxBytes: 10_000 }
+    const [batch] = await claimAll(store, host, 'endpoint', rule)
+    const erase = () => store.eraseEvents({ kind: 'ids', tenantId: '', ids: ['b'] }, host.now, 10)
+    expect(await erase()).toEqual({ erased: 0, more: true, inFlight: 1 })
+    await store.commit(group({ settlements: [settle(host, batch!, retryAt(host.now + 10))] }))
+    expect(await erase()).toEqual({ erased: 1, more: false, inFlight: 0 })
+    expect((await store.audit()).problems).toEqual([])
+    const [anew] = await claimAll(store, host, 'endpoint', rule)
+    expect(anew?.deliveryId).not.toBe(batch?.deliveryId)
+    expect(text(anew?.body)).toBe('[{"id":"a"},{"id":"c"}]')
+    expect(await store.backlog()).toMatchObject({ waiting: 0, delivering: 2 })
+  },
+
+  'the audit counts what is there': async ({ store, host }) => {
+    await commitAccepts(store, accept(host, { owned: true }), accept(host))
+    expect(await store.audit()).toEqual({
+      counts: expect.objectContaining({ events: 2, waiting: 1, delivering: 1, attempts: 0 }),
+      problems: [],
+    })
+  },
+}
