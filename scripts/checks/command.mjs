@@ -27,13 +27,15 @@ export async function run(program, args, options = {}) {
 /** Runs a program to its end and reports how it ended; never throws for a failing program. */
 export function attempt(program, args, { cwd = root, env = {}, timeoutMs = 600_000 } = {}) {
   return new Promise((resolve) => {
-    // A group of its own: when the time is up, what the program started must end with it.
+    // A group of its own: when the time is up, what the program started must end with it. A Ctrl-C
+    // therefore does not reach it by itself.
     const child = spawn(program, args, {
       cwd,
       env: { ...process.env, NO_COLOR: '1', FORCE_COLOR: undefined, ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
       detached: true,
     })
+    running.add(child)
     let stdout = ''
     let output = ''
     child.stdout.on('data', (chunk) => {
@@ -45,16 +47,29 @@ export function attempt(program, args, { cwd = root, env = {}, timeoutMs = 600_0
     })
     const timer = setTimeout(() => {
       output += `\nstopped after ${timeoutMs / 1000} s\n`
-      process.kill(-child.pid, 'SIGKILL')
+      endGroup(child)
     }, timeoutMs)
     child.on('error', (error) => {
       output += error.message
     })
     child.on('close', (code, signal) => {
       clearTimeout(timer)
+      running.delete(child)
       resolve({ code: code ?? signal, stdout, output })
     })
   })
+}
+
+const running = new Set()
+process.on('exit', () => running.forEach(endGroup))
+for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(1))
+
+function endGroup(child) {
+  try {
+    process.kill(-child.pid, 'SIGKILL')
+  } catch {
+    // It has ended by itself, or was never started.
+  }
 }
 
 /** npm without its notices; it takes its registry from the machine it runs on. */
