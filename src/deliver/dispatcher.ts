@@ -21,6 +21,7 @@ import { Deadlines } from './deadlines.ts'
 import { eventBody } from './event-body.ts'
 import { Exchange, type ExchangeTools } from './exchange.ts'
 import { type PreparedEndpoint, prepare } from './prepare.ts'
+import { RequestHeaders } from './request-headers.ts'
 import { type DispatchResult, recordOf, resultOf } from './single-dispatch.ts'
 
 /** Where `dispatch` looks an id up; a WebhookRegistry is one. */
@@ -56,11 +57,9 @@ export class WebhookDispatcher<Retry = unknown> {
   /** By identity: every change of an endpoint makes a new record. */
   #prepared = new WeakMap<EndpointRecord, PreparedEndpoint>()
   readonly #exchanges = new Set<Exchange>()
-  #second = 0
-  #secondText = '0'
   /** An attempt that fails before `attempt` has returned reports a little later. */
   #starting = false
-  #closed = false
+  #closing: Promise<void> | null = null
   #whenIdle: (() => void) | null = null
 
   /** @throws WebhookError OPTION_INVALID */
@@ -102,7 +101,7 @@ export class WebhookDispatcher<Retry = unknown> {
    * the code of a WebhookError for its headers or secret.
    */
   attempt(request: AttemptRequest, done: (report: AttemptReport) => void): void {
-    if (this.#closed) {
+    if (this.#closing !== null) {
       this.#refuse({ kind: 'unreachable', code: abortedCode }, done)
       return
     }
@@ -165,8 +164,12 @@ export class WebhookDispatcher<Retry = unknown> {
    * Takes no more attempts, lets those under way end within their time limits (see `abortAll`), and
    * resolves when the last connection is closed.
    */
-  async close(): Promise<void> {
-    this.#closed = true
+  close(): Promise<void> {
+    this.#closing ??= this.#close()
+    return this.#closing
+  }
+
+  async #close(): Promise<void> {
     if (this.#exchanges.size > 0) {
       await new Promise<void>((resolve) => {
         this.#whenIdle = resolve
@@ -196,7 +199,7 @@ export class WebhookDispatcher<Retry = unknown> {
       redirects: options.redirects ?? 'success',
       nowMs: options.nowMs ?? Date.now,
       monotonicMs,
-      headersFor: (request, prepared, nowMs) => this.#headersFor(request, prepared, nowMs),
+      headers: new RequestHeaders(this.securityManager),
       ended: (exchange, report) => this.#ended(exchange, report),
     }
   }
@@ -212,37 +215,6 @@ export class WebhookDispatcher<Retry = unknown> {
       this.#prepared.set(endpoint, prepared)
     }
     return prepared
-  }
-
-  #headersFor(request: AttemptRequest, prepared: PreparedEndpoint, nowMs: number): string[] {
-    const second = Math.floor(nowMs / 1000)
-    if (second !== this.#second) {
-      this.#second = second
-      this.#secondText = String(second)
-    }
-    const timestamp = this.#secondText
-    const headers = [
-      ...prepared.headers,
-      'webhook-id',
-      request.eventId,
-      'webhook-timestamp',
-      timestamp,
-      'X-Webhook-Timestamp',
-      timestamp,
-      'X-Webhook-ID',
-      request.eventId,
-      'X-Webhook-Event',
-      request.eventType,
-      'X-Webhook-Delivery',
-      request.deliveryId,
-      'X-Webhook-Attempt',
-      String(request.attempt),
-    ]
-    if (request.enableSecurity) {
-      const secrets = liveSecrets(request.endpoint, request.fallbackSecret, nowMs)
-      this.securityManager.addSignatures(headers, request.eventId, timestamp, request.body, secrets)
-    }
-    return headers
   }
 
   #ended(exchange: Exchange, report: AttemptReport): void {
@@ -266,20 +238,6 @@ export class WebhookDispatcher<Retry = unknown> {
       `Expected the id of an endpoint in the dispatcher's registry, got ${JSON.stringify(id)}.`,
     )
   }
-}
-
-/** Secrets that sign now, newest first. */
-function liveSecrets(
-  endpoint: EndpointRecord,
-  fallbackSecret: string | null,
-  nowMs: number,
-): readonly string[] {
-  const live: string[] = []
-  for (const { secret, expiresAtMs } of endpoint.secrets) {
-    if (expiresAtMs === null || expiresAtMs > nowMs) live.push(secret)
-  }
-  if (live.length === 0 && fallbackSecret !== null) live.push(fallbackSecret)
-  return live
 }
 
 /** What checking an endpoint threw, as an outcome. */

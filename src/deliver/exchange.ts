@@ -11,6 +11,7 @@ import { classifyError, classifyStatus, mayCarryRetryAfter } from './classify.ts
 import type { Connection, Connections, ConnectionUser } from './connections.ts'
 import type { Deadlines, Expiring } from './deadlines.ts'
 import type { PreparedEndpoint } from './prepare.ts'
+import type { RequestHeaders } from './request-headers.ts'
 import { retryAfterMs } from './retry-after.ts'
 
 const maxBodyBytes = 65_536
@@ -22,10 +23,9 @@ export interface ExchangeTools {
   readonly connections: Connections
   readonly deadlines: Deadlines
   readonly redirects: RedirectRule
+  readonly headers: RequestHeaders
   nowMs(): number
   monotonicMs(): number
-  /** All headers of the request, signed now. */
-  headersFor(request: AttemptRequest, prepared: PreparedEndpoint, nowMs: number): string[]
   ended(exchange: Exchange, report: AttemptReport): void
 }
 
@@ -74,7 +74,7 @@ export class Exchange implements Expiring, ConnectionUser {
     tools.deadlines.add(timeoutMs, this.#startMs, this)
     let headers: string[]
     try {
-      headers = tools.headersFor(this.#request, this.#prepared, this.#startedAtMs)
+      headers = tools.headers.build(this.#request, this.#prepared, this.#startedAtMs)
     } catch (error) {
       this.#end(classifyError(error, false), true)
       return
@@ -151,10 +151,11 @@ export class Exchange implements Expiring, ConnectionUser {
     if (this.#phase === 'ended') return
     this.#phase = 'ended'
     const tools = this.#tools
+    const began = this.#connection !== null
     const report: AttemptReport = {
       outcome,
-      startedAtMs: this.#startedAtMs,
-      latencyMs: tools.monotonicMs() - this.#startMs,
+      startedAtMs: began ? this.#startedAtMs : tools.nowMs(),
+      latencyMs: began ? tools.monotonicMs() - this.#startMs : 0,
       responseBody: this.#kept,
     }
     if (this.#connection !== null) {

@@ -164,7 +164,7 @@ describe('close', () => {
     const dispatcher = build()
     const reports = attempts(dispatcher, receiver.url, 2)
     await arrivals(2)
-    const closing = dispatcher.close()
+    const closing = Promise.all([dispatcher.close(), dispatcher.close()])
     const refused = await Promise.all(attempts(dispatcher, receiver.url, 1))
     expect(refused[0]?.outcome).toEqual({ kind: 'unreachable', code: 'ABORTED' })
     for (const response of held) response.end()
@@ -183,8 +183,10 @@ describe('close', () => {
     await arrivals(1)
     dispatcher.abortAll()
     const reports = await Promise.all([...sent, ...connecting, ...waiting])
-    for (const { outcome } of reports) {
+    for (const { outcome, latencyMs, startedAtMs } of reports) {
       expect(outcome).toEqual({ kind: 'unreachable', code: 'ABORTED' })
+      expect(latencyMs).toBeLessThan(5_000)
+      expect(startedAtMs).toBeGreaterThan(1e12)
     }
     expect(dispatcher.inFlight).toBe(0)
     await dispatcher.close()
