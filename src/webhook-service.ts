@@ -4,10 +4,10 @@
  */
 import { randomBytes } from 'node:crypto'
 import type { DispatchReceipt } from './accept/acceptor.ts'
-import { checkEvent } from './accept/event-input.ts'
+import { type CheckedEvent, checkEvent } from './accept/event-input.ts'
 import { WebhookDispatcher } from './deliver/dispatcher.ts'
 import { resultOf } from './deliver/single-dispatch.ts'
-import { Engine } from './engine/engine.ts'
+import { closedError, Engine } from './engine/engine.ts'
 import { checkConfig, type ServiceOptions, type WebhookConfig } from './engine/options.ts'
 import {
   type DeliveryListQuery,
@@ -158,12 +158,18 @@ export class WebhookService implements AsyncDisposable {
    * @throws WebhookError EVENT_…, TENANT_ID_INVALID; STORAGE_FULL and STORAGE_UNAVAILABLE, after
    *   which the same call can be repeated; SERVICE_CLOSED
    */
-  async dispatchEvent(event: WebhookEvent): Promise<DispatchReceipt> {
-    const checked = checkEvent(event, this.#options)
-    this.#warnOfNearMiss(checked.type)
-    const opened = this.#opened ?? (await this.#use())
-    this.#refuseClosed()
-    return await opened.engine.accept(checked)
+  dispatchEvent(event: WebhookEvent): Promise<DispatchReceipt> {
+    let checked: CheckedEvent
+    try {
+      checked = this.#check(event)
+    } catch (error) {
+      return Promise.reject(error)
+    }
+    // The hot path: no promise but the one that the commit resolves.
+    if (this.#opened !== null && this.#closing === null) {
+      return this.#opened.engine.accept(checked)
+    }
+    return this.#use().then(({ engine }) => engine.accept(checked))
   }
 
   /**
@@ -171,10 +177,8 @@ export class WebhookService implements AsyncDisposable {
    * repeated.
    */
   async dispatchEvents(events: readonly WebhookEvent[]): Promise<DispatchReceipt[]> {
-    const checked = events.map((event) => checkEvent(event, this.#options))
-    for (const { type } of checked) this.#warnOfNearMiss(type)
+    const checked = events.map((event) => this.#check(event))
     const { engine } = await this.#use()
-    this.#refuseClosed()
     return await Promise.all(checked.map((event) => engine.accept(event)))
   }
 
@@ -517,7 +521,16 @@ export class WebhookService implements AsyncDisposable {
   async #close(): Promise<void> {
     const opened = await this.#opening.catch(() => null)
     await opened?.engine.stop(this.#options.shutdownTimeoutMs)
-    if (this.#ownsDispatcher) await this.dispatcher.close()
+    if (!this.#ownsDispatcher) return
+    // Attempts of deliveries have ended by now; what is left is a test somebody waits for.
+    this.dispatcher.abortAll()
+    await this.dispatcher.close()
+  }
+
+  #check(event: WebhookEvent): CheckedEvent {
+    const checked = checkEvent(event, this.#options)
+    this.#warnOfNearMiss(checked.type)
+    return checked
   }
 
   #use(): Promise<Opened> {
@@ -555,13 +568,6 @@ export class WebhookService implements AsyncDisposable {
       `An event is given up ${Math.round(lengthMs / 1_000)} s after its first attempt: a receiver that is down longer loses it. Set \`retryScheduleMs: 'standard'\` for 75 hours.`,
     )
   }
-}
-
-function closedError(): WebhookError {
-  return new WebhookError(
-    'SERVICE_CLOSED',
-    'Expected an open WebhookService, but close() has been called; create a new one.',
-  )
 }
 
 function storageOf(storage: WebhookConfig['storage']): Storage {

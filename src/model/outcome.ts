@@ -19,17 +19,6 @@ export type Outcome =
 
 export type OutcomeKind = Outcome['kind']
 
-export const outcomeKinds: readonly OutcomeKind[] = [
-  'accepted',
-  'throttled',
-  'faulted',
-  'refused',
-  'gone',
-  'timed-out',
-  'unreachable',
-  'blocked',
-]
-
 export function outcomeStatus(outcome: Outcome): number | null {
   return 'status' in outcome ? outcome.status : null
 }

@@ -5,7 +5,8 @@
  * SQLite up to 3.51.2 can lose committed rows in WAL mode when a write races a checkpoint on
  * another connection (sqlite.org/wal.html), so an older one is never used.
  */
-import { createRequire } from 'node:module'
+// Not by name: an ESM bundle's usual banner, which undici needs, declares `createRequire` itself.
+import nodeModule from 'node:module'
 import { WebhookError } from '../../model/errors.ts'
 
 export type SqlValue = string | number | null | Uint8Array
@@ -47,7 +48,7 @@ export function loadDriver(loadFrom: readonly string[]): Driver {
   const causes: unknown[] = []
   for (const from of loadFrom) {
     try {
-      const loaded = createRequire(from)('@photostructure/sqlite') as SqliteModule
+      const loaded = nodeModule.createRequire(from)('@photostructure/sqlite') as SqliteModule
       return asDriver('@photostructure/sqlite', loaded)
     } catch (error) {
       causes.push(error)
