@@ -15,12 +15,18 @@ export function readBeside<Result>(
   const data: ThreadData = { location, loadFrom: loadFrom(), job }
   const worker = new Worker(workerUrl(), { workerData: data, name: `kmsg-sqlite-${job.kind}` })
   return new Promise((resolve, reject) => {
-    worker.on('message', ([, result, error]: Answer) => {
-      if (error) reject(errorFromWire(error))
-      else resolve(result as Result)
+    let answer: Answer | null = null
+    worker.on('message', (said: Answer) => {
+      answer = said
     })
     worker.on('error', reject)
-    worker.on('exit', (code) => reject(new Error(`The ${job.kind} ended with code ${code}.`)))
+    // Only then is its connection surely closed: one that lingers keeps the log from being cleared.
+    worker.on('exit', (code) => {
+      const error = answer?.[2]
+      if (error) reject(errorFromWire(error))
+      else if (answer) resolve(answer[1] as Result)
+      else reject(new Error(`The ${job.kind} ended with code ${code} and no result.`))
+    })
   })
 }
 

@@ -18,7 +18,7 @@ const release = `
   returning kind, endpoint_key`
 
 /** The bench makes the disk slower with this: every commit then takes so much longer. */
-const benchDelayMs = Number(process.env['KMSG_BENCH_COMMIT_DELAY_MS'] ?? 0)
+const benchDelayMs = Number(process.env.KMSG_BENCH_COMMIT_DELAY_MS ?? 0)
 const neverWoken = new Int32Array(new SharedArrayBuffer(4))
 
 export function commit(session: Session, group: CommitOnWire, nowMs: number): CommitResultOnWire {

@@ -42,11 +42,6 @@ export async function lockFile(driver: Driver, location: string, waitMs: number)
   }
 }
 
-/** Before anything of the file is touched: opening and closing it drops the locks on it. */
-export function isOpenHere(location: string): boolean {
-  return openHere.has(location)
-}
-
 function tryLock(driver: Driver, location: string): Lock | null {
   if (openHere.has(location)) return null
   const side = holdTransaction(driver, `${location}-lock`)

@@ -8,7 +8,7 @@ import { describeValue, WebhookError } from '../../model/errors.ts'
 import type { Storage, StorageHost, Store } from '../storage.ts'
 import { loadDriver } from './driver.ts'
 import { storageError } from './errors.ts'
-import { isOpenHere, lockFile } from './lock.ts'
+import { lockFile } from './lock.ts'
 import { openStore } from './store.ts'
 import { loadFrom } from './worker-url.ts'
 
@@ -47,9 +47,9 @@ async function openFile(wanted: string, waitForLockMs: number, host: StorageHost
     const location = prepareFolder(wanted)
     const driver = loadDriver(loadFrom())
     createPrivately(`${location}-lock`)
+    createPrivately(location)
     const lock = await lockFile(driver, location, waitForLockMs)
     try {
-      createPrivately(location)
       const store = await openStore(location, host, () => lock.release())
       host.log('info', 'storage is open', { location, storage: store.description })
       return store
@@ -76,7 +76,7 @@ function prepareFolder(wanted: string): string {
  * Never opens one that exists: closing it again would drop this process's locks on it.
  */
 function createPrivately(file: string): void {
-  if (isOpenHere(file) || existsSync(file)) return
+  if (existsSync(file)) return
   try {
     closeSync(openSync(file, 'wx', 0o600))
   } catch (error) {

@@ -27,6 +27,7 @@ export async function openStore(
   const prune = createPruning(thread)
   const erase = createErasing(thread)
   const running = new Set<Promise<unknown>>()
+  let closing: Promise<void> | null = null
   // A database in memory has one connection, which then does the long reads too.
   const beside = async <Result>(job: Parameters<typeof readBeside>[1]): Promise<Result> => {
     if (location === ':memory:') return thread.call(job.kind, 'target' in job ? job.target : null)
@@ -67,10 +68,9 @@ export async function openStore(
     eraseEvents: (selection, atMs, limit) => erase(selection, Math.round(atMs), limit),
     backup: (target) => beside({ kind: 'backup', target: path.resolve(target) }),
     audit: () => beside({ kind: 'audit' }),
-    async close() {
-      await Promise.allSettled(running)
-      await thread.close()
-      onClose()
+    close() {
+      closing ??= thread.close(Promise.allSettled(running)).then(onClose)
+      return closing
     },
   }
 }

@@ -46,9 +46,14 @@ export class Thread {
     return this.#ask<Result>(verb, args)
   }
 
-  /** Resolves when all earlier calls are answered and the thread has ended. */
-  close(): Promise<void> {
-    this.#closing ??= this.#fatal ? this.#end() : this.#ask('close', []).then(() => this.#end())
+  /**
+   * Takes no call from now on. Resolves when all earlier ones are answered, what is awaited beside
+   * them is over, and the thread has ended.
+   */
+  close(beside: Promise<unknown>): Promise<void> {
+    this.#closing ??= beside
+      .then(() => (this.#fatal ? null : this.#ask('close', [])))
+      .then(() => this.#end())
     return this.#closing
   }
 

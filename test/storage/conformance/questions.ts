@@ -54,7 +54,7 @@ export const questionStories: Stories = {
     expect(await count({ states: ['waiting', 'delivering'] })).toBe(3)
     expect(await count({ states: ['exhausted', 'rejected'] })).toBe(3)
     expect(await count({ states: ['exhausted', 'delivering'] })).toBe(2)
-    expect(await count({ states: ['waiting'], endpointKey: endpointKey('one') })).toBe(2)
+    expect(await count({ states: ['waiting'], endpointKey: endpointKey('one') })).toBe(3)
     expect(await count({ states: ['rejected'], endpointKey: endpointKey('two') })).toBe(1)
     expect(await count({ fromMs: startedMs + hour })).toBe(5)
     expect(await count({ toMs: startedMs + hour })).toBe(5)
