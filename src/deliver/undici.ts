@@ -2,4 +2,4 @@
  * The one door to undici. Its file is named because Bun answers `import 'undici'` with a module of
  * its own that never calls a custom connector: the address guard would vanish without a word.
  */
-export { buildConnector, Client, type Dispatcher } from 'undici/index.js'
+export { buildConnector, Client } from 'undici/index.js'
