@@ -39,6 +39,8 @@ interface Group {
   accepts: PendingAccept[]
   settlements: PendingSettlement[]
   releases: ReleaseRecord[]
+  /** Who waits for this group to be written, see `written()`. */
+  waiters: (() => void)[]
 }
 
 export interface GroupCommitTools {
@@ -68,11 +70,15 @@ export class GroupCommit {
   #accepts: PendingAccept[] = []
   #settlements: PendingSettlement[] = []
   #releases: ReleaseRecord[] = []
+  #waiters: (() => void)[] = []
   #running: Group | null = null
   #scheduled = false
+  /** Something of the running group came back and waits for another try. */
+  #cameBack = false
   #failures = 0
   #fatal: Error | null = null
   #cancelPause: (() => void) | null = null
+  #cancelAnswer: (() => void) | null = null
   #idleWaiters: (() => void)[] = []
   #lastError: Error | null = null
 
@@ -87,6 +93,7 @@ export class GroupCommit {
       return
     }
     this.#accepts.push(pending)
+    if (this.#cancelAnswer === null) this.#watchAnswers()
     this.#schedule()
   }
 
@@ -100,9 +107,12 @@ export class GroupCommit {
     this.#schedule()
   }
 
-  /** Too many outcomes wait to be written: starting more attempts could only lose more knowledge. */
+  /**
+   * Nothing new may be sent: too many outcomes wait to be written, or none ever can be. It could
+   * only lose more knowledge.
+   */
   get congested(): boolean {
-    return this.#settlements.length > maxUnrecorded
+    return this.#settlements.length > maxUnrecorded || this.#fatal !== null
   }
 
   /** Null while commits succeed; else what the last one failed with. */
@@ -110,10 +120,15 @@ export class GroupCommit {
     return this.#fatal ?? (this.#failures > 0 ? this.#lastError : null)
   }
 
-  /** The store can never be written again in this process. */
+  /** Nothing is written any more: the store is lost, or closed. */
   fail(error: Error): void {
-    this.#fatal = error
+    this.#fatal ??= error
+    this.#cancelPause?.()
+    this.#cancelPause = null
+    this.#cancelAnswer?.()
+    this.#cancelAnswer = null
     for (const pending of this.#accepts.splice(0)) pending.failed(error)
+    this.#wake(this.#waiters)
     this.#settleIdle()
   }
 
@@ -121,6 +136,18 @@ export class GroupCommit {
   idle(): Promise<void> {
     if (this.isIdle || this.#fatal !== null) return Promise.resolve()
     return new Promise((resolve) => this.#idleWaiters.push(resolve))
+  }
+
+  /**
+   * Resolves when every outcome and every given-back claim of this moment is written, however many
+   * follow; at once when they never can be. Under load `idle()` may be a long way off.
+   */
+  written(): Promise<void> {
+    if (this.isIdle || this.#fatal !== null) return Promise.resolve()
+    return new Promise((resolve) => {
+      this.#waiters.push(resolve)
+      this.#schedule()
+    })
   }
 
   get isIdle(): boolean {
@@ -134,7 +161,13 @@ export class GroupCommit {
 
   #settleIdle(): void {
     if (!this.isIdle && this.#fatal === null) return
-    for (const resolve of this.#idleWaiters.splice(0)) resolve()
+    this.#cancelAnswer?.()
+    this.#cancelAnswer = null
+    this.#wake(this.#idleWaiters)
+  }
+
+  #wake(waiters: (() => void)[]): void {
+    for (const resolve of waiters.splice(0)) resolve()
   }
 
   #schedule(): void {
@@ -151,14 +184,19 @@ export class GroupCommit {
   #flush(): void {
     if (this.#running !== null || this.#fatal !== null) return
     const group = this.#take()
-    if (group.accepts.length + group.settlements.length + group.releases.length === 0) return
+    if (sizeOf(group) === 0) {
+      this.#wake(group.waiters)
+      return
+    }
     this.#running = group
-    const cancelAnswer = this.#tools.clock.setTimer(() => this.#answerLate(), answerWithinMs)
+    this.#cameBack = false
     this.#run(group, this.#tools.clock.nowMs())
       .catch((error: unknown) => this.#lost(group, asError(error)))
       .finally(() => {
-        cancelAnswer()
         this.#running = null
+        if (this.#cameBack && this.#fatal === null) {
+          this.#waiters = group.waiters.concat(this.#waiters)
+        } else this.#wake(group.waiters)
         this.#settleIdle()
         this.#schedule()
       })
@@ -173,9 +211,13 @@ export class GroupCommit {
       count += 1
     }
     const accepts = this.#accepts.splice(0, count)
-    if (this.#cancelPause !== null) return { accepts, settlements: [], releases: [] }
-    const settlements = this.#settlements.splice(0, maxDeliveries)
-    return { accepts, settlements, releases: this.#releases.splice(0) }
+    if (this.#cancelPause !== null) return { ...nothing, accepts }
+    return {
+      accepts,
+      settlements: this.#settlements.splice(0, maxDeliveries),
+      releases: this.#releases.splice(0),
+      waiters: this.#waiters.splice(0),
+    }
   }
 
   async #run(group: Group, startedAtMs: number): Promise<void> {
@@ -184,7 +226,6 @@ export class GroupCommit {
       this.#succeeded(group, result)
     } catch (thrown) {
       const error = asError(thrown)
-      this.#lastError = error
       const code = error instanceof WebhookError ? error.code : null
       if (code === 'STORAGE_UNAVAILABLE') return this.#repeat(group, error, startedAtMs)
       if (code !== null) return this.#lost(group, error)
@@ -194,8 +235,8 @@ export class GroupCommit {
 
   /** The outcome is unknown. The same group again is harmless, and finds out. */
   async #repeat(group: Group, error: Error, startedAtMs: number): Promise<void> {
-    this.#failures += 1
     if (this.#tools.clock.nowMs() - startedAtMs >= repeatForMs) return this.#lost(group, error)
+    this.#failed(error)
     await new Promise<void>((resolve) => {
       this.#tools.clock.setTimer(resolve, this.#backoffMs())
     })
@@ -206,46 +247,49 @@ export class GroupCommit {
   /** Nothing of the group is written. Callers are told; outcomes are kept and tried again. */
   #lost(group: Group, error: Error): void {
     for (const pending of group.accepts) pending.failed(error)
-    if (group.settlements.length + group.releases.length === 0) return
-    this.#settlements = group.settlements.concat(this.#settlements)
-    this.#releases = group.releases.concat(this.#releases)
-    if (this.#fatal !== null) return
-    if (!isTransientStorageError(error)) {
-      this.#tools.log('error', 'outcomes cannot be recorded', {
-        code: codeOf(error),
-        error: error.message,
-      })
-    } else if (this.#failures === 0) {
-      this.#tools.log('warn', 'recording waits for the store', {
-        code: codeOf(error),
-        error: error.message,
-      })
+    const comesBack = group.settlements.length + group.releases.length > 0
+    if (comesBack) {
+      this.#settlements = group.settlements.concat(this.#settlements)
+      this.#releases = group.releases.concat(this.#releases)
+      this.#cameBack = true
     }
-    this.#failures += 1
+    if (this.#fatal !== null) return
+    this.#failed(error)
+    if (!comesBack) return
+    this.#cancelPause?.()
     this.#cancelPause = this.#tools.clock.setTimer(() => {
       this.#cancelPause = null
       this.#schedule()
     }, this.#backoffMs())
   }
 
+  /** Told once, and again when the trouble is another one. */
+  #failed(error: Error): void {
+    const code = codeOf(error)
+    if (this.#lastError === null || codeOf(this.#lastError) !== code) {
+      const level = isTransientStorageError(error) ? 'warn' : 'error'
+      this.#tools.log(level, 'the store takes no writes', { code, error: error.message })
+    }
+    this.#lastError = error
+    this.#failures += 1
+  }
+
   /** One row the database refuses must not fail its 199 neighbours: halve down to it. */
   async #halve(group: Group, error: Error, startedAtMs: number): Promise<void> {
-    const { accepts, settlements, releases } = group
-    if (accepts.length + settlements.length > 1) {
-      const a = Math.ceil(accepts.length / 2)
-      const s = accepts.length > 0 ? 0 : Math.ceil(settlements.length / 2)
-      await this.#run(
-        { accepts: accepts.slice(0, a), settlements: settlements.slice(0, s), releases: [] },
-        startedAtMs,
-      )
-      await this.#run(
-        { accepts: accepts.slice(a), settlements: settlements.slice(s), releases },
-        startedAtMs,
-      )
+    if (sizeOf(group) > 1) {
+      const [first, second] = halvesOf(group)
+      await this.#run(first, startedAtMs)
+      await this.#run(second, startedAtMs)
       return
     }
-    for (const pending of accepts) pending.failed(error)
-    for (const pending of settlements) await this.#recordBare(pending, error)
+    for (const pending of group.accepts) pending.failed(error)
+    for (const pending of group.settlements) await this.#recordBare(pending, error)
+    for (const { deliveryId } of group.releases) {
+      this.#tools.log('error', 'a delivery that was given back was refused by the store', {
+        delivery: deliveryId,
+        error: error.message,
+      })
+    }
   }
 
   /** A bad settlement loses its text, never its outcome. */
@@ -261,10 +305,7 @@ export class GroupCommit {
       return
     }
     pending.record = { ...record, attempt }
-    await this.#run(
-      { accepts: [], settlements: [pending], releases: [] },
-      this.#tools.clock.nowMs(),
-    )
+    await this.#run({ ...nothing, settlements: [pending] }, this.#tools.clock.nowMs())
   }
 
   #succeeded(group: Group, result: CommitResult): void {
@@ -273,33 +314,89 @@ export class GroupCommit {
     this.#lastError = null
     this.#cancelPause?.()
     this.#cancelPause = null
+    // Outcomes first: what they say about an endpoint must be known before anything new is sent.
+    for (let i = 0; i < group.settlements.length; i += 1) {
+      group.settlements[i]?.done(result.settlements[i] ?? 'written')
+    }
     for (let i = 0; i < group.accepts.length; i += 1) {
       const one = result.accepts[i]
       if (one !== undefined) group.accepts[i]?.committed(one)
-    }
-    for (let i = 0; i < group.settlements.length; i += 1) {
-      group.settlements[i]?.done(result.settlements[i] ?? 'written')
     }
     if (wasInTrouble) this.#tools.log('info', 'the store takes writes again', {})
     this.#tools.relieved()
   }
 
+  // ── a disk that hangs ──────────────────────────────────────────────────────────────────────────
+
+  /** One timer for the oldest caller without an answer. */
+  #watchAnswers(): void {
+    const oldest = this.#unanswered().next().value
+    if (oldest === undefined) return
+    const dueMs = oldest.record.event.acceptedAtMs + answerWithinMs
+    this.#cancelAnswer = this.#tools.clock.setTimer(
+      () => {
+        this.#cancelAnswer = null
+        this.#answerLate()
+        this.#watchAnswers()
+      },
+      Math.max(0, dueMs - this.#tools.clock.nowMs()),
+    )
+  }
+
+  *#unanswered(): Generator<PendingAccept, undefined> {
+    for (const pending of this.#running?.accepts ?? []) if (!pending.expired) yield pending
+    yield* this.#accepts
+    return undefined
+  }
+
   #answerLate(): void {
+    const beforeMs = this.#tools.clock.nowMs() - answerWithinMs
     const error = new WebhookError(
       'STORAGE_UNAVAILABLE',
       `Expected the commit to reach the disk within ${answerWithinMs} ms; it has not. Whether the event is stored is unknown: dispatch it again with the same id.`,
     )
-    for (const pending of [...(this.#running?.accepts ?? []), ...this.#accepts]) {
-      if (pending.expired) continue
+    for (const pending of this.#running?.accepts ?? []) {
+      if (pending.expired || pending.record.event.acceptedAtMs > beforeMs) continue
       pending.expired = true
       pending.expire(error)
     }
+    // Not begun: these are not stored, and must not pile up while the disk hangs.
+    const young = this.#accepts.findIndex((one) => one.record.event.acceptedAtMs > beforeMs)
+    const late = this.#accepts.splice(0, young === -1 ? this.#accepts.length : young)
+    for (const pending of late) pending.failed(error)
   }
 
   #backoffMs(): number {
-    const fullMs = Math.min(100 * 2 ** Math.min(this.#failures, 6), 5_000)
+    const fullMs = Math.min(100 * 2 ** Math.min(this.#failures - 1, 6), 5_000)
     return fullMs / 2 + (fullMs / 2) * this.#tools.random()
   }
+}
+
+const nothing: Group = { accepts: [], settlements: [], releases: [], waiters: [] }
+
+function sizeOf({ accepts, settlements, releases }: Group): number {
+  return accepts.length + settlements.length + releases.length
+}
+
+function halvesOf({ accepts, settlements, releases }: Group): [Group, Group] {
+  const half = Math.ceil((accepts.length + settlements.length + releases.length) / 2)
+  const a = Math.min(half, accepts.length)
+  const s = Math.min(half - a, settlements.length)
+  const r = half - a - s
+  return [
+    {
+      accepts: accepts.slice(0, a),
+      settlements: settlements.slice(0, s),
+      releases: releases.slice(0, r),
+      waiters: [],
+    },
+    {
+      accepts: accepts.slice(a),
+      settlements: settlements.slice(s),
+      releases: releases.slice(r),
+      waiters: [],
+    },
+  ]
 }
 
 function asCommit(group: Group): CommitGroup {
