@@ -43,6 +43,14 @@ const maxBatchBytes = 262_144
 const laneCapacity = 1_000
 const memoryBytes = 64 * 1_048_576
 
+/** What every call meets after `close()`. */
+export function closedError(): WebhookError {
+  return new WebhookError(
+    'SERVICE_CLOSED',
+    'Expected an open WebhookService, but close() has been called; create a new one.',
+  )
+}
+
 export class Engine {
   readonly store: Store
   readonly commits: GroupCommit
@@ -105,6 +113,9 @@ export class Engine {
       commits: this.commits,
       recorded: (claim, record, endpoint, result) => {
         if (result !== 'late') this.#follow(claim, record, endpoint)
+        else if (record.settlement.effect?.kind === 'disable') {
+          this.scheduler.unsuspend(claim.endpointKey)
+        }
         tellSettled(this.#parts, claim, record, endpoint, result)
       },
     })
@@ -144,7 +155,7 @@ export class Engine {
   async stop(graceMs: number): Promise<void> {
     this.#janitor.stop()
     this.scheduler.stop()
-    if (this.scheduler.active > 0) {
+    if (!this.scheduler.isInactive) {
       const cancel = this.#parts.clock.setTimer(() => {
         this.#aborted = true
         this.#parts.dispatcher.abortAll()
@@ -153,6 +164,7 @@ export class Engine {
       cancel()
     }
     await this.#lastWrites(graceMs)
+    this.commits.fail(closedError())
     await this.store.close()
   }
 
@@ -186,7 +198,7 @@ export class Engine {
             code: error instanceof WebhookError ? error.code : 'unknown',
             error: error instanceof Error ? error.message : String(error),
           }),
-        orphaned: (endpointKey) => this.#janitor.cancelOrphans(endpointKey),
+        orphaned: (endpointKey) => this.#cancelOrphans(endpointKey),
         quiet: () => this.#rest.look(),
       },
       {
@@ -232,8 +244,9 @@ export class Engine {
       this.commits.release({ deliveryId: claim.deliveryId, token: claim.token, dueAtMs })
     } else {
       const { effect } = this.#recorder.record(claim, endpoint, report)
-      // Before the slot is free again: the next request must not go out during the hold.
+      // Before the slot is free again: the next request must not go out while this is written.
       if (effect?.kind === 'hold') this.scheduler.hold(claim.endpointKey, effect.untilMs)
+      if (effect?.kind === 'disable') this.scheduler.suspend(claim.endpointKey)
     }
     this.scheduler.finished(claim)
   }
@@ -244,9 +257,11 @@ export class Engine {
       this.scheduler.stored(claim.endpointKey, settlement.dueAtMs)
     }
     const effect = settlement.effect
-    const endpoint = this.#parts.registry.byKey(used.key)
+    const { registry } = this.#parts
+    const endpoint = registry.byKey(used.key)
     if (effect === null || endpoint === undefined) return
-    if (effect.kind === 'disable' && endpoint.status !== 'disabled') {
+    if (effect.kind === 'hold') registry.noteHold(used.key, effect.untilMs)
+    else if (effect.kind === 'disable' && endpoint.status !== 'disabled') {
       this.#takeOver(endpoint, settledAtMs, 'disabled', effect.reason, {
         status: 'disabled',
         statusReason: effect.reason,
@@ -264,21 +279,14 @@ export class Engine {
 
   /** The store wrote it together with the settlement; memory follows. */
   #takeOver(
-    endpoint: EndpointRecord,
+    { key, id, url }: EndpointRecord,
     atMs: number,
     what: string,
     reason: string,
     changed: Partial<EndpointRecord>,
   ): void {
-    const version = endpoint.version + 1
-    this.#parts.registry.takeOver(
-      { ...endpoint, ...changed, version, updatedAtMs: atMs },
-      { atMs, version, what, reason, fields: Object.keys(changed) },
-    )
-    this.#parts.logger.warn(
-      { endpoint: endpoint.id, url: loggableUrl(endpoint.url), reason },
-      `endpoint.${what}`,
-    )
+    this.#parts.registry.takeOver(key, changed, { atMs, what, reason })
+    this.#parts.logger.warn({ endpoint: id, url: loggableUrl(url), reason }, `endpoint.${what}`)
   }
 
   // ── endpoints ──────────────────────────────────────────────────────────────────────────────────
@@ -295,7 +303,11 @@ export class Engine {
         this.store.removeEndpoint(record.key, change),
       changed: (record: EndpointRecord, change: EndpointChange) => {
         this.scheduler.refresh(record.key)
-        if (record.status === 'disabled') this.#janitor.cancelOrphans(record.key)
+        if (record.status === 'disabled') this.#cancelOrphans(record.key)
+        // Memory forgot what a disabled endpoint had in the store; not all of it need be ended yet.
+        else if (change.what === 'enabled') {
+          this.scheduler.stored(record.key, this.#parts.clock.nowMs())
+        }
         this.#parts.facts.tell('endpoint.changed', {
           endpointId: record.id,
           tenantId: record.tenantId || null,
@@ -305,6 +317,10 @@ export class Engine {
         })
       },
     }
+  }
+
+  #cancelOrphans(endpointKey: string): void {
+    this.#rest.during(this.#janitor.cancelOrphans(endpointKey))
   }
 
   #storeTalks(

@@ -31,8 +31,10 @@ const tryAgainAfterMs = 1_000
 
 export class Janitor {
   readonly #tools: JanitorTools
+  /** Endpoints that are disabled or gone and may have deliveries that wait. */
   readonly #orphans = new Set<string>()
-  #cancelling = false
+  #cancelling: Promise<void> | null = null
+  #wideEvents = false
   #fanningOut: Promise<void> | null = null
   #stopped = false
   #cancelTimer: (() => void) | null = null
@@ -52,53 +54,61 @@ export class Janitor {
 
   /** Resolves when no wide event is left to fan out. */
   fanOut(): Promise<void> {
+    this.#wideEvents = true
     this.#fanningOut ??= this.#keepTrying('a wide event waits to be fanned out', async () => {
-      const { store, clock, created } = this.#tools
-      for (let more = true; more && !this.#stopped; ) {
-        const nowMs = clock.nowMs()
-        const result = await store.fanOut(fanOutStep, nowMs)
-        for (const endpointKey of result.endpointKeys) created(endpointKey, nowMs)
-        more = result.more
-      }
-    }).finally(() => {
+      while (this.#wideEvents && !this.#stopped) await this.#fanOutSome()
       this.#fanningOut = null
     })
     return this.#fanningOut
   }
 
-  /** Ends the waiting deliveries of a disabled or removed endpoint. */
-  cancelOrphans(endpointKey: string): void {
-    this.#orphans.add(endpointKey)
-    if (this.#cancelling) return
-    this.#cancelling = true
-    void this.#keepTrying('deliveries wait to be cancelled', () => this.#cancelAll()).finally(
-      () => {
-        this.#cancelling = false
-      },
-    )
+  async #fanOutSome(): Promise<void> {
+    const { store, clock, created } = this.#tools
+    const nowMs = clock.nowMs()
+    // An event that is committed while this runs may not be in its answer.
+    this.#wideEvents = false
+    try {
+      const result = await store.fanOut(fanOutStep, nowMs)
+      for (const endpointKey of result.endpointKeys) created(endpointKey, nowMs)
+      this.#wideEvents ||= result.more
+    } catch (error) {
+      this.#wideEvents = true
+      throw error
+    }
   }
 
-  async #cancelAll(): Promise<void> {
-    const { store, commits, clock, registry } = this.#tools
-    for (const endpointKey of this.#orphans) {
-      // What was just given back must be in the store before it can be ended there.
-      await commits.idle()
+  /** Ends the waiting deliveries of a disabled or removed endpoint. Resolves when they are ended. */
+  cancelOrphans(endpointKey: string): Promise<void> {
+    this.#orphans.add(endpointKey)
+    this.#cancelling ??= this.#keepTrying('deliveries wait to be cancelled', async () => {
+      for (const orphan of this.#orphans) await this.#cancelAllOf(orphan)
+      this.#cancelling = null
+    })
+    return this.#cancelling
+  }
+
+  async #cancelAllOf(endpointKey: string): Promise<void> {
+    const { store, commits, clock, registry, facts } = this.#tools
+    // What was just given back must be in the store before it can be ended there.
+    await commits.written()
+    // Out of the set first: what is given back from here on puts it in again.
+    this.#orphans.delete(endpointKey)
+    for (;;) {
       const endpoint = registry.byKey(endpointKey)
-      if (endpoint !== undefined && endpoint.status !== 'disabled') {
-        this.#orphans.delete(endpointKey)
-        continue
-      }
+      // Enabled again meanwhile: what it gets from then on is wanted.
+      if (this.#stopped || (endpoint !== undefined && endpoint.status !== 'disabled')) return
       const reason = endpoint === undefined ? 'endpoint_removed' : 'endpoint_disabled'
-      for (;;) {
-        if (this.#stopped) return
-        const ended = await store.cancelDeliveries(endpointKey, reason, clock.nowMs(), cancelStep)
-        if (ended.length === 0) break
-        for (const deliveryId of ended) {
-          const endpointId = endpoint?.id ?? endpointKey
-          this.#tools.facts.tell('delivery.cancelled', { deliveryId, endpointId, reason })
-        }
+      const ended = await store
+        .cancelDeliveries(endpointKey, reason, clock.nowMs(), cancelStep)
+        .catch((error: unknown) => {
+          this.#orphans.add(endpointKey)
+          throw error
+        })
+      if (ended.length === 0) return
+      for (const deliveryId of ended) {
+        const endpointId = endpoint?.id ?? endpointKey
+        facts.tell('delivery.cancelled', { deliveryId, endpointId, reason })
       }
-      this.#orphans.delete(endpointKey)
     }
   }
 

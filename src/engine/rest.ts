@@ -33,9 +33,9 @@ export class Rest {
     return this.#wait(() => this.#scheduler.isQuiet && this.#isWritten)
   }
 
-  /** No request is under way. */
+  /** No request is under way, and no claim that could bring one. */
   inactive(): Promise<void> {
-    return this.#wait(() => this.#scheduler.active === 0)
+    return this.#wait(() => this.#scheduler.isInactive)
   }
 
   async drained(givenUp: Promise<void>): Promise<boolean> {

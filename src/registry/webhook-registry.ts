@@ -46,6 +46,15 @@ export interface RegistryOptions {
   randomBytes?: RandomBytes | undefined
 }
 
+interface Writing {
+  readonly key: string
+  /** What a settlement changed meanwhile. */
+  takenOver: {
+    readonly changed: Partial<EndpointRecord>
+    readonly change: EndpointChange | null
+  } | null
+}
+
 const memoryBacking = {
   save: () => Promise.resolve(),
   remove: () => Promise.resolve(),
@@ -63,6 +72,8 @@ export class WebhookRegistry {
   #nowMs: () => number
   #rules: EndpointRules
   #backing: RegistryBacking = memoryBacking
+  /** The change that is on its way to the store. */
+  #writing: Writing | null = null
   /** Changes run one after another: two at once could both start from the same version. */
   #turn: Promise<unknown> = Promise.resolve()
 
@@ -204,10 +215,42 @@ export class WebhookRegistry {
     return this.#index.match(tenantId, eventType, metadata)
   }
 
-  /** @internal Takes what a settlement already wrote to the store over into memory. */
-  takeOver(record: EndpointRecord, change: EndpointChange): void {
+  /**
+   * @internal Takes over into memory what a settlement already wrote to the store. A change that was
+   * being written meanwhile began from the former record: it must not undo this.
+   */
+  takeOver(
+    endpointKey: string,
+    changed: Partial<EndpointRecord>,
+    change: Omit<EndpointChange, 'version' | 'fields'>,
+  ): EndpointRecord | undefined {
+    const known = this.#byKey.get(endpointKey)
+    if (known === undefined) return undefined
+    const version = known.version + 1
+    const record = { ...known, ...changed, version, updatedAtMs: change.atMs }
+    const full = { ...change, version, fields: Object.keys(changed) }
     this.#put(record)
-    this.#backing.changed(record, change)
+    if (this.#writing?.key === endpointKey) {
+      this.#writing.takenOver = {
+        changed: { ...this.#writing.takenOver?.changed, ...changed },
+        change: full,
+      }
+    }
+    this.#backing.changed(record, full)
+    return record
+  }
+
+  /** @internal The store has noted how long the endpoint asked to be left alone. */
+  noteHold(endpointKey: string, untilMs: number): void {
+    const known = this.#byKey.get(endpointKey)
+    if (known === undefined || known.heldUntilMs >= untilMs) return
+    this.#put({ ...known, heldUntilMs: untilMs })
+    if (this.#writing?.key !== endpointKey) return
+    const { takenOver } = this.#writing
+    this.#writing.takenOver = {
+      change: takenOver?.change ?? null,
+      changed: { ...takenOver?.changed, heldUntilMs: untilMs },
+    }
   }
 
   /**
@@ -256,9 +299,7 @@ export class WebhookRegistry {
     changes: Omit<WebhookEndpointChanges, 'status' | 'active'>,
   ): Promise<EndpointRecord> {
     const applied = applyChanges(known, definedOnly(changes), this.#nowMs(), this.#backing)
-    if (applied === null) return known
-    await this.#write(applied.record, applied.change)
-    return applied.record
+    return applied === null ? known : await this.#write(applied.record, applied.change)
   }
 
   async #applyStatusOnUpsert(
@@ -278,14 +319,28 @@ export class WebhookRegistry {
   ): Promise<EndpointRecord> {
     if (record.status === status) return record
     const changed = statusChange(record, status, reason, this.#nowMs())
-    await this.#write(changed.record, changed.change)
-    return changed.record
+    return await this.#write(changed.record, changed.change)
   }
 
-  async #write(record: EndpointRecord, change: EndpointChange): Promise<void> {
-    await this.#backing.save(record, change)
-    this.#put(record)
-    this.#backing.changed(record, change)
+  async #write(record: EndpointRecord, change: EndpointChange): Promise<EndpointRecord> {
+    const writing: Writing = { key: record.key, takenOver: null }
+    this.#writing = writing
+    try {
+      await this.#backing.save(record, change)
+    } finally {
+      this.#writing = null
+    }
+    const { takenOver } = writing
+    if (takenOver === null) {
+      this.#put(record)
+      this.#backing.changed(record, change)
+      return record
+    }
+    const version = record.version + 1
+    return await this.#write(
+      { ...record, ...takenOver.changed, version },
+      { ...(takenOver.change ?? change), version },
+    )
   }
 
   #put(record: EndpointRecord): void {

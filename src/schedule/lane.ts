@@ -18,19 +18,30 @@ export class Lane {
   reserved = 0
   /** When the first unowned delivery in the store is due; `never` when there is none. */
   storedDueMs = never
+  /** Not asked for before: the last claim of this lane alone failed. */
+  claimNotBeforeMs = 0
+  /** A claim of this and other lanes failed: it is asked for alone, so that it can only fail itself. */
+  claimAlone = false
   /** Set while a claim is under way: the earliest due time that arrived meanwhile. */
   storedDuringClaimMs = never
   claiming = false
-  /** Loose deliveries of a batched endpoint since the last claim: enough of them seal a batch. */
+  /** Loose deliveries of a batched endpoint, as far as known: enough of them seal a batch. */
   loose = 0
+  /** Of these, those that arrived while a claim was under way. */
+  looseDuringClaim = 0
   /** Nothing is sent before: the receiver's `Retry-After`. */
   heldUntilMs = 0
   concurrency = 1
+  /** Its endpoint is paused, disabled or gone. */
   paused = false
+  /** Its endpoint wants nothing more, and that is being written: nothing may begin meanwhile. */
+  suspended = false
   batchSize: number | null = null
   batchTimeoutMs: number | null = null
   /** In the scheduler's circle of lanes that can send. */
   inCircle = false
+  /** The earliest entry of this lane that the scheduler's heap holds. */
+  watchedAtMs = never
 
   constructor(endpointKey: string) {
     this.endpointKey = endpointKey
@@ -41,9 +52,14 @@ export class Lane {
     return this.ready.length + this.reserved
   }
 
+  /** Nothing is begun and nothing is asked for. */
+  get isClosed(): boolean {
+    return this.paused || this.suspended
+  }
+
   canSend(nowMs: number): boolean {
     return (
-      !this.paused &&
+      !this.isClosed &&
       this.active < this.concurrency &&
       this.ready.length > 0 &&
       this.heldUntilMs <= nowMs
@@ -52,9 +68,9 @@ export class Lane {
 
   /** When the store may be asked for more: the due time, but not before the hold ends. */
   get claimAtMs(): number {
-    if (this.paused) return never
-    if (this.batchSize !== null && this.loose >= this.batchSize) return this.heldUntilMs
-    return Math.max(this.storedDueMs, this.heldUntilMs)
+    if (this.isClosed) return never
+    const fullBatch = this.batchSize !== null && this.loose >= this.batchSize
+    return Math.max(fullBatch ? 0 : this.storedDueMs, this.heldUntilMs, this.claimNotBeforeMs)
   }
 
   get isIdle(): boolean {
@@ -63,6 +79,7 @@ export class Lane {
       this.held === 0 &&
       this.storedDueMs === never &&
       this.loose === 0 &&
+      !this.suspended &&
       !this.claiming
     )
   }

@@ -7,6 +7,7 @@
  */
 import type { Clock } from '../model/clock.ts'
 import type { EndpointRecord } from '../model/endpoint.ts'
+import { isTransientStorageError } from '../model/errors.ts'
 import type { Claim, LaneRoom, ReleaseRecord, Store } from '../storage/storage.ts'
 import { DueHeap } from './due-heap.ts'
 import { applyLimits, Lane, type LaneLimits, never } from './lane.ts'
@@ -43,7 +44,10 @@ export interface SchedulerTools {
 
 const lanesPerClaim = 128
 const rowsPerClaim = 512
+/** When the store cannot be asked, nothing is asked for this long. */
 const claimRetryMs = 200
+/** When it can, but not about this one lane. */
+const poisonedRetryMs = 5_000
 
 export class Scheduler {
   readonly #tools: SchedulerTools
@@ -63,6 +67,7 @@ export class Scheduler {
   #stopped = true
   #timerAtMs = never
   #cancelTimer: (() => void) | null = null
+  #cancelClaimRetry: (() => void) | null = null
 
   constructor(tools: SchedulerTools, options: SchedulerOptions) {
     this.#tools = tools
@@ -78,11 +83,15 @@ export class Scheduler {
     for (;;) {
       const first = this.#due.first
       if (first === undefined) return never
-      const atMs = first.item.claimAtMs
-      if (atMs === first.atMs) return atMs
-      this.#due.pop()
-      if (atMs !== never) this.#due.push(atMs, first.item)
+      if (first.item.claimAtMs === first.atMs) return first.atMs
+      this.#unwatch()
+      this.#watchLater(first.item)
     }
+  }
+
+  /** No request is under way, and none can come of a claim that is. */
+  get isInactive(): boolean {
+    return this.#active === 0 && !this.#claiming
   }
 
   /** Nothing is under way, ready, being claimed or due now. */
@@ -112,6 +121,7 @@ export class Scheduler {
     this.#cancelTimer?.()
     this.#cancelTimer = null
     this.#timerAtMs = never
+    this.#cancelClaimRetry?.()
     for (const lane of this.#lanes.values()) this.#empty(lane)
   }
 
@@ -124,7 +134,7 @@ export class Scheduler {
   reserve(endpoint: EndpointRecord): boolean {
     if (this.#stopped) return false
     const lane = this.#lane(endpoint.key, endpoint)
-    if (lane.paused || lane.batchSize !== null || this.#isFull(lane)) return false
+    if (lane.isClosed || lane.batchSize !== null || this.#isFull(lane)) return false
     const nowMs = this.#tools.clock.nowMs()
     if (lane.storedDueMs <= nowMs || lane.claiming || lane.heldUntilMs > nowMs) return false
     lane.reserved += 1
@@ -162,7 +172,10 @@ export class Scheduler {
     const lane = this.#lane(endpointKey, endpoint)
     if (lane.claiming && dueAtMs < lane.storedDuringClaimMs) lane.storedDuringClaimMs = dueAtMs
     const before = lane.claimAtMs
-    if (loose && lane.batchSize !== null) lane.loose += 1
+    if (loose && lane.batchSize !== null) {
+      lane.loose += 1
+      if (lane.claiming) lane.looseDuringClaim += 1
+    }
     if (dueAtMs < lane.storedDueMs) lane.storedDueMs = dueAtMs
     if (lane.claimAtMs < before) this.#watch(lane)
   }
@@ -176,6 +189,23 @@ export class Scheduler {
     this.#watch(lane)
   }
 
+  /** Begins nothing more for this endpoint, until `unsuspend` or a refresh to disabled. */
+  suspend(endpointKey: string): void {
+    const lane = this.#lane(endpointKey)
+    if (lane.suspended) return
+    lane.suspended = true
+    this.#empty(lane)
+    this.#wanting.delete(lane)
+  }
+
+  unsuspend(endpointKey: string): void {
+    const lane = this.#lanes.get(endpointKey)
+    if (lane === undefined || !lane.suspended) return
+    lane.suspended = false
+    this.#watch(lane)
+    this.#forget(lane)
+  }
+
   /** The endpoint changed: other limits, paused, resumed, disabled or removed. */
   refresh(endpointKey: string): void {
     const lane = this.#lanes.get(endpointKey)
@@ -187,7 +217,9 @@ export class Scheduler {
       this.#wanting.delete(lane)
       lane.storedDueMs = never
       lane.loose = 0
+      lane.suspended = false
       this.#forget(lane)
+      this.#tools.quiet()
       return
     }
     applyLimits(lane, endpoint, this.#tools.limits(endpoint))
@@ -246,7 +278,7 @@ export class Scheduler {
   }
 
   #enqueue(lane: Lane, claim: Claim): void {
-    if (this.#stopped || lane.paused || lane.heldUntilMs > this.#tools.clock.nowMs()) {
+    if (this.#stopped || lane.isClosed || lane.heldUntilMs > this.#tools.clock.nowMs()) {
       this.#giveBack(claim)
       return
     }
@@ -301,10 +333,10 @@ export class Scheduler {
     if (this.#stopped) return
     const nowMs = this.#tools.clock.nowMs()
     while (this.nextDueAtMs <= nowMs) {
-      const entry = this.#due.pop()
-      if (entry === undefined) break
-      this.#wanting.add(entry.item)
-      this.#join(entry.item)
+      const lane = this.#unwatch()
+      if (lane === undefined) break
+      this.#wanting.add(lane)
+      this.#join(lane)
     }
     this.pump()
     this.#arm()
@@ -318,8 +350,22 @@ export class Scheduler {
       this.#claimWanted()
       return
     }
-    this.#due.push(atMs, lane)
+    this.#watchLater(lane)
     if (atMs < this.#timerAtMs) this.#arm()
+  }
+
+  /** An entry that is too early will do: it is put right when it surfaces. */
+  #watchLater(lane: Lane): void {
+    const atMs = lane.claimAtMs
+    if (atMs >= lane.watchedAtMs) return
+    lane.watchedAtMs = atMs
+    this.#due.push(atMs, lane)
+  }
+
+  #unwatch(): Lane | undefined {
+    const entry = this.#due.pop()
+    if (entry?.atMs === entry?.item.watchedAtMs && entry) entry.item.watchedAtMs = never
+    return entry?.item
   }
 
   #arm(): void {
@@ -379,6 +425,7 @@ export class Scheduler {
         this.#watch(lane)
         continue
       }
+      if (lane.claimAlone && lanes.length > 0) continue
       const limit = Math.min(this.#room(lane), share, rows)
       if (limit <= 0) continue
       // Behind the others: whoever was asked for now waits until all have had a turn.
@@ -387,6 +434,7 @@ export class Scheduler {
       lane.claiming = true
       lanes.push(lane)
       rooms.push({ endpointKey: lane.endpointKey, limit, batch: this.#batchOf(lane) })
+      if (lane.claimAlone) break
     }
     if (rooms.length === 0) return
     this.#claiming = true
@@ -413,7 +461,9 @@ export class Scheduler {
       // What was stored while the claim ran may or may not be in its answer: the earlier one holds.
       lane.storedDueMs = Math.min(head.dueAtMs ?? never, lane.storedDuringClaimMs)
       lane.storedDuringClaimMs = never
+      lane.claimAlone = false
       lane.loose = looseAfter(lane, claims)
+      lane.looseDuringClaim = 0
     }
     for (const claim of claims) this.#enqueue(this.#lane(claim.endpointKey), claim)
     for (const lane of lanes) {
@@ -428,14 +478,32 @@ export class Scheduler {
     for (const lane of lanes) {
       lane.claiming = false
       lane.storedDuringClaimMs = never
+      lane.looseDuringClaim = 0
     }
     this.#tools.claimFailed(error)
-    // The lanes keep their due times; another try comes with the pause, not in a tight loop.
-    this.#tools.clock.setTimer(() => {
+    const again = () => {
+      this.#cancelClaimRetry = null
       this.#claiming = false
       for (const lane of lanes) this.#watch(lane)
       this.#claimWanted()
-    }, claimRetryMs)
+      if (this.#active === 0) this.#tools.quiet()
+    }
+    if (!this.#stopped && isTransientStorageError(error)) {
+      // The lanes keep their due times; another try comes with the pause, not in a tight loop.
+      const cancel = this.#tools.clock.setTimer(again, claimRetryMs)
+      this.#cancelClaimRetry = () => {
+        cancel()
+        again()
+      }
+      return
+    }
+    // A row of one lane that cannot be read must not keep the other 127 from being sent.
+    const [first] = lanes
+    if (lanes.length === 1 && first !== undefined) {
+      first.claimNotBeforeMs = this.#tools.clock.nowMs() + poisonedRetryMs
+    }
+    for (const lane of lanes) lane.claimAlone = true
+    again()
   }
 
   // ── lanes ──────────────────────────────────────────────────────────────────────────────────────
@@ -464,12 +532,22 @@ export class Scheduler {
   }
 }
 
-/** Loose deliveries left after a claim; none when it sealed nothing, so that a wrong count heals. */
+/**
+ * Loose deliveries left after a claim. What it tells about their number corrects a wrong count: a
+ * batch with room left over took all there were, and when none was sealed there are too few for one.
+ */
 function looseAfter(lane: Lane, claims: readonly Claim[]): number {
-  if (lane.loose === 0) return 0
+  const size = lane.batchSize
+  if (size === null) return 0
   let sealed = 0
-  for (const claim of claims) {
-    if (claim.endpointKey === lane.endpointKey) sealed += claim.members?.length ?? 0
+  let tookAll = false
+  for (const { endpointKey, members, token } of claims) {
+    // A token above 1 is a batch sealed before, by itself or given back.
+    if (endpointKey !== lane.endpointKey || members === null || token > 1) continue
+    sealed += members.length
+    tookAll ||= members.length < size
   }
-  return sealed === 0 ? 0 : Math.max(0, lane.loose - sealed)
+  const before = lane.loose - lane.looseDuringClaim
+  const left = tookAll ? 0 : sealed === 0 ? Math.min(before, size - 1) : before - sealed
+  return Math.max(0, left) + lane.looseDuringClaim
 }

@@ -1,0 +1,145 @@
+/**
+ * One journey: a real service on a real file, real HTTP to an inbox on 127.0.0.1, and a clock that
+ * only moves when the test moves it. However the test ends, the store must be consistent: every
+ * journey ends with an audit.
+ */
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import {
+  type TenantScope,
+  type WebhookConfig,
+  type WebhookDelivery,
+  type WebhookEndpointInput,
+  type WebhookEvent,
+  WebhookService,
+  type WebhookServiceParts,
+} from '@k-msg/webhook'
+import { createInbox, type Inbox, type ManualClock, manualClock } from '@k-msg/webhook/testing'
+import { expect, test } from 'vitest'
+
+export const secret = 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw'
+
+export class Stage {
+  readonly clock: ManualClock
+  readonly inbox: Inbox
+  readonly folder: string
+  readonly dataFile: string
+  #services: WebhookService[] = []
+  #events = 0
+
+  constructor(clock: ManualClock, inbox: Inbox, folder: string) {
+    this.clock = clock
+    this.inbox = inbox
+    this.folder = folder
+    this.dataFile = path.join(folder, 'webhooks.db')
+  }
+
+  /** A service on the stage's file, signing with the stage's secret. */
+  async open(config: WebhookConfig = {}, parts?: WebhookServiceParts): Promise<WebhookService> {
+    const service = new WebhookService(
+      {
+        storage: this.dataFile,
+        clock: this.clock,
+        allowedNetworks: ['127.0.0.0/8'],
+        secretKey: secret,
+        logger: false,
+        jitter: false,
+        ...config,
+      },
+      parts,
+    )
+    this.#services.push(service)
+    await service.ready()
+    return service
+  }
+
+  /** An endpoint at a path of the inbox that wants everything, unless told otherwise. */
+  endpoint(id: string, input: Partial<WebhookEndpointInput> = {}): WebhookEndpointInput {
+    return { id, url: `${this.inbox.url}/${id}`, events: ['*'], ...input }
+  }
+
+  /** A new event; each has an id of its own. */
+  event(fields: Partial<WebhookEvent> = {}): WebhookEvent {
+    this.#events += 1
+    return {
+      id: `evt_${this.#events}`,
+      type: 'message.sent',
+      timestamp: new Date(this.clock.nowMs()),
+      data: { number: this.#events },
+      metadata: {},
+      ...fields,
+    }
+  }
+
+  /** Requests that arrived at a path, oldest first. */
+  at(id: string): Inbox['received'] {
+    return this.inbox.received.filter((request) => request.path === `/${id}`)
+  }
+
+  /** Moves from due time to due time until nothing is due any more, or up to that time. */
+  async passTime(service: WebhookService, untilMs = Number.POSITIVE_INFINITY): Promise<void> {
+    for (;;) {
+      await service.runDue()
+      const next = (await service.nextDueAt())?.getTime() ?? Number.POSITIVE_INFINITY
+      if (next > untilMs || next === Number.POSITIVE_INFINITY) break
+      this.clock.set(next)
+    }
+    if (untilMs !== Number.POSITIVE_INFINITY) this.clock.set(untilMs)
+    await service.runDue()
+  }
+
+  /** The only delivery of an event to an endpoint. */
+  async delivery(
+    service: WebhookService,
+    eventId: string,
+    endpointId: string,
+    scope?: TenantScope,
+  ): Promise<WebhookDelivery> {
+    const report = await service.getEvent(eventId, scope)
+    const found = report?.deliveries.filter((one) => one.endpointId === endpointId) ?? []
+    expect(found).toHaveLength(1)
+    return found[0] as WebhookDelivery
+  }
+
+  async end(): Promise<void> {
+    const open = this.#services.at(-1)
+    try {
+      if (open !== undefined) await this.#audit(open)
+    } finally {
+      await Promise.all(this.#services.map((service) => service.close()))
+      await this.inbox.close()
+      await rm(this.folder, { recursive: true, force: true })
+    }
+  }
+
+  async #audit(last: WebhookService): Promise<void> {
+    const closed = (await last.health()).status === 'closed'
+    if (closed) await last.close()
+    const service = closed ? await this.open() : last
+    expect((await service.audit()).problems).toEqual([])
+  }
+}
+
+export function journey(name: string, run: (stage: Stage) => Promise<void>): void {
+  test(name, async () => {
+    const folder = await mkdtemp(path.join(tmpdir(), 'kmsg-journey-'))
+    const stage = new Stage(manualClock(), await createInbox({ secret }), folder)
+    try {
+      await run(stage)
+    } catch (error) {
+      await stage.end().catch(() => {})
+      throw error
+    }
+    await stage.end()
+  })
+}
+
+/** A promise to be resolved by hand: holds an answer back until the test lets go. */
+export function gate(): { open: () => void; opened: Promise<void> } {
+  let open = () => {}
+  const opened = new Promise<void>((resolve) => {
+    open = resolve
+  })
+  return { open, opened }
+}
