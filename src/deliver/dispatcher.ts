@@ -5,6 +5,7 @@
 import type { EndpointRecord, WebhookEndpointInput } from '../model/endpoint.ts'
 import { WebhookError } from '../model/errors.ts'
 import type { WebhookEvent } from '../model/event.ts'
+import { serialiseEvent } from '../model/event-body.ts'
 import type { Outcome } from '../model/outcome.ts'
 import { packageVersion } from '../model/version.ts'
 import { AddressRule } from '../security/address.ts'
@@ -18,7 +19,6 @@ import type {
 import { createConnect, lookupAll } from './connect.ts'
 import { Connections } from './connections.ts'
 import { Deadlines } from './deadlines.ts'
-import { eventBody } from './event-body.ts'
 import { Exchange, type ExchangeTools } from './exchange.ts'
 import { type PreparedEndpoint, prepare } from './prepare.ts'
 import { RequestHeaders } from './request-headers.ts'
@@ -144,7 +144,7 @@ export class WebhookDispatcher<Retry = unknown> {
       attempt: 1,
       eventId: event.id,
       eventType: event.type,
-      body: eventBody(event),
+      body: Buffer.from(serialiseEvent(event).body),
       endpoint: record,
       fallbackSecret: null,
       timeoutMs: record.timeoutMs ?? this.#options.timeoutMs ?? defaultTimeoutMs,

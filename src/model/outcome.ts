@@ -11,7 +11,8 @@ export type Outcome =
   | { kind: 'refused'; status: number }
   /** 410: the receiver wants nothing more. */
   | { kind: 'gone'; status: number }
-  | { kind: 'timed-out'; phase: 'connect' | 'headers' | 'body' }
+  /** Once the head of an answer is there its status decides, however its body ends. */
+  | { kind: 'timed-out'; phase: 'connect' | 'headers' }
   /** Connection refused, reset, DNS, TLS. `code` is the system's: `ECONNREFUSED`, `ENOTFOUND`, … */
   | { kind: 'unreachable'; code: string }
   /** The address guard refused the target; nothing was sent. */
