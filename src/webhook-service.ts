@@ -94,7 +94,6 @@ interface Opened {
 }
 
 const hourMs = 3_600_000
-const eraseStep = 500
 
 export class WebhookService implements AsyncDisposable {
   readonly registry: WebhookRegistry
@@ -193,13 +192,7 @@ export class WebhookService implements AsyncDisposable {
    */
   async eraseEvents(query: EraseQuery): Promise<{ erased: number; inFlight: number }> {
     const selection = eraseSelection(query)
-    const { engine } = await this.#use()
-    let erased = 0
-    for (;;) {
-      const step = await engine.store.eraseEvents(selection, this.#clock.nowMs(), eraseStep)
-      erased += step.erased
-      if (!step.more || step.erased === 0) return { erased, inFlight: step.inFlight }
-    }
+    return await (await this.#use()).engine.eraseEvents(selection)
   }
 
   // ── endpoints ──────────────────────────────────────────────────────────────────────────────────

@@ -18,7 +18,13 @@ import type { WebhookRegistry } from '../registry/webhook-registry.ts'
 import type { LaneLimits } from '../schedule/lane.ts'
 import { Scheduler } from '../schedule/scheduler.ts'
 import { GroupCommit } from '../storage/group-commit.ts'
-import type { Claim, EndpointChange, SettlementRecord, Store } from '../storage/storage.ts'
+import type {
+  Claim,
+  EndpointChange,
+  EraseSelection,
+  SettlementRecord,
+  Store,
+} from '../storage/storage.ts'
 import { Janitor } from './janitor.ts'
 import type { ServiceOptions } from './options.ts'
 import { Rest } from './rest.ts'
@@ -39,6 +45,7 @@ export interface EngineParts {
   readonly logAttempts: boolean
 }
 
+const eraseStep = 500
 const maxBatchBytes = 262_144
 const laneCapacity = 1_000
 const memoryBytes = 64 * 1_048_576
@@ -138,6 +145,20 @@ export class Engine {
 
   accept(event: CheckedEvent): Promise<DispatchReceipt> {
     return this.#acceptor.accept(event)
+  }
+
+  /** In steps, so that commits get their turn. */
+  async eraseEvents(selection: EraseSelection): Promise<{ erased: number; inFlight: number }> {
+    let erased = 0
+    for (;;) {
+      const nowMs = this.#parts.clock.nowMs()
+      const step = await this.store.eraseEvents(selection, nowMs, eraseStep)
+      erased += step.erased
+      if (step.more && step.erased > 0) continue
+      // What was to be sent later may be gone: nobody should wait for it.
+      if (erased > 0) this.scheduler.reread()
+      return { erased, inFlight: step.inFlight }
+    }
   }
 
   /** Sends what is due now and resolves when all of it is settled and recorded. */

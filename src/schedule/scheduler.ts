@@ -180,6 +180,14 @@ export class Scheduler {
     if (lane.claimAtMs < before) this.#watch(lane)
   }
 
+  /** Deliveries have vanished from the store: asks it again when each lane's next one is due. */
+  reread(): void {
+    const nowMs = this.#tools.clock.nowMs()
+    for (const lane of this.#lanes.values()) {
+      if (lane.storedDueMs !== never) this.stored(lane.endpointKey, nowMs)
+    }
+  }
+
   /** Nothing is sent to this endpoint before then. */
   hold(endpointKey: string, untilMs: number): void {
     const lane = this.#lane(endpointKey)

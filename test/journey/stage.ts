@@ -89,6 +89,29 @@ export class Stage {
     await service.runDue()
   }
 
+  /** Moves the clock as soon as somebody waits for that much time. */
+  async passed(ms: number): Promise<void> {
+    const awaited = () => (this.clock.nextTimerAtMs ?? 0) <= this.clock.nowMs() + ms
+    while (this.clock.nextTimerAtMs === null || !awaited()) {
+      await new Promise<void>((resolve) => {
+        setImmediate(resolve)
+      })
+    }
+    this.clock.advance(ms)
+  }
+
+  /** Lets retention run: it does a minute after the start, then every ten. */
+  async pruned(service: WebhookService): Promise<void> {
+    // A step of retention is one question to the store; what is asked after it is answered after it.
+    const stepsDone = async () => {
+      for (let step = 0; step < 20; step += 1) await service.health()
+    }
+    await stepsDone()
+    this.clock.advance(600_000)
+    await stepsDone()
+    await service.runDue()
+  }
+
   /** The only delivery of an event to an endpoint. */
   async delivery(
     service: WebhookService,
