@@ -7,7 +7,7 @@ import { insertAccepts } from './accept.ts'
 import { memberCount } from './batch.ts'
 import { cancelBatch, cancelSingle } from './cancel.ts'
 import { closedReason, type Session } from './session.ts'
-import { writeSettlements } from './settle.ts'
+import { MustSettleSingly, writeSettlements } from './settle.ts'
 import { ByteReader, type CommitOnWire, type CommitResultOnWire, releaseWidth } from './wire.ts'
 
 /** The attempt never began: the token stays raised, nothing else of the claim remains. */
@@ -22,17 +22,33 @@ const benchDelayMs = Number(process.env.KMSG_BENCH_COMMIT_DELAY_MS ?? 0)
 const neverWoken = new Int32Array(new SharedArrayBuffer(4))
 
 export function commit(session: Session, group: CommitOnWire, nowMs: number): CommitResultOnWire {
-  const result = session.connection.write(() => {
-    const bytes = new ByteReader(group.bytes)
-    const accepts = insertAccepts(session, group, bytes, nowMs)
-    const settlements = writeSettlements(session, group, bytes)
-    for (let i = 0; i < group.releases.length; i += releaseWidth) {
-      giveBack(session, group.releases, i, nowMs)
-    }
-    return { accepts, settlements }
-  })
+  const result = commitTogether(session, group, nowMs)
   if (benchDelayMs > 0) Atomics.wait(neverWoken, 0, 0, benchDelayMs)
   return result
+}
+
+function commitTogether(session: Session, group: CommitOnWire, nowMs: number): CommitResultOnWire {
+  try {
+    return session.connection.write(() => writeGroup(session, group, nowMs, true))
+  } catch (error) {
+    if (!(error instanceof MustSettleSingly)) throw error
+    return session.connection.write(() => writeGroup(session, group, nowMs, false))
+  }
+}
+
+function writeGroup(
+  session: Session,
+  group: CommitOnWire,
+  nowMs: number,
+  together: boolean,
+): CommitResultOnWire {
+  const bytes = new ByteReader(group.bytes)
+  const accepts = insertAccepts(session, group, bytes, nowMs)
+  const settlements = writeSettlements(session, group, bytes, together)
+  for (let i = 0; i < group.releases.length; i += releaseWidth) {
+    giveBack(session, group.releases, i, nowMs)
+  }
+  return { accepts, settlements }
 }
 
 function giveBack(

@@ -13,6 +13,8 @@ export type Job =
   /** One long read on a connection of its own, so that no commit waits for it. */
   | { readonly kind: 'audit' }
   | { readonly kind: 'backup'; readonly target: string }
+  /** Started by the thread that serves. */
+  | { readonly kind: 'checkpoint' }
 
 /** For a thread that follows one that died in the same process: what it owned is still ours. */
 export interface Resume {
@@ -20,7 +22,10 @@ export interface Resume {
   readonly unansweredClaims: readonly number[]
 }
 
-/** Ids count up from 1; 0 is the thread's own word: that it is open, or what its job gave. */
+/**
+ * Ids count up from 1; 0 is the thread's own word: that it is open, what its job gave, or, once it
+ * is open, that something failed which no call asked for.
+ */
 export type Call = readonly [id: number, verb: string, args: readonly unknown[]]
 export type Answer = readonly [id: number, result: unknown, error: ErrorOnWire | null]
 

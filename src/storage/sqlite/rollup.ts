@@ -5,6 +5,8 @@
  */
 import { latencyClass } from '../latency-class.ts'
 import type { Connection } from './connection.ts'
+import type { SqlValue } from './driver.ts'
+import { forManyRows, rowsAtOnce } from './statements.ts'
 
 const hourMs = 3_600_000
 /** The hour of the sums of all time: no real one. */
@@ -21,6 +23,8 @@ const add = `
                             deliveries = deliveries + excluded.deliveries,
                             latency_sum_ms = latency_sum_ms + excluded.latency_sum_ms`
 
+const addMany = forManyRows(add)
+
 export interface Counted {
   readonly endpointKey: string
   readonly tenantId: string
@@ -29,7 +33,6 @@ export interface Counted {
   readonly state: string
   readonly settledAtMs: number
   readonly latencyMs: number
-  readonly deliveries: number
 }
 
 interface Sum {
@@ -48,7 +51,8 @@ interface Sum {
 export class Rollup {
   readonly #sums = new Map<string, Sum>()
 
-  count(counted: Counted): void {
+  /** @param deliveries how many one attempt carried */
+  count(counted: Counted, deliveries: number): void {
     const { endpointKey, tenantId, eventType, outcome, state, latencyMs } = counted
     const hour = counted.settledAtMs - (counted.settledAtMs % hourMs)
     this.#add({
@@ -60,7 +64,7 @@ export class Rollup {
       state,
       latencyClass: latencyClass(latencyMs),
       attempts: 1,
-      deliveries: counted.deliveries,
+      deliveries,
       latencySumMs: latencyMs,
     })
   }
@@ -71,21 +75,12 @@ export class Rollup {
       this.#add({ ...sum, endpointKey: '' })
       this.#add({ ...sum, endpointKey: '', hourMs: allTime })
     }
-    for (const sum of this.#sums.values()) {
-      connection.run(
-        add,
-        sum.endpointKey,
-        sum.hourMs,
-        sum.tenantId,
-        sum.eventType,
-        sum.outcome,
-        sum.state,
-        sum.latencyClass,
-        sum.attempts,
-        sum.deliveries,
-        sum.latencySumMs,
-      )
+    const rows = [...this.#sums.values()].map(toValues)
+    let i = 0
+    for (; i + rowsAtOnce <= rows.length; i += rowsAtOnce) {
+      connection.run(addMany, ...rows.slice(i, i + rowsAtOnce).flat())
     }
+    for (const row of rows.slice(i)) connection.run(add, ...row)
   }
 
   #add(sum: Sum): void {
@@ -99,4 +94,11 @@ export class Rollup {
     known.deliveries += sum.deliveries
     known.latencySumMs += sum.latencySumMs
   }
+}
+
+function toValues(sum: Sum): SqlValue[] {
+  return [
+    ...[sum.endpointKey, sum.hourMs, sum.tenantId, sum.eventType, sum.outcome, sum.state],
+    ...[sum.latencyClass, sum.attempts, sum.deliveries, sum.latencySumMs],
+  ]
 }

@@ -78,6 +78,7 @@ export class Thread {
       let failure: Error | null = null
       worker.on('message', ([id, result, error]: Answer) => {
         if (id > 0) this.#settle(id, result, error)
+        else if (error && this.#worker === worker) this.#failedBeside(errorFromWire(error))
         else if (error) failure = errorFromWire(error)
         else {
           this.#worker = worker
@@ -106,8 +107,19 @@ export class Thread {
     }
     const failure = errorFromWire(error)
     pending?.reject(failure)
-    // A sync that failed once may report success the next time without having written anything.
-    if (error.code === 'STORAGE_IO') this.#giveUp(failure)
+    this.#giveUpIfUntrusted(failure)
+  }
+
+  /** A checkpoint failed. The log keeps what it could not move, so nothing is lost by going on. */
+  #failedBeside(failure: Error): void {
+    const { message } = failure
+    this.#host.log('warn', 'a checkpoint failed', { location: this.#location, error: message })
+    this.#giveUpIfUntrusted(failure)
+  }
+
+  /** A sync that failed once may report success the next time without having written anything. */
+  #giveUpIfUntrusted(failure: Error): void {
+    if (failure instanceof WebhookError && failure.code === 'STORAGE_IO') this.#giveUp(failure)
   }
 
   #died(cause: Error): void {

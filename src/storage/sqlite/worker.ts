@@ -1,12 +1,13 @@
 /**
- * The code of both kinds of thread. One owns the connection that writes: it takes calls one by one,
- * in the order they were made, and answers each; `close` is the last. The other does one long read
- * beside it and ends. Knows what the verbs are, not what they do.
+ * The code of every thread. One owns the connection that writes: it takes calls one by one, in the
+ * order they were made, and answers each; `close` is the last. The others work beside it on
+ * connections of their own: checkpoints, and single long reads. Knows what the verbs are, not what
+ * they do.
  */
-import { parentPort, workerData } from 'node:worker_threads'
+import { parentPort, Worker, workerData } from 'node:worker_threads'
 import { audit } from './audit.ts'
 import { backup } from './backup.ts'
-import { checkpointIfWorthwhile } from './checkpoint.ts'
+import { Checkpoints, serveCheckpoints } from './checkpoint.ts'
 import { Connection } from './connection.ts'
 import { type Driver, loadDriver } from './driver.ts'
 import { errorToWire, storageError } from './errors.ts'
@@ -18,6 +19,7 @@ import { createVerbs, type Verbs } from './verbs.ts'
 const port = parentPort
 if (port === null) throw new Error('Expected to be started as a thread of the SQLite store.')
 const { location, loadFrom, job } = workerData as ThreadData
+const isInMemory = location === ':memory:'
 
 function say(answer: Answer): void {
   port?.postMessage(answer)
@@ -26,33 +28,46 @@ function say(answer: Answer): void {
 function start(): void {
   const driver = loadDriver(loadFrom)
   if (job.kind === 'serve') serve(driver, job)
-  else say([0, readBeside(driver, job), null])
+  else if (job.kind === 'checkpoint') {
+    serveCheckpoints(new Connection(driver.open(location)), location)
+  } else say([0, readBeside(driver, job), null])
 }
 
 function serve(driver: Driver, { nowMs, resume }: Job & { kind: 'serve' }): void {
   const session = openSession(driver.open(location), { location, nowMs, resume })
-  takeCalls(session)
+  takeCalls(session, isInMemory ? null : startCheckpoints(session))
   const description = `sqlite ${driver.version} (${driver.name})`
   say([0, { owner: session.owner, description }, null])
 }
 
-function takeCalls(session: Session): void {
+function startCheckpoints({ connection }: Session): Checkpoints {
+  const data: ThreadData = { location, loadFrom, job: { kind: 'checkpoint' } }
+  // The same code again, also where it is a URL with the code in it.
+  const url = new URL(import.meta.url)
+  const thread = new Worker(url, { workerData: data, name: 'kmsg-sqlite-checkpoint' })
+  return new Checkpoints(connection, thread, (error) => say([0, null, error]))
+}
+
+function takeCalls(session: Session, checkpoints: Checkpoints | null): void {
   let callId = 0
   let restScheduled = false
   const verbs = createVerbs(session, () => callId)
   const rest = () => {
     restScheduled = false
-    checkpointIfWorthwhile(session.connection)
+    checkpoints?.look()
+  }
+  const close = async (call: Call) => {
+    await checkpoints?.close()
+    say(answer(verbs, call))
+    port?.close()
   }
   port?.on('message', (call: Call) => {
     callId = call[0]
+    if (call[1] === 'close') return close(call)
     say(answer(verbs, call))
-    if (call[1] === 'close') port?.close()
-    else if (!restScheduled) {
-      // Runs once the messages that are here already have been answered.
-      restScheduled = true
-      setImmediate(rest)
-    }
+    // Runs once the messages that are here already have been answered.
+    if (!restScheduled) setImmediate(rest)
+    restScheduled = true
   })
 }
 
