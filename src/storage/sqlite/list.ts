@@ -15,8 +15,8 @@ import {
 } from './read.ts'
 import type { Session } from './session.ts'
 
-/** Rows looked at per slice and table: some milliseconds. */
-const rowsPerSlice = 1_000
+/** Rows looked at per slice and table at most: some milliseconds. */
+export const rowsPerSlice = 1_000
 
 export interface ListSlice {
   readonly deliveries: readonly DeliveryFound[]
@@ -50,18 +50,19 @@ const failedSlice = `
        and id < ?1 and id >= ?2 order by id desc limit ?3
   ) as done ${doneJoins} order by done.id desc`
 
-export function listSlice(session: Session, query: DeliveryQuery): ListSlice {
+/** @param rows to look at in each table */
+export function listSlice(session: Session, query: DeliveryQuery, rows: number): ListSlice {
   const from = query.fromMs === null ? 'dlv_' : `dlv_${eventKeyFloor(query.fromMs)}`
   const to = query.toMs === null ? lastId : `dlv_${eventKeyFloor(query.toMs)}`
   const below = query.before !== null && query.before < to ? query.before : to
   const slices = [
-    ...(wants(query, liveStates) ? [readLive(session, below, from)] : []),
-    ...(wants(query, endStates) ? [readDone(session, query, below, from)] : []),
+    ...(wants(query, liveStates) ? [readLive(session, below, from, rows)] : []),
+    ...(wants(query, endStates) ? [readDone(session, query, below, from, rows)] : []),
   ]
   // A slice that is full ends somewhere; what the other table has below that point comes next time.
   let next: string | null = null
-  for (const rows of slices) {
-    const last = rows.length === rowsPerSlice ? rows[rows.length - 1] : undefined
+  for (const slice of slices) {
+    const last = slice.length === rows ? slice[rows - 1] : undefined
     if (last && (next === null || last.id > next)) next = last.id
   }
   const floor = next
@@ -80,8 +81,13 @@ function wants({ states }: DeliveryQuery, some: readonly DeliveryState[]): boole
   return states === null || states.some((state) => some.includes(state))
 }
 
-function readLive({ connection }: Session, below: string, from: string): DeliveryRow[] {
-  return connection.all<DeliveryRow>(liveSlice, below, from, rowsPerSlice)
+function readLive(
+  { connection }: Session,
+  below: string,
+  from: string,
+  rows: number,
+): DeliveryRow[] {
+  return connection.all<DeliveryRow>(liveSlice, below, from, rows)
 }
 
 function readDone(
@@ -89,13 +95,14 @@ function readDone(
   { endpointKey, states, skipRetried }: DeliveryQuery,
   below: string,
   from: string,
+  rows: number,
 ): DeliveryRow[] {
   const onlyFailed = skipRetried && states?.every((state) => failedStates.includes(state))
-  if (onlyFailed) return connection.all<DeliveryRow>(failedSlice, below, from, rowsPerSlice)
+  if (onlyFailed) return connection.all<DeliveryRow>(failedSlice, below, from, rows)
   if (endpointKey === null) {
-    return connection.all<DeliveryRow>(doneSlice, below, from, rowsPerSlice)
+    return connection.all<DeliveryRow>(doneSlice, below, from, rows)
   }
-  return connection.all<DeliveryRow>(doneSliceOfEndpoint, below, from, rowsPerSlice, endpointKey)
+  return connection.all<DeliveryRow>(doneSliceOfEndpoint, below, from, rows, endpointKey)
 }
 
 function matches(row: DeliveryRow, query: DeliveryQuery): boolean {

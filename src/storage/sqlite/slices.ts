@@ -10,7 +10,7 @@ import type {
   RetentionCutoffs,
 } from '../storage.ts'
 import type { EraseSlice } from './erase.ts'
-import type { ListSlice } from './list.ts'
+import { type ListSlice, rowsPerSlice } from './list.ts'
 import { type PrunePosition, type PruneSlice, pruneStart } from './prune.ts'
 import type { Thread } from './thread.ts'
 
@@ -20,10 +20,13 @@ export async function listDeliveries(
 ): Promise<DeliveryFound[]> {
   const found: DeliveryFound[] = []
   let before = query.before
+  // Most pages are one slice; a filter that leaves little needs larger ones.
+  let rows = Math.min(query.limit, rowsPerSlice)
   do {
-    const slice: ListSlice = await thread.call('listSlice', { ...query, before })
+    const slice: ListSlice = await thread.call('listSlice', { ...query, before }, rows)
     found.push(...slice.deliveries)
     before = slice.next
+    rows = rowsPerSlice
   } while (before !== null && found.length < query.limit)
   return found.slice(0, query.limit)
 }

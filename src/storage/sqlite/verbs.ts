@@ -40,7 +40,7 @@ export interface Verbs {
   attemptsOf(deliveries: readonly Pick<DeliveryFound, 'id' | 'batchId'>[]): unknown
   cancelDeliveries(key: string, reason: string, nowMs: number, limit: number): unknown
   retryDelivery(id: string, nowMs: number): unknown
-  listSlice(query: DeliveryQuery): unknown
+  listSlice(query: DeliveryQuery, rows: number): unknown
   statistics(query: StatisticsQuery): unknown
   backlog(nowMs: number): unknown
   pruneSlice(cutoffs: RetentionCutoffs, limit: number, position: PrunePosition): unknown
@@ -67,7 +67,7 @@ export function createVerbs(session: Session, callId: () => number): Verbs {
     cancelDeliveries: (key, reason, nowMs, limit) =>
       cancelDeliveries(session, key, reason, nowMs, limit),
     retryDelivery: (id, nowMs) => retryDelivery(session, id, nowMs),
-    listSlice: (query) => listSlice(session, query),
+    listSlice: (query, rows) => listSlice(session, query, rows),
     statistics: (query) => statistics(session, query),
     backlog: (nowMs) => backlog(session, nowMs),
     pruneSlice: (cutoffs, limit, position) => pruneSlice(session, cutoffs, limit, position),
