@@ -18,7 +18,7 @@ export interface WebhookConfig {
   maxRetries?: number | undefined
   /** Delay before the first retry. Default 1000. */
   retryDelayMs?: number | undefined
-  /** Default 300000. */
+  /** Default 300000, or the first delay where that is longer. */
   maxDelayMs?: number | undefined
   /** Default 2. */
   backoffMultiplier?: number | undefined

@@ -16,7 +16,7 @@ export interface RetryConfig {
   maxRetries?: number | undefined
   /** Default 1000. */
   baseDelayMs?: number | undefined
-  /** Default 300000 (5 minutes). */
+  /** Default 300000 (5 minutes), or the first delay where that is longer. */
   maxDelayMs?: number | undefined
   /** Default 2. */
   backoffMultiplier?: number | undefined

@@ -54,14 +54,17 @@ export function resolveRetryPolicy(
     return { maxAttempts: delaysMs.length + 1, jitter, delays: { kind: 'list', delaysMs } }
   }
   const maxRetries = endpoint.maxRetries ?? service.maxRetries ?? defaultRetry.maxRetries
+  const baseDelayMs =
+    ownDelay ?? service.baseDelayMs ?? service.retryDelayMs ?? defaultRetry.baseDelayMs
   return {
     maxAttempts: maxRetries + 1,
     jitter,
     delays: {
       kind: 'exponential',
-      baseDelayMs:
-        ownDelay ?? service.baseDelayMs ?? service.retryDelayMs ?? defaultRetry.baseDelayMs,
-      maxDelayMs: endpoint.maxDelayMs ?? service.maxDelayMs ?? defaultRetry.maxDelayMs,
+      baseDelayMs,
+      // Who asks for a first delay of an hour and names no cap does not mean five minutes.
+      maxDelayMs:
+        endpoint.maxDelayMs ?? service.maxDelayMs ?? Math.max(defaultRetry.maxDelayMs, baseDelayMs),
       backoffMultiplier:
         endpoint.backoffMultiplier ?? service.backoffMultiplier ?? defaultRetry.backoffMultiplier,
     },
@@ -85,7 +88,10 @@ export function nextDelayMs(policy: RetryPolicy, attempt: number, random: Random
 export function scheduledDelayMs(policy: RetryPolicy, attempt: number): number {
   const delays = policy.delays
   if (delays.kind === 'list') return delays.delaysMs[attempt - 1] ?? 0
-  return Math.min(delays.baseDelayMs * delays.backoffMultiplier ** (attempt - 1), delays.maxDelayMs)
+  const { baseDelayMs, maxDelayMs, backoffMultiplier } = delays
+  // The power can be infinite, and nought times that is no number.
+  if (baseDelayMs === 0) return 0
+  return Math.min(baseDelayMs * backoffMultiplier ** (attempt - 1), maxDelayMs)
 }
 
 /** From the first attempt to the last, without jitter: how long a receiver may be down. */
