@@ -12,8 +12,11 @@ export function readBeside<Result>(
   location: string,
   job: Job & { kind: 'audit' | 'backup' },
 ): Promise<Result> {
-  const data: ThreadData = { location, loadFrom: loadFrom(), job }
-  const worker = new Worker(workerUrl(), { workerData: data, name: `kmsg-sqlite-${job.kind}` })
+  const data: ThreadData = { location, loadFrom: loadFrom(), code: workerUrl(), job }
+  const worker = new Worker(new URL(data.code), {
+    workerData: data,
+    name: `kmsg-sqlite-${job.kind}`,
+  })
   return new Promise((resolve, reject) => {
     let answer: Answer | null = null
     worker.on('message', (said: Answer) => {

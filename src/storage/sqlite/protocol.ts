@@ -4,6 +4,8 @@ import type { ErrorOnWire } from './errors.ts'
 export interface ThreadData {
   readonly location: string
   readonly loadFrom: readonly string[]
+  /** URL of its code, to start another thread with; `import.meta.url` is not that everywhere. */
+  readonly code: string
   readonly job: Job
 }
 

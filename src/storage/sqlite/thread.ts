@@ -71,9 +71,10 @@ export class Thread {
     const data: ThreadData = {
       location: this.#location,
       loadFrom: loadFrom(),
+      code: workerUrl(),
       job: { kind: 'serve', nowMs: Math.round(this.#host.nowMs()), resume },
     }
-    const worker = new Worker(workerUrl(), { workerData: data, name: 'kmsg-sqlite' })
+    const worker = new Worker(new URL(data.code), { workerData: data, name: 'kmsg-sqlite' })
     return new Promise((resolve, reject) => {
       let failure: Error | null = null
       worker.on('message', ([id, result, error]: Answer) => {

@@ -12,11 +12,11 @@ import { workerSource } from './worker-source.ts'
 const ownUrl: string = import.meta.url ?? ''
 
 /** @throws WebhookError BUNDLE_WORKER_MISSING */
-export function workerUrl(): URL {
+export function workerUrl(): string {
   const built = builtWorker()
-  if (built && existsSync(built)) return built
+  if (built && existsSync(built)) return built.href
   if (workerSource !== '') {
-    return new URL(`data:text/javascript;base64,${Buffer.from(workerSource).toString('base64')}`)
+    return `data:text/javascript;base64,${Buffer.from(workerSource).toString('base64')}`
   }
   throw new WebhookError(
     'BUNDLE_WORKER_MISSING',

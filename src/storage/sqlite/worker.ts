@@ -18,7 +18,7 @@ import { createVerbs, type Verbs } from './verbs.ts'
 
 const port = parentPort
 if (port === null) throw new Error('Expected to be started as a thread of the SQLite store.')
-const { location, loadFrom, job } = workerData as ThreadData
+const { location, loadFrom, code, job } = workerData as ThreadData
 const isInMemory = location === ':memory:'
 
 function say(answer: Answer): void {
@@ -41,10 +41,8 @@ function serve(driver: Driver, { nowMs, resume }: Job & { kind: 'serve' }): void
 }
 
 function startCheckpoints({ connection }: Session): Checkpoints {
-  const data: ThreadData = { location, loadFrom, job: { kind: 'checkpoint' } }
-  // The same code again, also where it is a URL with the code in it.
-  const url = new URL(import.meta.url)
-  const thread = new Worker(url, { workerData: data, name: 'kmsg-sqlite-checkpoint' })
+  const data: ThreadData = { location, loadFrom, code, job: { kind: 'checkpoint' } }
+  const thread = new Worker(new URL(code), { workerData: data, name: 'kmsg-sqlite-checkpoint' })
   return new Checkpoints(connection, thread, (error) => say([0, null, error]))
 }
 
