@@ -1,0 +1,224 @@
+import { WebhookError, type WebhookEvent, WebhookService } from '@k-msg/webhook'
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import { checkEvent, sameContent } from '../../src/accept/event-input.ts'
+import { memory } from '../../src/storage/sqlite/sqlite.ts'
+
+const rules = { maxPayloadBytes: 262_144, enabledEvents: null }
+const good: WebhookEvent = {
+  id: 'evt_1',
+  type: 'message.sent',
+  timestamp: new Date(0),
+  data: { text: '안녕' },
+  metadata: { providerId: 'iwinv' },
+  version: '1.0',
+}
+const cycle: Record<string, unknown> = {}
+cycle.self = cycle
+const deep = () => {
+  let value: unknown[] = []
+  for (let i = 0; i < 100_000; i += 1) value = [value]
+  return value
+}
+
+/** Each bad input, its code, and a word of the sentence that says what to do. */
+const bad: readonly [string, unknown, string, RegExp][] = [
+  ['nothing', undefined, 'EVENT_INVALID', /\{ id, type, timestamp, data \}/],
+  ['a text', 'evt_1', 'EVENT_INVALID', /got "evt_1"/],
+  ['no id', { ...good, id: undefined }, 'EVENT_ID_INVALID', /got nothing/],
+  ['an id that is a number', { ...good, id: 5 }, 'EVENT_ID_INVALID', /5 \(number\)/],
+  ['an empty id', { ...good, id: '' }, 'EVENT_ID_INVALID', /1 to 256 characters/],
+  ['an id with a dot', { ...good, id: 'a.b' }, 'EVENT_ID_INVALID', /a dot would break/],
+  ['an id with a line break', { ...good, id: 'a\n' }, 'EVENT_ID_INVALID', /A-Z/],
+  ['an id with other letters', { ...good, id: '가' }, 'EVENT_ID_INVALID', /A-Z/],
+  ['an id of 257 characters', { ...good, id: 'x'.repeat(257) }, 'EVENT_ID_INVALID', /256/],
+  ['no type', { ...good, type: undefined }, 'EVENT_TYPE_INVALID', /dotted name/],
+  ['a type in capitals', { ...good, type: 'Message.Sent' }, 'EVENT_TYPE_INVALID', /a-z/],
+  ['a pattern as a type', { ...good, type: 'message.*' }, 'EVENT_TYPE_INVALID', /dotted/],
+  ['an empty part in a type', { ...good, type: 'a..b' }, 'EVENT_TYPE_INVALID', /dotted/],
+  ['a type of 129 characters', { ...good, type: 'x'.repeat(129) }, 'EVENT_TYPE_INVALID', /128/],
+  ['no timestamp', { ...good, timestamp: undefined }, 'EVENT_TIMESTAMP_INVALID', /RFC 3339/],
+  [
+    'an invalid Date',
+    { ...good, timestamp: new Date('x') },
+    'EVENT_TIMESTAMP_INVALID',
+    /valid Date/,
+  ],
+  ['a day without a time', { ...good, timestamp: '2026-01-01' }, 'EVENT_TIMESTAMP_INVALID', /RFC/],
+  ['milliseconds', { ...good, timestamp: 1_700_000_000_000 }, 'EVENT_TIMESTAMP_INVALID', /RFC/],
+  [
+    'a date that is none',
+    { ...good, timestamp: '2026-13-41T99:00Z' },
+    'EVENT_TIMESTAMP_INVALID',
+    /RFC/,
+  ],
+  ['no data', { ...good, data: undefined }, 'EVENT_DATA_INVALID', /use null for nothing/],
+  ['data in a circle', { ...good, data: cycle }, 'EVENT_DATA_INVALID', /`data`.*circular/i],
+  ['a BigInt', { ...good, data: { n: 1n } }, 'EVENT_DATA_INVALID', /BigInt/],
+  ['a function', { ...good, data: () => {} }, 'EVENT_DATA_INVALID', /a function/],
+  [
+    'data that throws',
+    {
+      ...good,
+      data: {
+        toJSON: () => {
+          throw new Error('no')
+        },
+      },
+    },
+    'EVENT_DATA_INVALID',
+    /no/,
+  ],
+  ['100,000 nested lists', { ...good, data: deep() }, 'EVENT_DATA_INVALID', /JSON/],
+  ['metadata in a circle', { ...good, metadata: cycle }, 'EVENT_DATA_INVALID', /`metadata`/],
+  ['metadata that is a list', { ...good, metadata: [] }, 'EVENT_INVALID', /`metadata`/],
+  ['metadata that is a text', { ...good, metadata: 'x' }, 'EVENT_INVALID', /`metadata`/],
+  ['a version that is a number', { ...good, version: 1 }, 'EVENT_INVALID', /"1.0"/],
+  [
+    'a payload over the limit',
+    { ...good, data: 'x'.repeat(262_144) },
+    'EVENT_TOO_LARGE',
+    /maxPayloadBytes/,
+  ],
+  ['a tenant with a slash', { ...good, tenantId: 'a/b' }, 'TENANT_ID_INVALID', /leave it out/],
+  ['an empty tenant', { ...good, tenantId: '' }, 'TENANT_ID_INVALID', /tenantId/],
+  ['a tenant that is null', { ...good, tenantId: null }, 'TENANT_ID_INVALID', /tenantId/],
+  ['an unknown field', { ...good, timestmap: 1 }, 'OPTION_UNKNOWN', /did you mean `timestamp`/],
+  ['a field of its own', { ...good, payload: 1 }, 'OPTION_UNKNOWN', /known are/],
+  ['a list', [good], 'OPTION_UNKNOWN', /a field of an event/],
+]
+
+describe('a bad event', () => {
+  it.each(bad)('%s', (_name, event, code, sentence) => {
+    let thrown: unknown
+    try {
+      checkEvent(event as WebhookEvent, rules)
+    } catch (error) {
+      thrown = error
+    }
+    expect(thrown).toBeInstanceOf(WebhookError)
+    expect((thrown as WebhookError).code).toBe(code)
+    expect((thrown as WebhookError).message).toMatch(/^Expected /)
+    expect((thrown as WebhookError).message).toMatch(sentence)
+    // A payload or a person's data must not end up in a log through an error.
+    expect((thrown as WebhookError).message.length).toBeLessThan(400)
+  })
+
+  it('is refused and nothing of it is stored', async () => {
+    const logger = { debug() {}, info() {}, warn() {}, error() {} }
+    await using service = new WebhookService({ storage: memory(), logger })
+    const results = await Promise.allSettled(
+      bad.map(([, event]) => service.dispatchEvent(event as WebhookEvent)),
+    )
+    expect(results.map((one) => one.status === 'rejected' && one.reason.code)).toEqual(
+      bad.map(([, , code]) => code),
+    )
+    await expect(service.dispatchEvents([good, bad[5]?.[1] as WebhookEvent])).rejects.toMatchObject(
+      {
+        code: 'EVENT_ID_INVALID',
+      },
+    )
+    expect(await service.getEvent('evt_1')).toBeNull()
+    expect((await service.audit()).problems).toEqual([])
+  })
+
+  it('that is not even a list of events rejects', async () => {
+    await using service = new WebhookService({ storage: memory(), logger: false })
+    for (const events of [undefined, null, 'x', {}, good]) {
+      await expect(service.dispatchEvents(events as never)).rejects.toMatchObject({
+        code: 'EVENT_INVALID',
+      })
+    }
+  })
+
+  it('with a type that is nearly a known one only warns, once', async () => {
+    const warnings: string[] = []
+    const warn = (_fields: unknown, message: string) => warnings.push(message)
+    await using service = new WebhookService({
+      storage: memory(),
+      retryScheduleMs: 'standard',
+      logger: { debug() {}, info() {}, warn, error() {} },
+    })
+    await service.dispatchEvent({ ...good, id: 'a', type: 'mesage.sent' })
+    await service.dispatchEvent({ ...good, id: 'b', type: 'mesage.sent' })
+    await service.dispatchEvent({ ...good, id: 'c', type: 'shop.order_paid' })
+    expect(warnings).toEqual(['"mesage.sent" is not a known event type; "message.sent" is'])
+  })
+})
+
+describe('a good event', () => {
+  const text = (event: WebhookEvent) => Buffer.from(checkEvent(event, rules).body).toString()
+
+  it('is serialised once, in the order of the protocol', () => {
+    expect(text(good)).toBe(
+      '{"id":"evt_1","type":"message.sent","timestamp":"1970-01-01T00:00:00.000Z","data":{"text":"안녕"},"metadata":{"providerId":"iwinv"},"version":"1.0"}',
+    )
+  })
+
+  it('needs neither metadata nor version, and takes any data', () => {
+    expect(
+      text({ id: 'a-B_9', type: 'x', timestamp: '2026-01-31T09:00:00+09:00', data: null }),
+    ).toBe(
+      '{"id":"a-B_9","type":"x","timestamp":"2026-01-31T00:00:00.000Z","data":null,"metadata":{},"version":"1.0"}',
+    )
+  })
+
+  it('of exactly the largest size is taken', () => {
+    const empty = text({ ...good, data: '' }).length
+    expect(text({ ...good, data: 'x'.repeat(262_144 - empty) })).toHaveLength(262_144)
+    expect(() => text({ ...good, data: 'x'.repeat(262_145 - empty) })).toThrow('262145')
+  })
+
+  it('keeps hostile texts exactly', () => {
+    for (const data of ['\u0000', '\ud800', '"}\\', '\u2028', '<script>', '😀', '__proto__']) {
+      expect(JSON.parse(text({ ...good, data: { [data]: data } })).data[data]).toBe(data)
+    }
+  })
+})
+
+describe('the same content', () => {
+  const bodyOf = (event: WebhookEvent) => checkEvent(event, rules).body
+  const json = fc.jsonValue({ maxDepth: 4 })
+
+  /** The same value with the keys of every object in another order. */
+  function turned(value: unknown): unknown {
+    if (Array.isArray(value)) return value.map(turned)
+    if (typeof value !== 'object' || value === null) return value
+    return Object.fromEntries(
+      Object.entries(value)
+        .reverse()
+        .map(([k, v]) => [k, turned(v)]),
+    )
+  }
+
+  it('is so in any order of keys and at any time', () => {
+    fc.assert(
+      fc.property(json, (data) => {
+        const other = { ...good, data: turned(data), timestamp: new Date(1) }
+        expect(sameContent(bodyOf({ ...good, data }), bodyOf(other))).toBe(true)
+      }),
+    )
+  })
+
+  it('is not so when anything differs', () => {
+    fc.assert(
+      fc.property(json, json, (a, b) => {
+        fc.pre(JSON.stringify(turned(a)) !== JSON.stringify(turned(b)))
+        fc.pre(JSON.stringify(a) !== JSON.stringify(b))
+        const same = sameContent(bodyOf({ ...good, data: a }), bodyOf({ ...good, data: b }))
+        // Only the order of keys may differ then.
+        if (same) expect(canonical(a)).toBe(canonical(b))
+      }),
+    )
+    for (const change of [{ type: 'x' }, { version: '2' }, { metadata: {} }]) {
+      expect(sameContent(bodyOf(good), bodyOf({ ...good, ...change }))).toBe(false)
+    }
+  })
+
+  function canonical(value: unknown): string {
+    if (Array.isArray(value)) return `[${value.map(canonical)}]`
+    if (typeof value !== 'object' || value === null) return JSON.stringify(value)
+    const entries = Object.entries(value).map(([k, v]) => `${JSON.stringify(k)}:${canonical(v)}`)
+    return `{${entries.sort()}}`
+  }
+})

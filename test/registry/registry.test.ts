@@ -1,0 +1,379 @@
+import type { WebhookEndpointInput } from '@k-msg/webhook'
+import { WebhookRegistry } from '@k-msg/webhook'
+import { describe, expect, it } from 'vitest'
+import type { EndpointRecord } from '../../src/model/endpoint.ts'
+import type { RegistryBacking } from '../../src/registry/webhook-registry.ts'
+import type { EndpointChange } from '../../src/storage/storage.ts'
+
+const secret = (n: number) => `whsec_${Buffer.alloc(24, n).toString('base64')}`
+const hook = (fields: Partial<WebhookEndpointInput> = {}): WebhookEndpointInput => ({
+  id: 'shop',
+  url: 'https://shop.example.com/hook',
+  events: ['message.*'],
+  secret: secret(1),
+  ...fields,
+})
+
+function setUp() {
+  let nowMs = 1_000
+  const registry = new WebhookRegistry({ nowMs: () => nowMs })
+  return {
+    registry,
+    pass: (ms: number) => {
+      nowMs += ms
+    },
+    secretsOf: (id: string) =>
+      registry.find(id)?.secrets.map((one) => [one.secret, one.expiresAtMs]),
+  }
+}
+
+describe('registering a known id', () => {
+  it('changes what is given and keeps the rest', async () => {
+    const { registry, pass } = setUp()
+    await registry.register(hook({ name: 'Shop', concurrency: 3, filters: { providerId: ['a'] } }))
+    pass(5)
+    const again = await registry.register({
+      id: 'shop',
+      url: 'https://new.example.com/',
+      events: ['*'],
+    })
+    expect(again).toMatchObject({
+      name: 'Shop',
+      concurrency: 3,
+      filters: { providerId: ['a'] },
+      url: 'https://new.example.com/',
+      events: ['*'],
+      version: 2,
+      createdAt: new Date(1_000),
+      updatedAt: new Date(1_005),
+    })
+    expect(registry.list()).toHaveLength(1)
+  })
+
+  it('with nothing new changes nothing', async () => {
+    const { registry, pass } = setUp()
+    const first = await registry.register(hook())
+    pass(5)
+    expect(await registry.register(hook())).toEqual(first)
+  })
+
+  it.each(['paused', 'disabled'] as const)('never re-enables what is %s', async (status) => {
+    const { registry } = setUp()
+    await registry.register(hook())
+    await registry.setStatus('shop', status, 'by hand')
+    expect(await registry.register(hook({ active: true }))).toMatchObject({ status })
+    expect(await registry.register(hook({ status: 'active' }))).toMatchObject({
+      status,
+      statusReason: 'by hand',
+    })
+    expect(
+      await registry.register(hook({ active: true, status: 'active', name: 'x' })),
+    ).toMatchObject({ status })
+  })
+
+  it('can pause and disable, but not pause what is disabled', async () => {
+    const { registry } = setUp()
+    await registry.register(hook())
+    expect(await registry.register(hook({ status: 'paused' }))).toMatchObject({ status: 'paused' })
+    expect(await registry.register(hook({ active: false }))).toMatchObject({
+      status: 'disabled',
+      active: false,
+    })
+    expect(await registry.register(hook({ status: 'paused' }))).toMatchObject({
+      status: 'disabled',
+    })
+  })
+
+  it('at the same moment from many places is one endpoint', async () => {
+    const { registry } = setUp()
+    const all = await Promise.all(Array.from({ length: 20 }, () => registry.register(hook())))
+    expect(new Set(all.map((one) => one.version))).toEqual(new Set([1]))
+    expect(registry.list()).toHaveLength(1)
+  })
+})
+
+describe('a secret that changes', () => {
+  it('signs together with the old one for the overlap', async () => {
+    const { registry, pass, secretsOf } = setUp()
+    await registry.register(hook())
+    pass(100)
+    await registry.register(hook({ secret: secret(2) }))
+    expect(secretsOf('shop')).toEqual([
+      [secret(2), null],
+      [secret(1), 1_100 + 86_400_000],
+    ])
+  })
+
+  it('given again starts no rotation', async () => {
+    const { registry, secretsOf } = setUp()
+    await registry.register(hook())
+    await registry.update('shop', { secret: secret(1) })
+    expect(secretsOf('shop')).toEqual([[secret(1), null]])
+  })
+
+  it('back to an older one keeps the one between, and never more than three', async () => {
+    const { registry, secretsOf } = setUp()
+    await registry.register(hook())
+    await registry.update('shop', { secret: secret(2) })
+    await registry.update('shop', { secret: secret(1) })
+    expect(secretsOf('shop')?.map(([one]) => one)).toEqual([secret(1), secret(2)])
+    for (const n of [3, 4, 5]) await registry.update('shop', { secret: secret(n) })
+    expect(secretsOf('shop')?.map(([one]) => one)).toEqual([5, 4, 3].map(secret))
+  })
+
+  it('drops what has expired', async () => {
+    const { registry, pass, secretsOf } = setUp()
+    await registry.register(hook())
+    await registry.update('shop', { secret: secret(2) })
+    pass(86_400_000)
+    await registry.update('shop', { secret: secret(3) })
+    expect(secretsOf('shop')?.map(([one]) => one)).toEqual([secret(3), secret(2)])
+  })
+
+  it("is created when there is none, shown once, and is never a tenant's shared one", async () => {
+    const { registry } = setUp()
+    const made = await registry.register(hook({ secret: undefined }))
+    expect(made.secret).toMatch(/^whsec_[A-Za-z0-9+/]{32,}={0,2}$/)
+    expect(registry.get('shop')).not.toHaveProperty('secret')
+    expect(await registry.register(hook({ secret: undefined }))).not.toHaveProperty('secret')
+  })
+})
+
+describe('tenants', () => {
+  it('have ids of their own; having none is one of them', async () => {
+    const { registry } = setUp()
+    await registry.register(hook({ name: 'none' }))
+    await registry.register(hook({ name: 'A', tenantId: 'a' }))
+    await registry.register(hook({ name: 'B', tenantId: 'b' }))
+    expect(registry.get('shop')?.name).toBe('none')
+    expect(registry.get('shop', { tenantId: 'a' })?.name).toBe('A')
+    expect(registry.get('shop', { tenantId: 'c' })).toBeUndefined()
+    expect(registry.list().map((one) => one.name)).toEqual(['none'])
+    expect(
+      registry
+        .list({ tenantId: '*' })
+        .map((one) => one.name)
+        .sort(),
+    ).toEqual(['A', 'B', 'none'])
+    await registry.remove('shop', { tenantId: 'a' })
+    expect(registry.list({ tenantId: '*' })).toHaveLength(2)
+    const event = { type: 'message.sent', tenantId: 'b' }
+    expect(registry.match(event).map((one) => one.name)).toEqual(['B'])
+    expect(registry.match({ ...event, tenantId: 'a' })).toEqual([])
+  })
+
+  it('two endpoints may share a url', async () => {
+    const { registry } = setUp()
+    await registry.register(hook())
+    await registry.register(hook({ id: 'second' }))
+    await registry.remove('shop')
+    expect(registry.list().map((one) => one.id)).toEqual(['second'])
+  })
+})
+
+describe('a bad endpoint', () => {
+  const bad: readonly [string, unknown, string, RegExp][] = [
+    ['nothing', undefined, 'ENDPOINT_INVALID', /`id`, `url` and `events`/],
+    ['no id', { ...hook(), id: undefined }, 'ENDPOINT_ID_INVALID', /1 to 256/],
+    ['an id with a space', { ...hook(), id: 'a b' }, 'ENDPOINT_ID_INVALID', /"a b"/],
+    ['an id with a dot', { ...hook(), id: 'a.b' }, 'ENDPOINT_ID_INVALID', /A-Z/],
+    ['no url', { ...hook(), url: undefined }, 'ENDPOINT_URL_INVALID', /https/],
+    ['no url at all', { ...hook(), url: 'shop' }, 'ENDPOINT_URL_INVALID', /http/],
+    ['another protocol', { ...hook(), url: 'ftp://example.com/' }, 'ENDPOINT_URL_INVALID', /http/],
+    [
+      'a url with a password',
+      { ...hook(), url: 'https://a:b@example.com/' },
+      'ENDPOINT_URL_INVALID',
+      /./,
+    ],
+    [
+      'a private address',
+      { ...hook(), url: 'http://10.0.0.1/' },
+      'ADDRESS_BLOCKED',
+      /allowedNetworks/,
+    ],
+    [
+      'loopback by another name',
+      { ...hook(), url: 'http://[::ffff:7f00:1]/' },
+      'ADDRESS_BLOCKED',
+      /allowedNetworks/,
+    ],
+    ['no events', { ...hook(), events: [] }, 'ENDPOINT_INVALID', /non-empty/],
+    ['events as a text', { ...hook(), events: '*' }, 'ENDPOINT_INVALID', /list/],
+    ['a bad event type', { ...hook(), events: ['Message'] }, 'EVENT_TYPE_INVALID', /a-z/],
+    ['a bad pattern', { ...hook(), events: ['*.sent'] }, 'EVENT_TYPE_INVALID', /a-z/],
+    ['a short secret', { ...hook(), secret: 'short' }, 'SECRET_INVALID', /16/],
+    [
+      'a filter that is no list',
+      { ...hook(), filters: { providerId: 'a' } },
+      'ENDPOINT_INVALID',
+      /filters\.providerId/,
+    ],
+    ['filters as a list', { ...hook(), filters: [] }, 'ENDPOINT_INVALID', /providerId/],
+    [
+      'a header of the protocol',
+      { ...hook(), headers: { 'webhook-id': 'x' } },
+      'ENDPOINT_INVALID',
+      /webhook-id/,
+    ],
+    [
+      'a header with a line break',
+      { ...hook(), headers: { 'x-a': 'b\r\nc: d' } },
+      'ENDPOINT_INVALID',
+      /./,
+    ],
+    ['a negative time', { ...hook(), timeoutMs: -1 }, 'OPTION_OUT_OF_RANGE', /timeoutMs/],
+    ['no concurrency', { ...hook(), concurrency: 0 }, 'OPTION_OUT_OF_RANGE', /concurrency/],
+    [
+      'negative retries',
+      { ...hook(), retryConfig: { maxRetries: -1 } },
+      'OPTION_OUT_OF_RANGE',
+      /retryConfig\.maxRetries/,
+    ],
+    [
+      'an unknown retry option',
+      { ...hook(), retryConfig: { retries: 3 } },
+      'OPTION_UNKNOWN',
+      /retryConfig/,
+    ],
+    [
+      'a batch without its time',
+      { ...hook(), batch: { size: 5 } },
+      'ENDPOINT_INVALID',
+      /timeoutMs/,
+    ],
+    [
+      'a batch of nothing',
+      { ...hook(), batch: { size: 0, timeoutMs: 1 } },
+      'OPTION_OUT_OF_RANGE',
+      /batch\.size/,
+    ],
+    ['a status nobody knows', { ...hook(), status: 'off' }, 'ENDPOINT_INVALID', /'paused'/],
+    ['a tenant with a slash', { ...hook(), tenantId: 'a/b' }, 'TENANT_ID_INVALID', /tenantId/],
+    ['the tenant that reads all', { ...hook(), tenantId: '*' }, 'TENANT_ID_INVALID', /tenantId/],
+    ['an unknown field', { ...hook(), evnts: [] }, 'OPTION_UNKNOWN', /did you mean `events`/],
+  ]
+
+  it.each(bad)('%s', async (_name, input, code, sentence) => {
+    const { registry } = setUp()
+    const error = await registry.register(input as WebhookEndpointInput).catch((one) => one)
+    expect(error).toMatchObject({ name: 'WebhookError', code })
+    expect(error.message).toMatch(/^Expected /)
+    expect(error.message).toMatch(sentence)
+    expect(registry.list({ tenantId: '*' })).toEqual([])
+  })
+
+  it.each(bad.filter(([name]) => !/^(nothing|no id|an id|a tenant|the tenant)/.test(name)))(
+    'as a change: %s',
+    async (_name, input, code) => {
+      const { registry } = setUp()
+      const before = await registry.register(hook())
+      const { id: _, tenantId: __, ...changes } = input as WebhookEndpointInput
+      const wanted = 'url' in changes && changes.url === undefined ? null : code
+      const result = await registry.update('shop', changes).catch((error) => error.code)
+      if (wanted === null) expect(result).toMatchObject({ id: 'shop' })
+      else {
+        expect(result).toBe(code)
+        expect(registry.get('shop')).toEqual(before)
+      }
+    },
+  )
+
+  it('an unknown id is refused by everything that changes', async () => {
+    const { registry } = setUp()
+    const calls = [
+      registry.update('nobody', { name: 'x' }),
+      registry.remove('nobody'),
+      registry.setStatus('nobody', 'paused', 'x'),
+    ]
+    for (const call of calls) {
+      await expect(call).rejects.toMatchObject({
+        code: 'ENDPOINT_NOT_FOUND',
+        message: expect.stringContaining('"nobody"'),
+      })
+    }
+  })
+})
+
+describe('a change that is on its way to the store', () => {
+  function stored() {
+    const saved: [EndpointRecord, EndpointChange][] = []
+    let release = () => {}
+    const backing: RegistryBacking = {
+      needsSecret: true,
+      sharedSecret: false,
+      rotationOverlapMs: 1_000,
+      save: (record, change) => {
+        saved.push([record, change])
+        return new Promise((resolve) => {
+          release = resolve
+        })
+      },
+      remove: () => Promise.resolve(),
+      changed: () => {},
+    }
+    return { saved, backing, written: () => release() }
+  }
+
+  async function registered() {
+    const registry = new WebhookRegistry({ nowMs: () => 1 })
+    const store = stored()
+    await registry.register(hook())
+    const record = registry.find('shop')!
+    await registry.attach([record], store.backing, { allowedNetworks: [], nowMs: () => 2 })
+    return { registry, record, ...store }
+  }
+
+  it('is not in force before it is written', async () => {
+    const { registry, written } = await registered()
+    const updating = registry.update('shop', { name: 'new' })
+    await new Promise(setImmediate)
+    expect(registry.get('shop')?.name).toBe('shop')
+    written()
+    await updating
+    expect(registry.get('shop')?.name).toBe('new')
+  })
+
+  it('does not undo a 410 that was recorded meanwhile', async () => {
+    const { registry, record, saved, written } = await registered()
+    const updating = registry.update('shop', { name: 'new' })
+    await new Promise(setImmediate)
+    registry.takeOver(
+      record.key,
+      { status: 'disabled', statusReason: 'gone' },
+      { atMs: 3, what: 'disabled', reason: 'gone' },
+    )
+    written()
+    await new Promise(setImmediate)
+    // What was written last, in the store, is both changes together.
+    expect(saved.at(-1)?.[0]).toMatchObject({ name: 'new', status: 'disabled', version: 3 })
+    written()
+    expect(await updating).toMatchObject({ name: 'new', status: 'disabled', active: false })
+    expect(registry.match({ type: 'message.sent' })).toEqual([])
+  })
+
+  it('does not undo a hold that was recorded meanwhile', async () => {
+    const { registry, record, saved, written } = await registered()
+    const updating = registry.update('shop', { name: 'new' })
+    await new Promise(setImmediate)
+    registry.noteHold(record.key, 5_000)
+    written()
+    await new Promise(setImmediate)
+    written()
+    await updating
+    expect(saved.at(-1)?.[0]).toMatchObject({ name: 'new', heldUntilMs: 5_000 })
+  })
+
+  it('that fails changes nothing, and the next one goes on', async () => {
+    const { registry, backing } = await registered()
+    let broken = true
+    backing.save = () => (broken ? Promise.reject(new Error('no room')) : Promise.resolve())
+    await expect(registry.update('shop', { name: 'new' })).rejects.toThrow('no room')
+    expect(registry.get('shop')).toMatchObject({ name: 'shop', version: 1 })
+    broken = false
+    expect(await registry.update('shop', { name: 'new' })).toMatchObject({
+      name: 'new',
+      version: 2,
+    })
+  })
+})
