@@ -48,6 +48,7 @@ export {
   WebhookRegistry,
 } from './registry/webhook-registry.ts'
 export { SecurityManager, type SecurityOptions } from './security/security-manager.ts'
+export { auditFile } from './storage/sqlite/beside.ts'
 export { memory, type SqliteOptions, sqlite } from './storage/sqlite/sqlite.ts'
 export type {
   AuditReport,
