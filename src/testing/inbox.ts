@@ -38,6 +38,8 @@ export interface InboxOptions {
   port?: number | undefined
   /** What to answer; 200 by default. */
   answer?: ((request: ReceivedRequest) => InboxAnswer | undefined) | undefined
+  /** How many requests, and how many events, are kept: the latest ones. All by default. */
+  keep?: number | undefined
 }
 
 export interface Inbox extends AsyncDisposable {
@@ -69,6 +71,8 @@ export async function createInbox(options: InboxOptions = {}): Promise<Inbox> {
   )
   const received: ReceivedRequest[] = []
   const events: WebhookEventBody[] = []
+  const { keep = Number.POSITIVE_INFINITY } = options
+  let arrived = 0
   let answer = options.answer
   let waiters: Waiter[] = []
 
@@ -80,7 +84,10 @@ export async function createInbox(options: InboxOptions = {}): Promise<Inbox> {
       const one = receive(request, Buffer.concat(chunks), secrets)
       received.push(one)
       events.push(...one.events)
+      arrived += 1
       waiters = waiters.filter((waiter) => !waiter.look())
+      if (received.length > keep) received.splice(0, received.length - keep)
+      if (events.length > keep) events.splice(0, events.length - keep)
       void reply(response, answer?.(one) ?? {})
     })
   }
@@ -118,8 +125,8 @@ export async function createInbox(options: InboxOptions = {}): Promise<Inbox> {
     waitForCount: (count) =>
       new Promise((resolve, reject) => {
         wait(() => {
-          if (received.length >= count) resolve()
-          return received.length >= count
+          if (arrived >= count) resolve()
+          return arrived >= count
         }, reject)
       }),
     close,
