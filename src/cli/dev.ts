@@ -1,0 +1,278 @@
+/**
+ * `kmsg-webhook dev`: the real engine on an embedded file, four endpoints, an inbox that plays their
+ * receivers, and everything that happens on the screen. Uses the public API only.
+ */
+import { randomBytes } from 'node:crypto'
+import path from 'node:path'
+import { type AttemptFact, RetryManager, WebhookService } from '../index.ts'
+import type { BoardRow } from './board.ts'
+import { coloursFor } from './colour.ts'
+import { type DemoInbox, demoEndpoints, openDemoInbox } from './demo-endpoints.ts'
+import { demoEvents } from './demo-events.ts'
+import { type DevView, LiveView, PlainView } from './dev-view.ts'
+import { type LineEvent, randomId } from './event-of-line.ts'
+import { exitCodes, UsageError } from './failure.ts'
+import { Ahead, type FeedReport, feed, until } from './feed.ts'
+import { count, duration, plural } from './figures.ts'
+import { type Interrupt, interrupted, listenForInterrupt } from './interrupt.ts'
+import { parseLine, readNdjson } from './ndjson.ts'
+import { noticesOnly } from './notices.ts'
+import { Prompt } from './prompt.ts'
+import { Screen } from './screen.ts'
+import { statisticsLines, statisticsRows } from './statistics-table.ts'
+import { displayWidth, fit } from './text-width.ts'
+import type { Words } from './words.ts'
+
+export interface DevOptions {
+  readonly port: number | undefined
+  readonly data: string
+  /** Divides the delays of the standard retry schedule. */
+  readonly speed: number
+  readonly words: Words
+}
+
+/** Accepted and not yet tried; more of the input is not read ahead. */
+const aheadLimit = 2_000
+const statisticsEveryMs = 300
+
+export async function dev(options: DevOptions): Promise<number> {
+  using interrupt = listenForInterrupt()
+  const secret = `whsec_${randomBytes(24).toString('base64')}`
+  const demo = await openDemoInbox(secret, options.port)
+  let view: DevView | null = null
+  const service = new WebhookService({
+    storage: options.data,
+    secretKey: secret,
+    retryScheduleMs: shortened(options.speed),
+    allowedNetworks: ['127.0.0.0/8'],
+    logger: noticesOnly((notice) => view?.notice(notice)),
+  })
+  try {
+    const session = new Session(service, demo, options, interrupt)
+    view = session.view
+    await service.ready()
+    await refuseForeignFile(service, options.data)
+    await session.run()
+    return exitCodes.well
+  } finally {
+    await service.close()
+    await demo.inbox.close()
+    process.stdin.destroy()
+  }
+}
+
+class Session {
+  readonly view: DevView
+  readonly #service: WebhookService
+  readonly #demo: DemoInbox
+  readonly #options: DevOptions
+  readonly #interrupt: Interrupt
+  readonly #ahead = new Ahead(aheadLimit)
+  readonly #prompt: Prompt | null
+  #linesTyped = 0
+  #badLines = 0
+  #ended = false
+  #statisticsTimer: NodeJS.Timeout | null = null
+  /** What an earlier run left is sent from the first moment on; shown after the introduction. */
+  #early: BoardRow[] | null = []
+
+  constructor(service: WebhookService, demo: DemoInbox, options: DevOptions, interrupt: Interrupt) {
+    this.#service = service
+    this.#demo = demo
+    this.#options = options
+    this.#interrupt = interrupt
+    const { stdin, stdout } = process
+    const live = stdout.isTTY && process.env.TERM !== 'dumb'
+    this.#prompt = live && stdin.isTTY ? this.#createPrompt() : null
+    this.view = live ? this.#createLiveView() : new PlainView(stdout, options.words)
+    service.on('attempt.settled', (fact) => this.#settled(fact))
+  }
+
+  async run(): Promise<void> {
+    const service = this.#service
+    this.view.print(await this.#introduction())
+    for (const row of this.#early ?? []) this.view.attempt(row)
+    this.#early = null
+    for (const endpoint of demoEndpoints) {
+      await service.registerEndpoint({ ...endpoint, url: `${this.#demo.inbox.url}/${endpoint.id}` })
+    }
+    // Loads and compiles what sending needs, so that the first latencies are those of sending.
+    await service.testEndpoint('healthy')
+    await this.#dispatchDemoEvents()
+    await this.#readInput()
+    this.#ended = true
+    if (this.#statisticsTimer !== null) clearTimeout(this.#statisticsTimer)
+    await this.#showStatistics()
+    this.view.finish(await this.#lastLine())
+  }
+
+  #settled(fact: AttemptFact): void {
+    if (this.#ended) return
+    if (fact.attempt === 1) this.#ahead.leave(fact.deliveries)
+    const row = { fact, signature: this.#demo.verdict(fact.deliveryId, fact.attempt) }
+    if (this.#early === null) this.view.attempt(row)
+    else this.#early.push(row)
+    this.#refreshStatistics()
+  }
+
+  async #dispatchDemoEvents(): Promise<void> {
+    await this.#service.dispatchEvents(demoEvents(new Date()))
+    this.#refreshStatistics()
+  }
+
+  /** Resolves when the input has ended and everything is settled, or with Ctrl-C. */
+  async #readInput(): Promise<void> {
+    const { signal } = this.#interrupt
+    if (this.#prompt !== null) {
+      this.#prompt.open()
+      await interrupted(signal)
+      this.#prompt.close()
+      return
+    }
+    await feed(this.#service, readNdjson(until(signal, process.stdin)), this.#report, {
+      ahead: this.#ahead,
+      makeId: randomId,
+      stop: signal,
+    })
+    await Promise.race([this.#service.drain(), interrupted(signal)])
+  }
+
+  readonly #report: FeedReport = {
+    accepted: (receipt, line: LineEvent) => {
+      const filled = line.filledIn.length > 0 ? `, ${line.filledIn.join(' and ')} filled in` : ''
+      const to = receipt.duplicate
+        ? 'accepted before, not sent again'
+        : `for ${plural(receipt.deliveryIds.length, 'endpoint')}`
+      this.view.notice(`accepted ${line.event.type} ${receipt.eventId}: ${to}${filled}`)
+      this.#refreshStatistics()
+    },
+    badLine: (number, problem) => {
+      this.#badLines += 1
+      this.view.notice(`line ${number}: ${problem}`)
+    },
+  }
+
+  // ── what is shown ──────────────────────────────────────────────────────────────────────────────
+
+  async #introduction(): Promise<string[]> {
+    const { words, speed, data } = this.#options
+    const file = shortPath(data)
+    const labels = [words.data, words.inbox, words.retries]
+    const wide = Math.max(...labels.map(displayWidth))
+    const label = (text: string): string => fit(text, wide)
+    const { backlog } = await this.#service.health()
+    const left = (backlog?.waiting ?? 0) + (backlog?.delivering ?? 0)
+    return [
+      `${label(words.data)}  ${file}; a second start goes on with it`,
+      `${label(words.inbox)}  ${this.#demo.inbox.url}; verifies every signature`,
+      `${label(words.retries)}  ${delaysInWords(speed)}`,
+      ...demoEndpoints.map(({ id, description }) => `  ${id.padEnd(8)}  ${description}`),
+      ...(left > 0
+        ? [`Goes on with ${plural(left, 'delivery', 'deliveries')} of an earlier run.`]
+        : []),
+    ]
+  }
+
+  #refreshStatistics(): void {
+    this.#statisticsTimer ??= setTimeout(() => {
+      this.#statisticsTimer = null
+      // A closed service is no news: the session is ending.
+      this.#showStatistics().catch(() => {})
+    }, statisticsEveryMs)
+  }
+
+  async #showStatistics(): Promise<void> {
+    const { words } = this.#options
+    const ids = demoEndpoints.map(({ id }) => id)
+    const rows = await statisticsRows(this.#service, ids, words)
+    const { backlog } = await this.#service.health()
+    this.view.statistics({
+      lines: (width, colours) => statisticsLines(rows, words, colours, width),
+      waiting: (backlog?.waiting ?? 0) + (backlog?.delivering ?? 0),
+    })
+  }
+
+  async #lastLine(): Promise<string> {
+    const { words } = this.#options
+    const { backlog } = await this.#service.health()
+    const left = (backlog?.waiting ?? 0) + (backlog?.delivering ?? 0)
+    const bad = this.#badLines > 0 ? ` ${plural(this.#badLines, 'bad line')}.` : ''
+    return `${left === 0 ? words.allSettled : words.goesOn(count(left))}${bad}`
+  }
+
+  #createPrompt(): Prompt {
+    return new Prompt(process.stdin, {
+      changed: () => (this.view as LiveView).redraw(),
+      interrupt: () => this.#interrupt.interrupt(),
+      line: (text) =>
+        void this.#typed(text).catch((error: Error) => this.view.notice(error.message)),
+    })
+  }
+
+  async #typed(text: string): Promise<void> {
+    this.#linesTyped += 1
+    const line = parseLine(Buffer.from(text), this.#linesTyped)
+    if (line === null) return await this.#dispatchDemoEvents()
+    await feed(this.#service, once(line), this.#report, {
+      ahead: this.#ahead,
+      makeId: randomId,
+      stop: this.#interrupt.signal,
+    })
+  }
+
+  #createLiveView(): LiveView {
+    const screen = new Screen(process.stdout)
+    const prompt = this.#prompt
+    const colours = coloursFor(process.stdout)
+    const { words, data, speed } = this.#options
+    const view = new LiveView(screen, {
+      title: [shortPath(data), this.#demo.inbox.url, pace(speed)].join(' · '),
+      endpointIds: demoEndpoints.map(({ id }) => id),
+      words,
+      colours,
+      typed: prompt && (() => prompt.text),
+    })
+    process.stdout.on('resize', () => view.resized())
+    this.#interrupt.beforeExit(() => {
+      prompt?.close()
+      screen.restore()
+    })
+    return view
+  }
+}
+
+async function* once<T>(value: T): AsyncGenerator<T> {
+  yield value
+}
+
+function standardDelaysMs(): readonly number[] {
+  const { delays } = new RetryManager({ retryScheduleMs: 'standard' }).policyFor()
+  return delays.kind === 'list' ? delays.delaysMs : []
+}
+
+function shortened(speed: number): number[] {
+  return standardDelaysMs().map((delayMs) => Math.round(delayMs / speed))
+}
+
+function delaysInWords(speed: number): string {
+  const [first = 0, second = 0, third = 0] = shortened(speed)
+  return `after ${duration(first)}, ${duration(second)}, ${duration(third)}, …: ${pace(speed)} (--speed)`
+}
+
+function pace(speed: number): string {
+  return `the standard retry schedule, ${speed === 1 ? 'at its real pace' : `${count(speed)} times faster`}`
+}
+
+function shortPath(file: string): string {
+  return path.relative('', path.resolve(file))
+}
+
+/** Deliveries of somebody's real service must not be sent, or signed, by a demonstration. */
+async function refuseForeignFile(service: WebhookService, data: string): Promise<void> {
+  const own = new Set(demoEndpoints.map(({ id }) => id))
+  const foreign = (await service.listEndpoints({ tenantId: '*' })).find(({ id }) => !own.has(id))
+  if (foreign === undefined) return
+  throw new UsageError(
+    `Expected the data file of a demonstration, but ${data} holds the endpoint "${foreign.id}"; name another file with --data.`,
+  )
+}

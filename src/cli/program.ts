@@ -1,0 +1,148 @@
+/** The command line: commands, options, and the help that documents them. */
+import { readFileSync } from 'node:fs'
+import { Command, Option } from 'commander'
+import { collect, integer, schedule, speedFactor } from './arguments.ts'
+import { dev } from './dev.ts'
+import { doctor } from './doctor.ts'
+import { send } from './send.ts'
+import { type Language, languageOf, wordsOf } from './words.ts'
+
+/** @param ended takes the exit code of the command that ran */
+export function createProgram(ended: (exitCode: number) => void): Command {
+  const program = new Command('kmsg-webhook')
+    .description('Durable, signed webhook delivery from the command line.')
+    .version(packageVersion())
+    .option('--debug', 'show the stack of an error')
+    .exitOverride()
+    .showHelpAfterError('(--help tells more)')
+    .addHelpText('after', generalHelp)
+  addDev(program, ended)
+  addSend(program, ended)
+  addDoctor(program, ended)
+  return program
+}
+
+function addDev(program: Command, ended: (exitCode: number) => void): void {
+  program
+    .command('dev')
+    .summary('see it work: events, retries, batches and signatures, live')
+    .description(devDescription)
+    .option('--port <number>', 'port of the inbox on 127.0.0.1 (default: 4010)', integer(0, 65_535))
+    .option('--data <file>', 'where events and deliveries are kept', './.k-msg/dev.db')
+    .option(
+      '--speed <factor>',
+      'how much faster than real the retry schedule runs',
+      speedFactor,
+      60,
+    )
+    .addOption(languageOption())
+    .action(async ({ port, data, speed, lang }) => {
+      ended(await dev({ port, data, speed, words: wordsOf[lang as Language] }))
+    })
+}
+
+function addSend(program: Command, ended: (exitCode: number) => void): void {
+  program
+    .command('send')
+    .summary('deliver the events of a file or of standard input to a URL')
+    .description(sendDescription)
+    .argument('<file>', 'events, one JSON object per line; - reads standard input')
+    .requiredOption('--to <url>', 'where to send them')
+    .addOption(
+      new Option(
+        '--secret <secret>',
+        'signs the requests; one is created and shown when omitted',
+      ).env('KMSG_WEBHOOK_SECRET'),
+    )
+    .option('--data <file>', 'where events and deliveries are kept (default: a file per URL)')
+    .option(
+      '--allow <cidr>',
+      'a network the URL may be in although it is private; repeatable',
+      collect,
+    )
+    .option(
+      '--allow-private',
+      'allow 127.0.0.0/8, 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, ::1, fc00::/7',
+    )
+    .addOption(
+      new Option('--schedule <delays>', `delays before retries: ${schedules}`)
+        .argParser(schedule)
+        .default(schedule('fast'), 'fast'),
+    )
+    .option('--concurrency <number>', 'requests under way at the same time', integer(1, 1_000), 10)
+    .option('--retry-failed', 'first send again what failed in earlier runs')
+    .addOption(languageOption())
+    .addHelpText('after', sendHelp)
+    .action(async (file, options) => {
+      ended(
+        await send({
+          ...options,
+          file,
+          retryFailed: options.retryFailed === true,
+          words: wordsOf[options.lang as Language],
+        }),
+      )
+    })
+}
+
+function addDoctor(program: Command, ended: (exitCode: number) => void): void {
+  program
+    .command('doctor')
+    .summary('check a data file for anything lost, doubled or contradictory')
+    .description(doctorDescription)
+    .requiredOption(
+      '--data <file>',
+      'the data file of a service, `./.k-msg/webhooks.db` by default there',
+    )
+    .option('--json', 'print the report as JSON')
+    .action(async ({ data, json }) => {
+      ended(await doctor({ data, json: json === true }))
+    })
+}
+
+function languageOption(): Option {
+  return new Option('--lang <language>', 'language of labels')
+    .choices(['en', 'ko'])
+    .default(languageOf(process.env), 'from LANG')
+}
+
+/** The built file lies as deep in dist/ as this one in src/. */
+function packageVersion(): string {
+  const manifest = readFileSync(new URL('../../package.json', import.meta.url), 'utf8')
+  return (JSON.parse(manifest) as { version: string }).version
+}
+
+const schedules = 'fast (6 within a minute), standard (9 within 75 h), or ms,ms,…'
+
+const generalHelp = `
+Exit codes:
+  0    all is well
+  1    something failed: a delivery, a line of input, a check
+  2    wrong usage
+  130  send was stopped with Ctrl-C; the same command goes on
+
+Environment:
+  NO_COLOR             no colours
+  LANG                 ko_… shows Korean labels
+  KMSG_WEBHOOK_SECRET  the secret of send, so that it is not in the process list
+`
+
+const devDescription = [
+  'Starts the real engine on an embedded SQLite file and an inbox on 127.0.0.1 that verifies signatures; registers four endpoints (healthy; flaky: fails twice per event; filtered; batched); dispatches one event of each of the 20 types, then whatever arrives on standard input, one event as JSON per line; and shows every attempt as it happens.',
+  'On a terminal it stays until Ctrl-C. With other input it ends when the input has ended and every delivery is settled. A second start with the same data file goes on with what was left.',
+].join('\n\n')
+
+const sendDescription = [
+  'Accepts the events durably, delivers them signed, retries, waits until all of them are settled, and prints a summary. Progress goes to standard error, the summary to standard output.',
+  "Ctrl-C stops cleanly. A second run with the same file, URL and data file goes on: what was accepted before is a duplicate and is not sent twice. That is known by the events' ids; a line of a file without one gets an id made from its number and content, a line of standard input a random one. A missing timestamp becomes the present time.",
+].join('\n\n')
+
+const sendHelp = `
+Examples:
+  kmsg-webhook send events.ndjson --to https://your-app.com/webhooks
+  kmsg-webhook send events.ndjson --to http://127.0.0.1:3000/hook --allow 127.0.0.0/8
+  tail -f events.ndjson | kmsg-webhook send - --to https://your-app.com/webhooks --data queue.db
+`
+
+const doctorDescription =
+  'Opens the file read-only, also while a service uses it, prints what it holds, and checks every invariant: that nothing accepted is lost, nothing settled is due again, and so on. Exits with 1 when something is wrong.'
