@@ -4,7 +4,7 @@
  */
 import { randomBytes } from 'node:crypto'
 import type { DispatchReceipt } from './accept/acceptor.ts'
-import { type CheckedEvent, checkEvent } from './accept/event-input.ts'
+import { type CheckedEvent, checkEvent, checkIsList } from './accept/event-input.ts'
 import { WebhookDispatcher } from './deliver/dispatcher.ts'
 import { resultOf } from './deliver/single-dispatch.ts'
 import { closedError, Engine } from './engine/engine.ts'
@@ -176,6 +176,7 @@ export class WebhookService implements AsyncDisposable {
    * repeated.
    */
   async dispatchEvents(events: readonly WebhookEvent[]): Promise<DispatchReceipt[]> {
+    checkIsList(events)
     const checked = events.map((event) => this.#check(event))
     const { engine } = await this.#use()
     return await Promise.all(checked.map((event) => engine.accept(event)))

@@ -60,6 +60,15 @@ export function checkEvent(event: WebhookEvent, rules: EventRules): CheckedEvent
   return { id: event.id, type, tenantId: tenantId ?? '', metadata, body, contentHash }
 }
 
+/** @throws WebhookError EVENT_INVALID */
+export function checkIsList(events: unknown): void {
+  if (Array.isArray(events)) return
+  throw new WebhookError(
+    'EVENT_INVALID',
+    `Expected a list of events, got ${describeValue(events)}; for a single one use \`dispatchEvent\`.`,
+  )
+}
+
 /**
  * Are these two bodies the same event, whatever the order of their keys and the timestamp? Asked
  * only when the hashes differ, which is rare.
