@@ -41,6 +41,11 @@ export function createKeyMaker(nowMs: () => number, randomBytes: RandomBytes): (
   }
 }
 
+/** No key made at or after this moment is below it: a moment as a bound of key ranges. */
+export function eventKeyFloor(ms: number): string {
+  return base32Number(Math.min(Math.max(0, Math.floor(ms)), 32 ** 10 - 1), 10)
+}
+
 export function deliveryId(eventKey: string, endpointKey: string, round: number): string {
   const id = `dlv_${eventKey}_${endpointKey}`
   return round === 1 ? id : `${id}_r${round}`

@@ -116,6 +116,19 @@ test('a thread that keeps dying is given up, and says so', async () => {
   await expect(store.heads()).rejects.toMatchObject({ code: 'STORAGE_UNAVAILABLE' })
 })
 
+test('a disk that failed is never asked again, and the engine is told', async () => {
+  await commitAccepts(store, accept(host))
+  const failure = { code: 'STORAGE_IO', message: 'disk I/O error', stack: undefined }
+  threads.at(-1)?.emit('message', [0, null, failure])
+  expect(host.fatal).toMatchObject([{ code: 'STORAGE_IO' }])
+  await expect(commitAccepts(store, accept(host))).rejects.toMatchObject({ code: 'STORAGE_IO' })
+  await expect(store.heads()).rejects.toMatchObject({ code: 'STORAGE_IO' })
+  await store.close()
+  const again = await sqlite({ path: file }).open(host)
+  expect(await again.backlog()).toMatchObject({ waiting: 1 })
+  await again.close()
+})
+
 test('close answers what was asked before it, and nothing after', async () => {
   const commits = Array.from({ length: 20 }, () => commitAccepts(store, accept(host)))
   const audit = store.audit()

@@ -60,9 +60,9 @@ export class Checkpoints {
 
   #beginLogAnew(pages: number): void {
     // A long read holds on to the log; it is not waited for, and tried again when there is more.
-    this.#connection.database.exec('pragma busy_timeout = 0')
-    const state = this.#connection.get<{ busy: number }>('pragma wal_checkpoint(restart)')
-    this.#connection.database.exec('pragma busy_timeout = 5000')
+    const state = this.#connection.waiting(0, () =>
+      this.#connection.get<{ busy: number }>('pragma wal_checkpoint(restart)'),
+    )
     this.#forcedAtPages = state?.busy === 0 ? forcedPages : pages + worthwhilePages
   }
 }

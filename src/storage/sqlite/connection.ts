@@ -46,6 +46,16 @@ export class Connection {
     }
   }
 
+  /** @param busyMs how long this work waits for readers; everything else waits five seconds */
+  waiting<Result>(busyMs: number, work: () => Result): Result {
+    this.database.exec(`pragma busy_timeout = ${busyMs}`)
+    try {
+      return work()
+    } finally {
+      this.database.exec('pragma busy_timeout = 5000')
+    }
+  }
+
   /** Memory that mirrors rows changes only when the rows did. */
   afterCommit(step: () => void): void {
     this.#afterCommit.push(step)

@@ -32,6 +32,19 @@ const liveSlice = `
     select * from live where kind = 'single' and id < ?1 and id >= ?2 order by id desc limit ?3
   ) as live ${liveJoins} order by live.id desc`
 
+/** One endpoint's, out of so many rows: they have no index for it, because every accept would pay. */
+const liveOfEndpointSlice = `
+  select ${liveColumns} from (
+    select * from live where kind = 'single' and id < ?1 and id >= ?2 order by id desc limit ?3
+  ) as live ${liveJoins} where live.endpoint_key = ?4 order by live.id desc limit ?5`
+
+const lastOfLiveSlice = `
+  select id from live where kind = 'single' and id < ?1 and id >= ?2
+   order by id desc limit 1 offset ?3 - 1`
+
+/** Rows passed over are much cheaper than rows read. */
+const rowsPassedPerSlice = 20_000
+
 const doneSlice = `
   select ${doneColumns} from (
     select * from done where id < ?1 and id >= ?2 order by id desc limit ?3
@@ -56,18 +69,15 @@ export function listSlice(session: Session, query: DeliveryQuery, rows: number):
   const to = query.toMs === null ? lastId : `dlv_${eventKeyFloor(query.toMs)}`
   const below = query.before !== null && query.before < to ? query.before : to
   const slices = [
-    ...(wants(query, liveStates) ? [readLive(session, below, from, rows)] : []),
+    ...(wants(query, liveStates) ? [readLive(session, query, below, from, rows)] : []),
     ...(wants(query, endStates) ? [readDone(session, query, below, from, rows)] : []),
   ]
   // A slice that is full ends somewhere; what the other table has below that point comes next time.
   let next: string | null = null
-  for (const slice of slices) {
-    const last = slice.length === rows ? slice[rows - 1] : undefined
-    if (last && (next === null || last.id > next)) next = last.id
-  }
+  for (const { end } of slices) if (end !== null && (next === null || end > next)) next = end
   const floor = next
   const matching = slices
-    .flat()
+    .flatMap((slice) => slice.rows)
     .filter((row) => (floor === null || row.id >= floor) && matches(row, query))
     .sort((a, b) => (a.id < b.id ? 1 : -1))
   return { deliveries: matching.map(toDelivery), next }
@@ -81,13 +91,26 @@ function wants({ states }: DeliveryQuery, some: readonly DeliveryState[]): boole
   return states === null || states.some((state) => some.includes(state))
 }
 
+interface Slice {
+  readonly rows: readonly DeliveryRow[]
+  /** The lowest id looked at; null when there is nothing below. */
+  readonly end: string | null
+}
+
 function readLive(
   { connection }: Session,
+  { endpointKey }: DeliveryQuery,
   below: string,
   from: string,
-  rows: number,
-): DeliveryRow[] {
-  return connection.all<DeliveryRow>(liveSlice, below, from, rows)
+  limit: number,
+): Slice {
+  if (endpointKey === null) {
+    return fullOrEnded(connection.all<DeliveryRow>(liveSlice, below, from, limit), limit)
+  }
+  const range = [below, from, rowsPassedPerSlice] as const
+  const rows = connection.all<DeliveryRow>(liveOfEndpointSlice, ...range, endpointKey, limit)
+  if (rows.length === limit) return fullOrEnded(rows, limit)
+  return { rows, end: connection.get<{ id: string }>(lastOfLiveSlice, ...range)?.id ?? null }
 }
 
 function readDone(
@@ -95,14 +118,16 @@ function readDone(
   { endpointKey, states, skipRetried }: DeliveryQuery,
   below: string,
   from: string,
-  rows: number,
-): DeliveryRow[] {
+  limit: number,
+): Slice {
   const onlyFailed = skipRetried && states?.every((state) => failedStates.includes(state))
-  if (onlyFailed) return connection.all<DeliveryRow>(failedSlice, below, from, rows)
-  if (endpointKey === null) {
-    return connection.all<DeliveryRow>(doneSlice, below, from, rows)
-  }
-  return connection.all<DeliveryRow>(doneSliceOfEndpoint, below, from, rows, endpointKey)
+  const sql = onlyFailed ? failedSlice : endpointKey === null ? doneSlice : doneSliceOfEndpoint
+  const ofEndpoint = sql === doneSliceOfEndpoint ? [endpointKey] : []
+  return fullOrEnded(connection.all<DeliveryRow>(sql, below, from, limit, ...ofEndpoint), limit)
+}
+
+function fullOrEnded(rows: readonly DeliveryRow[], limit: number): Slice {
+  return { rows, end: rows.length === limit ? (rows[limit - 1]?.id ?? null) : null }
 }
 
 function matches(row: DeliveryRow, query: DeliveryQuery): boolean {

@@ -52,7 +52,8 @@ export class Thread {
    */
   close(beside: Promise<unknown>): Promise<void> {
     this.#closing ??= beside
-      .then(() => (this.#fatal ? null : this.#ask('close', [])))
+      // A thread that was given up has nothing to close; one whose disk failed still has files open.
+      .then(() => (this.#fatal && !this.#worker ? null : this.#ask('close', [])))
       .then(() => this.#end())
     return this.#closing
   }

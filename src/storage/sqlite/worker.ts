@@ -10,7 +10,7 @@ import { backup } from './backup.ts'
 import { Checkpoints, serveCheckpoints } from './checkpoint.ts'
 import { Connection } from './connection.ts'
 import { type Driver, loadDriver } from './driver.ts'
-import { errorToWire, storageError } from './errors.ts'
+import { type ErrorOnWire, errorToWire, storageError } from './errors.ts'
 import type { Answer, Call, Job, ThreadData } from './protocol.ts'
 import { requireSchema } from './schema.ts'
 import { openSession, type Session } from './session.ts'
@@ -43,7 +43,7 @@ function serve(driver: Driver, { nowMs, resume }: Job & { kind: 'serve' }): void
 function startCheckpoints({ connection }: Session): Checkpoints {
   const data: ThreadData = { location, loadFrom, code, job: { kind: 'checkpoint' } }
   const thread = new Worker(new URL(code), { workerData: data, name: 'kmsg-sqlite-checkpoint' })
-  return new Checkpoints(connection, thread, (error) => say([0, null, error]))
+  return new Checkpoints(connection, thread, (error) => say([0, null, failed(error)]))
 }
 
 function takeCalls(session: Session, checkpoints: Checkpoints | null): void {
@@ -69,13 +69,22 @@ function takeCalls(session: Session, checkpoints: Checkpoints | null): void {
   })
 }
 
+/** Once the disk has failed nothing is asked of it any more: what it says cannot be trusted. */
+let diskFailure: ErrorOnWire | null = null
+
 function answer(verbs: Verbs, [id, name, args]: Call): Answer {
+  if (diskFailure && name !== 'close') return [id, null, diskFailure]
   try {
     const verb = verbs[name as keyof Verbs] as (...args: readonly unknown[]) => unknown
     return [id, verb(...args), null]
   } catch (error) {
-    return [id, null, errorToWire(storageError(error, location))]
+    return [id, null, failed(errorToWire(storageError(error, location)))]
   }
+}
+
+function failed(error: ErrorOnWire): ErrorOnWire {
+  if (error.code === 'STORAGE_IO') diskFailure = error
+  return error
 }
 
 function readBeside(driver: Driver, job: Job & { kind: 'audit' | 'backup' }): unknown {
