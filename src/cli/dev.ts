@@ -10,7 +10,7 @@ import { coloursFor } from './colour.ts'
 import { type DemoInbox, demoEndpoints, openDemoInbox } from './demo-endpoints.ts'
 import { demoEvents } from './demo-events.ts'
 import { type DevView, LiveView, PlainView } from './dev-view.ts'
-import { type LineEvent, randomId } from './event-of-line.ts'
+import { randomId } from './event-of-line.ts'
 import { exitCodes, UsageError } from './failure.ts'
 import { Ahead, type FeedReport, feed, until } from './feed.ts'
 import { count, duration, plural } from './figures.ts'
@@ -20,7 +20,7 @@ import { noticesOnly } from './notices.ts'
 import { Prompt } from './prompt.ts'
 import { Screen } from './screen.ts'
 import { statisticsLines, statisticsRows } from './statistics-table.ts'
-import { displayWidth, fit } from './text-width.ts'
+import { displayWidth, pad } from './text-width.ts'
 import type { Words } from './words.ts'
 
 export interface DevOptions {
@@ -138,12 +138,12 @@ class Session {
   }
 
   readonly #report: FeedReport = {
-    accepted: (receipt, line: LineEvent) => {
-      const filled = line.filledIn.length > 0 ? `, ${line.filledIn.join(' and ')} filled in` : ''
-      const to = receipt.duplicate
-        ? 'accepted before, not sent again'
-        : `for ${plural(receipt.deliveryIds.length, 'endpoint')}`
-      this.view.notice(`accepted ${line.event.type} ${receipt.eventId}: ${to}${filled}`)
+    accepted: ({ duplicate, eventId }, { event, filledIn }) => {
+      const remarks = [
+        ...(filledIn.length > 0 ? [`${filledIn.join(' and ')} filled in`] : []),
+        ...(duplicate ? ['accepted before, not sent again'] : []),
+      ]
+      if (remarks.length > 0) this.view.notice(`${event.type} ${eventId}: ${remarks.join(', ')}`)
       this.#refreshStatistics()
     },
     badLine: (number, problem) => {
@@ -159,7 +159,7 @@ class Session {
     const file = shortPath(data)
     const labels = [words.data, words.inbox, words.retries]
     const wide = Math.max(...labels.map(displayWidth))
-    const label = (text: string): string => fit(text, wide)
+    const label = (text: string): string => pad(text, wide)
     const { backlog } = await this.#service.health()
     const left = (backlog?.waiting ?? 0) + (backlog?.delivering ?? 0)
     return [

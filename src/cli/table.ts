@@ -2,7 +2,7 @@
  * Columns of text: fixed widths, so that a line can be printed before the next is known. Where the
  * terminal is narrow, columns shrink and the least important ones are left out; nothing ever wraps.
  */
-import { fit } from './text-width.ts'
+import { pad } from './text-width.ts'
 
 export interface Column<Row> {
   readonly title: string
@@ -40,7 +40,7 @@ export function columnsThatFit<Row>(
 
 export function headerLine<Row>(columns: readonly Column<Row>[]): string {
   return columns
-    .map(({ title, width, align }) => fit(title, width, align))
+    .map(({ title, width, align }) => pad(title, width, align))
     .join(gap)
     .trimEnd()
 }
@@ -49,7 +49,7 @@ export function rowLine<Row>(columns: readonly Column<Row>[], row: Row): string 
   return columns
     .map(({ text, width, align, paint }, index) => {
       const isLast = index === columns.length - 1
-      const cell = fit(text(row), width, align)
+      const cell = pad(text(row), width, align)
       const tidy = isLast ? cell.trimEnd() : cell
       return paint === undefined ? tidy : paint(tidy, row)
     })

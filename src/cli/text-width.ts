@@ -51,7 +51,7 @@ export function truncate(text: string, width: number): string {
 }
 
 /** Exactly `width` cells. */
-export function fit(text: string, width: number, align: 'left' | 'right' = 'left'): string {
+export function pad(text: string, width: number, align: 'left' | 'right' = 'left'): string {
   const cut = truncate(text, width)
   const space = ' '.repeat(width - displayWidth(cut))
   return align === 'left' ? cut + space : space + cut
