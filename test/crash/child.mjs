@@ -5,10 +5,13 @@
  *   node child.mjs '{"mode": "load" | "steps" | "finish", …}'
  */
 import { openSync, readFileSync, writeSync } from 'node:fs'
-import { sqlite, WebhookDispatcher, WebhookService } from '../../dist/index.js'
 import { dieAt, watchedDispatcher, watchedStorage } from './failpoints.mjs'
 
 const options = JSON.parse(process.argv[2])
+/** Another build when it is to be shown that a bug would be found. */
+const { WebhookDispatcher, WebhookService, sqlite } = await import(
+  options.package ?? '../../dist/index.js'
+)
 const { dataFile, ledgerFile, inFlightFile, url, prefix } = options
 const ledger = openSync(ledgerFile, 'a')
 /** What is sent and not yet known to be written: the parent reads it after a kill. */
@@ -85,7 +88,7 @@ async function register() {
 async function load() {
   await register()
   process.stdout.write('ready\n')
-  const publishers = Array.from({ length: 8 }, async (_, lane) => {
+  const publishers = Array.from({ length: options.publishers ?? 8 }, async (_, lane) => {
     for (;;) {
       const some = Array.from({ length: lane === 0 ? 10 : 1 }, () => event())
       const all = Promise.all(some.map(({ id }) => deliveredTo(id)))

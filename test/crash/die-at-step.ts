@@ -58,7 +58,7 @@ export async function dieOnce(point: string, nth: number, wideFile: string): Pro
   const [code, signal] = await once(child, 'close')
   expect([code, signal], 'the process has to die at the point').toEqual([null, 'SIGKILL'])
   const inFlight = site.inFlight
-  const finished = await site.finish(plan.config)
+  const finished = await site.finish(plan.config === undefined ? {} : { config: plan.config })
   expect(finished).toMatchObject({
     problems: [],
     unended: [],

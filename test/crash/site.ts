@@ -22,6 +22,10 @@ export interface ChildOptions {
   readonly nth?: number
   readonly pruneAtOnce?: boolean
   readonly config?: Record<string, unknown>
+  /** Callers that publish at the same time. Default 8. */
+  readonly publishers?: number
+  /** Url of the package to run instead of `dist/`. */
+  readonly package?: string
 }
 
 /** What the product says in the end, see `finish` in child.mjs. */
@@ -67,17 +71,18 @@ export class Site implements AsyncDisposable {
   /** What else to do with a request; its answer replaces the usual one. */
   intercept: (request: ReceivedRequest) => { after: Promise<never> } | undefined = () => undefined
 
-  static async open(folder = mkdtempSync(path.join(tmpdir(), 'kmsg-crash-'))): Promise<Site> {
+  /** @param dataFolder where the process keeps its data; the ledgers are elsewhere */
+  static async open(dataFolder?: string): Promise<Site> {
     const inbox = await createInbox({ secret })
-    const site = new Site(inbox, folder)
+    const site = new Site(inbox, mkdtempSync(path.join(tmpdir(), 'kmsg-crash-')), dataFolder)
     inbox.setAnswer((request) => site.#receive(request))
     return site
   }
 
-  constructor(inbox: Inbox, folder: string) {
+  constructor(inbox: Inbox, folder: string, dataFolder = path.join(folder, 'data')) {
     this.inbox = inbox
     this.folder = folder
-    this.dataFile = path.join(folder, 'data', 'webhooks.db')
+    this.dataFile = path.join(dataFolder, 'webhooks.db')
     this.#ledgerFile = path.join(folder, 'ledger')
     this.#inFlightFile = path.join(folder, 'in-flight')
   }
@@ -117,8 +122,8 @@ export class Site implements AsyncDisposable {
     return bytes.length === 4 ? bytes.readInt32LE() : 0
   }
 
-  async finish(config: Record<string, unknown> = {}): Promise<Finished> {
-    const finishing = this.start({ mode: 'finish', config })
+  async finish(options: Partial<ChildOptions> = {}): Promise<Finished> {
+    const finishing = this.start({ ...options, mode: 'finish' })
     let output = ''
     finishing.stdout?.on('data', (chunk) => {
       output += chunk

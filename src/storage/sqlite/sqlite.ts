@@ -103,7 +103,13 @@ function fileSystemError(error: unknown, location: string): unknown {
         { cause: error },
       )
     default:
-      return error
+      // A path through a file, a loop of links, a name too long: still something a person can mend.
+      if (typeof code !== 'string' || !('syscall' in (error as Error))) return error
+      return new WebhookError(
+        'STORAGE_READ_ONLY',
+        `Expected to open or create ${location}: ${message}; name a path in a folder that exists or can be made.`,
+        { cause: error },
+      )
   }
 }
 

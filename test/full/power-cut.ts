@@ -1,0 +1,91 @@
+/** Pulls the plug under load, again and again, and asks after each time what became of everything. */
+import { once } from 'node:events'
+import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { randomFrom } from '../crash/random.ts'
+import { Site } from '../crash/site.ts'
+import { LoopDisk } from './loop-disk.ts'
+
+export interface Cut {
+  readonly accepted: number
+  /** Accepted, and the file does not know of them. */
+  readonly forgotten: number
+  /** Accepted, and no receiver ever got them. */
+  readonly lost: number
+  readonly duplicates: number
+  readonly inFlight: number
+  /** Broken invariants, a damaged file included. */
+  readonly problems: number
+}
+
+/** @param packageUrl the build under test */
+export async function cutPower(cuts: number, seed: number, packageUrl?: string): Promise<Cut[]> {
+  const random = randomFrom(seed)
+  const results: Cut[] = []
+  const which = packageUrl === undefined ? {} : { package: packageUrl }
+  for (let cut = 0; cut < cuts; cut += 1) {
+    using disk = new LoopDisk(96)
+    await using site = await Site.open(disk.mountPoint)
+    const child = site.start({ mode: 'load', publishers: 48, ...which })
+    await once(child.stdout!, 'data')
+    await new Promise((resolve) => {
+      setTimeout(resolve, 300 + random() * 700)
+    })
+    const ended = once(child, 'close')
+    disk.cut()
+    child.kill('SIGKILL')
+    await ended
+    const { inFlight } = site
+    disk.restore()
+    const found = await site.finish(which).catch(() => null)
+    const { accepted, lost, duplicates } = site.judge()
+    results.push({
+      accepted,
+      forgotten: found?.forgotten.length ?? accepted,
+      lost: new Set(lost.map((one) => one.split(' ')[0])).size,
+      duplicates,
+      inFlight,
+      problems: found === null ? 1 : found.problems.length + found.unended.length,
+    })
+  }
+  return results
+}
+
+export function asTable(name: string, results: readonly Cut[]): string {
+  const columns = ['accepted', 'forgotten', 'lost', 'duplicates', 'inFlight', 'problems'] as const
+  const sums = columns.map((column) => results.reduce((sum, one) => sum + one[column], 0))
+  return [
+    `| ${name} | ${columns.join(' | ')} |`,
+    `| --- | ${columns.map(() => '---:').join(' | ')} |`,
+    ...results.map(
+      (one, i) => `| cut ${i + 1} | ${columns.map((column) => one[column]).join(' | ')} |`,
+    ),
+    `| all | ${sums.join(' | ')} |`,
+  ].join('\n')
+}
+
+/** The same build with one word changed. */
+export class PlantedBuild implements Disposable {
+  readonly #folder = mkdtempSync(path.join(tmpdir(), 'kmsg-planted-'))
+
+  constructor(file: string, text: string, replacement: string) {
+    const root = path.join(import.meta.dirname, '../..')
+    cpSync(path.join(root, 'dist'), path.join(this.#folder, 'dist'), { recursive: true })
+    cpSync(path.join(root, 'package.json'), path.join(this.#folder, 'package.json'))
+    symlinkSync(path.join(root, 'node_modules'), path.join(this.#folder, 'node_modules'))
+    const planted = path.join(this.#folder, 'dist', file)
+    const before = readFileSync(planted, 'utf8')
+    if (!before.includes(text)) throw new Error(`Expected "${text}" in dist/${file}.`)
+    writeFileSync(planted, before.replaceAll(text, replacement))
+  }
+
+  get url(): string {
+    return pathToFileURL(path.join(this.#folder, 'dist/index.js')).href
+  }
+
+  [Symbol.dispose](): void {
+    rmSync(this.#folder, { recursive: true, force: true })
+  }
+}
