@@ -491,8 +491,8 @@ export class Scheduler {
     this.#tools.claimFailed(error)
     const again = () => {
       this.#cancelClaimRetry = null
-      this.#claiming = false
       for (const lane of lanes) this.#watch(lane)
+      this.#claiming = false
       this.#claimWanted()
       if (this.#active === 0) this.#tools.quiet()
     }
