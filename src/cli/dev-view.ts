@@ -26,6 +26,8 @@ export interface DevView {
   statistics(now: Statistics): void
   /** The last word: everything as it is now, then `lastLine`. */
   finish(lastLine: string): void
+  /** Gives the terminal back, also after an error. */
+  close(): void
 }
 
 export class PlainView implements DevView {
@@ -71,6 +73,8 @@ export class PlainView implements DevView {
     const table = this.#statistics?.lines(width, this.#colours) ?? []
     this.#output.write(`\n${this.#words.statistics}\n${table.join('\n')}\n\n${lastLine}\n`)
   }
+
+  close(): void {}
 }
 
 /** Often enough to count down in tenths, seldom enough to cost nothing. */
@@ -142,8 +146,13 @@ export class LiveView implements DevView {
   }
 
   finish(lastLine: string): void {
-    if (this.#timer !== null) clearTimeout(this.#timer)
     this.#screen.draw(this.#frame([truncate(lastLine, this.#screen.width)]))
+    this.close()
+  }
+
+  close(): void {
+    if (this.#timer !== null) clearTimeout(this.#timer)
+    this.#timer = null
     this.#screen.restore()
   }
 

@@ -39,23 +39,24 @@ export async function dev(options: DevOptions): Promise<number> {
   using interrupt = listenForInterrupt()
   const secret = `whsec_${randomBytes(24).toString('base64')}`
   const demo = await openDemoInbox(secret, options.port)
-  let view: DevView | null = null
-  const service = new WebhookService({
-    storage: options.data,
-    secretKey: secret,
-    retryScheduleMs: shortened(options.speed),
-    allowedNetworks: ['127.0.0.0/8'],
-    logger: noticesOnly((notice) => view?.notice(notice)),
-  })
+  let service: WebhookService | null = null
+  let session: Session | null = null
   try {
-    const session = new Session(service, demo, options, interrupt)
-    view = session.view
+    service = new WebhookService({
+      storage: options.data,
+      secretKey: secret,
+      retryScheduleMs: shortened(options.speed),
+      allowedNetworks: ['127.0.0.0/8'],
+      logger: noticesOnly((notice) => session?.view.notice(notice)),
+    })
+    session = new Session(service, demo, options, interrupt)
     await service.ready()
     await refuseForeignFile(service, options.data)
     await session.run()
     return exitCodes.well
   } finally {
-    await service.close()
+    session?.close()
+    await service?.close()
     await demo.inbox.close()
     process.stdin.destroy()
   }
@@ -106,6 +107,13 @@ class Session {
     this.view.finish(await this.#lastLine())
   }
 
+  close(): void {
+    this.#ended = true
+    if (this.#statisticsTimer !== null) clearTimeout(this.#statisticsTimer)
+    this.#prompt?.close()
+    this.view.close()
+  }
+
   #settled(fact: AttemptFact): void {
     if (this.#ended) return
     if (fact.attempt === 1) this.#ahead.leave(fact.deliveries)
@@ -126,7 +134,6 @@ class Session {
     if (this.#prompt !== null) {
       this.#prompt.open()
       await interrupted(signal)
-      this.#prompt.close()
       return
     }
     await feed(this.#service, readNdjson(until(signal, process.stdin)), this.#report, {
@@ -233,10 +240,7 @@ class Session {
       typed: prompt && (() => prompt.text),
     })
     process.stdout.on('resize', () => view.resized())
-    this.#interrupt.beforeExit(() => {
-      prompt?.close()
-      screen.restore()
-    })
+    this.#interrupt.beforeExit(() => this.close())
     return view
   }
 }

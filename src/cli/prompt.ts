@@ -44,6 +44,7 @@ export class Prompt {
     this.#input.resume()
   }
 
+  /** May be called again, and without having been opened. */
   close(): void {
     this.#input.off('data', this.#typed)
     this.#input.setRawMode(false)
