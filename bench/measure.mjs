@@ -19,7 +19,7 @@ const LIMIT_MS = 15 * 60_000
  * @throws Absent when the machine lacks the contender's server
  */
 export async function measure(step, receivers, { data, inFlight }) {
-  const directory = join(data, `${step.contender.name}-${process.pid}`)
+  const directory = join(data, step.contender.name)
   rmSync(directory, { recursive: true, force: true })
   mkdirSync(directory, { recursive: true })
   const receiver = receivers[step.receiver]

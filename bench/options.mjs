@@ -1,5 +1,7 @@
 // The command line of the bench.
 
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { CONTENDERS } from './contenders/list.mjs'
 
@@ -14,28 +16,13 @@ const HELP = `npm --prefix bench start -- [options]
   --endpoints 1,100  how many endpoints share the events (both)
   --slow-commit MS   how much slower each commit is in the measurement of that name (5)
   --full             300,000 events in the steady runs
-  --quick            a minute that shows that all of it runs; its figures mean nothing
+  --quick            a few minutes that show that all of it runs; its figures mean nothing
   --data DIR         where the contenders keep their data; must be a disk (bench/.data)
   --save             append the result to bench/RESULTS.md
 `
 
 export function readOptions(args) {
-  const { values } = parseArgs({
-    args,
-    options: {
-      events: { type: 'string' },
-      rounds: { type: 'string' },
-      only: { type: 'string' },
-      measure: { type: 'string' },
-      endpoints: { type: 'string' },
-      'slow-commit': { type: 'string' },
-      full: { type: 'boolean' },
-      quick: { type: 'boolean' },
-      data: { type: 'string' },
-      save: { type: 'boolean' },
-      help: { type: 'boolean' },
-    },
-  })
+  const values = parse(args)
   if (values.help) {
     process.stdout.write(HELP)
     process.exit(0)
@@ -66,9 +53,38 @@ export function readOptions(args) {
       few: 10,
       many: 10_000,
     },
-    data: values.data ?? new URL('.data', import.meta.url).pathname,
+    data: join(
+      values.data ?? fileURLToPath(new URL('.data', import.meta.url)),
+      `run-${process.pid}`,
+    ),
     save: values.save ?? false,
     command: ['npm --prefix bench start', ...(args.length > 0 ? ['--', ...args] : [])].join(' '),
+  }
+}
+
+function parse(args) {
+  const text = { type: 'string' }
+  const flag = { type: 'boolean' }
+  try {
+    const { values } = parseArgs({
+      args,
+      options: {
+        events: text,
+        rounds: text,
+        only: text,
+        measure: text,
+        endpoints: text,
+        'slow-commit': text,
+        full: flag,
+        quick: flag,
+        data: text,
+        save: flag,
+        help: flag,
+      },
+    })
+    return values
+  } catch (error) {
+    return refuse(`${error.message}\n\n${HELP}`)
   }
 }
 

@@ -4,8 +4,9 @@ import { appendFileSync, existsSync, mkdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { buildPackage } from './machine/build.mjs'
 import { startScript } from './machine/child.mjs'
+import { monotonicMs } from './machine/clock.mjs'
 import { describeMachine, isInMemory } from './machine/describe.mjs'
-import { treeCpuMs } from './machine/processes.mjs'
+import { machineCpuMs, treeCpuMs } from './machine/processes.mjs'
 import { latencies, measure } from './measure.mjs'
 import { readOptions } from './options.mjs'
 import { planRound } from './plan.mjs'
@@ -23,6 +24,8 @@ const skipped = new Map()
 let failures = 0
 
 mkdirSync(options.data, { recursive: true })
+// Also after Ctrl-C. What a dying server still writes makes a directory come back once.
+process.once('exit', () => rmSync(options.data, { recursive: true, force: true, maxRetries: 3 }))
 if (isInMemory(options.data)) {
   say(`${options.data} is in memory: commits there cost nothing. Choose a disk with --data.`)
   process.exit(2)
@@ -34,19 +37,20 @@ if (options.contenders.includes('ours')) {
 const receivers = await startReceivers()
 try {
   const capacity = await receiverCapacity(receivers.throughput)
+  const coresUsedByOthers = watchOthers()
   for (let round = 0; round < options.rounds; round++) {
     for (const step of planRound(round, options)) {
       if (!skipped.has(step.contender.name)) await carryOut(round, step)
     }
   }
   const reasons = [...skipped].map(([name, reason]) => `${name}: ${reason}`)
+  machine.coresUsedByOthers = coresUsedByOthers()
   const text = report(results, options, machine, capacity, reasons)
   say(`\n${text}`)
   if (options.save) save(text)
 } finally {
   await receivers.throughput.stop()
   await receivers.latency.stop()
-  rmSync(join(options.data, 'nginx'), { recursive: true, force: true })
 }
 process.exit(failures > 0 ? 1 : 0)
 
@@ -58,6 +62,14 @@ async function startReceivers() {
   }
   say('nginx is not installed (npm --prefix bench run servers): a Node process receives instead.')
   return { latency, throughput: await startNodeReceiver(count, { noteArrivals: false }) }
+}
+
+/** Cores that programs other than the bench kept busy: what makes a run worth little. */
+function watchOthers() {
+  const used = () => machineCpuMs() - treeCpuMs(process.pid)
+  const startMs = monotonicMs()
+  const before = used()
+  return () => Math.max(0, used() - before) / (monotonicMs() - startMs)
 }
 
 async function receiverCapacity(receiver) {

@@ -9,16 +9,23 @@ const QUEUE = 'webhooks'
 
 // The two clients that BullMQ takes; node-redis costs the process a fifth less.
 const CLIENTS = {
-  ioredis: (connection) => new Redis({ ...connection, maxRetriesPerRequest: null }),
-  'node-redis': (connection) => createClient({ socket: connection }),
+  ioredis: {
+    connect: (connection) => new Redis({ ...connection, maxRetriesPerRequest: null }),
+    end: (client) => client.disconnect(),
+  },
+  'node-redis': {
+    connect: (connection) => createClient({ socket: connection }),
+    // BullMQ closes some of those that it is handed, and a second time is an error here.
+    end: (client) => client.isOpen && client.destroy(),
+  },
 }
 
 export async function open({ urls, inFlight, connection, settings, onDelivered, onError }) {
   const sender = createSender(urls, inFlight)
-  const connect = () => CLIENTS[settings.client](connection)
+  const { connect, end } = CLIENTS[settings.client]
   const deliver = ({ data }) => sender.send(data.event, data.endpoint)
 
-  const clients = Array.from({ length: 1 + settings.workers }, connect)
+  const clients = Array.from({ length: 1 + settings.workers }, () => connect(connection))
   const queue = new Queue(QUEUE, { connection: clients[0] })
   const workers = clients.slice(1).map((client) => {
     const options = { connection: client, concurrency: settings.concurrency }
@@ -38,7 +45,7 @@ export async function open({ urls, inFlight, connection, settings, onDelivered, 
     async close() {
       await Promise.all(workers.map((worker) => worker.close()))
       await queue.close()
-      for (const client of clients) client.destroy?.() ?? client.disconnect()
+      for (const client of clients) end(client)
       await sender.close()
     },
   }

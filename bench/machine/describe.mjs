@@ -17,7 +17,6 @@ export function describeMachine() {
     node: process.version,
     undici: versionOf('undici'),
     revision: revision(),
-    loadBefore: os.loadavg()[0].toFixed(2),
   }
 }
 

@@ -19,6 +19,16 @@ export function treeCpuMs(rootPid) {
   return ticks * MS_PER_TICK
 }
 
+/** CPU that the machine has given to anyone since it started, and what its host took from it. */
+export function machineCpuMs() {
+  const [user, nice, system, , , irq, softirq, steal] = readFileSync('/proc/stat', 'utf8')
+    .split('\n', 1)[0]
+    .split(/\s+/)
+    .slice(1)
+    .map(Number)
+  return (user + nice + system + irq + softirq + steal) * MS_PER_TICK
+}
+
 /**
  * Memory of a tree in MB, as PSS: pages that several processes share (PostgreSQL's buffers)
  * are counted once, where a sum of RSS would count them once per backend.

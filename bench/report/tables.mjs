@@ -39,7 +39,7 @@ function heading(options, machine, capacity) {
   return [
     `## ${machine.date.slice(0, 16).replace('T', ' ')} UTC${options.quick ? ' (quick: not a measurement)' : ''}`,
     '',
-    `- Machine: ${machine.cpu}, ${machine.memoryGb} GB, ${machine.system}; load before: ${machine.loadBefore}`,
+    `- Machine: ${machine.cpu}, ${machine.memoryGb} GB, ${machine.system}; other programs kept ${machine.coresUsedByOthers.toFixed(2)} cores busy meanwhile`,
     `- Node ${machine.node}, undici ${machine.undici}, this repository at ${machine.revision}`,
     `- Command: \`${options.command}\``,
     `- Medians of ${options.rounds} alternating rounds; cold ${count(options.coldEvents)} events, steady ${count(options.steadyEvents)} after ${count(options.warmUp)} of warm-up`,

@@ -12,6 +12,9 @@ import { startProgram } from '../machine/child.mjs'
 import { freePorts } from '../machine/ports.mjs'
 import { Absent } from './absent.mjs'
 
+// No socket file: its path may be longer than the system allows.
+const ON_TCP = ['-c', 'listen_addresses=127.0.0.1', '-c', 'unix_socket_directories=']
+
 export async function startPostgres(directory, flags = []) {
   const { initdb, postgres } = await binaries()
   const [port] = await freePorts(1)
@@ -28,7 +31,7 @@ export async function startPostgres(directory, flags = []) {
   const connection = { host: '127.0.0.1', port, user: 'bench', database: 'postgres' }
   const server = await startProgram(
     postgres,
-    ['-D', data, '-p', String(port), '-c', 'listen_addresses=127.0.0.1', '-k', directory, ...flags],
+    ['-D', data, '-p', String(port), ...ON_TCP, ...flags],
     // SIGINT is the fast shutdown: it does not wait for clients.
     { ready: () => untilReady(connection), options, stopSignal: 'SIGINT' },
   )
