@@ -8,8 +8,8 @@ import type { EndpointRecord } from '../model/endpoint.ts'
 import { WebhookError } from '../model/errors.ts'
 import type { EventRecord } from '../model/event-record.ts'
 import { deliveryId } from '../model/ids.ts'
-import type { GroupCommit } from '../storage/group-commit.ts'
-import type { AcceptResult, Claim, NewDelivery } from '../storage/storage.ts'
+import type { GroupCommit, PendingAccept } from '../storage/group-commit.ts'
+import type { AcceptRecord, AcceptResult, Claim, NewDelivery } from '../storage/storage.ts'
 import { type CheckedEvent, sameContent } from './event-input.ts'
 
 /** What the publisher gets: proof that the event is stored. */
@@ -76,23 +76,7 @@ export class Acceptor {
     const wide = endpoints.length > maxDeliveriesPerEvent
     const deliveries = endpoints.map((endpoint) => this.#newDelivery(event, endpoint, wide))
     return new Promise<DispatchReceipt>((resolve, reject) => {
-      this.#tools.commits.accept({
-        record: { event, deliveries: wide ? [] : deliveries, fanOutTo: wide ? deliveries : null },
-        weight: wide ? 1 : deliveries.length + 1,
-        expired: false,
-        committed: (result) => {
-          try {
-            resolve(this.#committed(event, deliveries, wide, result))
-          } catch (error) {
-            reject(error)
-          }
-        },
-        failed: (error) => {
-          this.#unreserve(deliveries)
-          reject(error)
-        },
-        expire: reject,
-      })
+      this.#tools.commits.accept(new Accepting(this, event, deliveries, wide, resolve, reject))
     })
   }
 
@@ -106,14 +90,15 @@ export class Acceptor {
     }
   }
 
-  #committed(
+  /** @internal For Accepting. @throws WebhookError EVENT_ID_CONFLICT */
+  committed(
     event: EventRecord,
     deliveries: readonly NewDelivery[],
     wide: boolean,
     result: AcceptResult,
   ): DispatchReceipt {
     if (result.kind === 'duplicate') {
-      this.#unreserve(deliveries)
+      this.unreserve(deliveries)
       return receiptOfDuplicate(event, result)
     }
     if (wide) this.#tools.lanes.fanOut()
@@ -148,10 +133,53 @@ export class Acceptor {
     })
   }
 
-  #unreserve(deliveries: readonly NewDelivery[]): void {
+  /** @internal For Accepting. */
+  unreserve(deliveries: readonly NewDelivery[]): void {
     for (const delivery of deliveries) {
       if (delivery.owned) this.#tools.lanes.unreserve(delivery.endpointKey)
     }
+  }
+}
+
+/** An event on its way to the disk. One object for each: thousands of them can be under way. */
+class Accepting implements PendingAccept {
+  readonly record: AcceptRecord
+  readonly weight: number
+  expired = false
+  readonly expire: (error: Error) => void
+  readonly #acceptor: Acceptor
+  readonly #deliveries: readonly NewDelivery[]
+  readonly #resolve: (receipt: DispatchReceipt) => void
+
+  constructor(
+    acceptor: Acceptor,
+    event: EventRecord,
+    deliveries: readonly NewDelivery[],
+    wide: boolean,
+    resolve: (receipt: DispatchReceipt) => void,
+    reject: (error: Error) => void,
+  ) {
+    this.record = { event, deliveries: wide ? [] : deliveries, fanOutTo: wide ? deliveries : null }
+    this.weight = wide ? 1 : deliveries.length + 1
+    this.expire = reject
+    this.#acceptor = acceptor
+    this.#deliveries = deliveries
+    this.#resolve = resolve
+  }
+
+  committed(result: AcceptResult): void {
+    const { event, fanOutTo } = this.record
+    try {
+      const wide = fanOutTo !== null
+      this.#resolve(this.#acceptor.committed(event, this.#deliveries, wide, result))
+    } catch (error) {
+      this.expire(error instanceof Error ? error : new Error(String(error)))
+    }
+  }
+
+  failed(error: Error): void {
+    this.#acceptor.unreserve(this.#deliveries)
+    this.expire(error)
   }
 }
 

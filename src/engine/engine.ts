@@ -47,7 +47,7 @@ export interface EngineParts {
 
 const eraseStep = 500
 const maxBatchBytes = 262_144
-const laneCapacity = 1_000
+const laneCapacity = 20_000
 const memoryBytes = 64 * 1_048_576
 
 /** What every call meets after `close()`. */

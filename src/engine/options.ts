@@ -50,7 +50,7 @@ export interface WebhookConfig {
   endpointConcurrency?: number | undefined
   /** Largest body of an event in bytes. Default 262144. */
   maxPayloadBytes?: number | undefined
-  /** Deliveries kept in memory ahead of sending, all endpoints together. Default 10000. */
+  /** Deliveries kept in memory ahead of sending, all endpoints together. Default 50000. */
   memoryCapacity?: number | undefined
   retention?: RetentionOptions | undefined
   /** How long a replaced secret signs beside the new one. Default 24 hours. */
@@ -160,7 +160,7 @@ export function checkConfig(config: WebhookConfig): ServiceOptions {
     maxConcurrency: config.maxConcurrency ?? 512,
     endpointConcurrency: config.endpointConcurrency ?? 10,
     maxPayloadBytes: config.maxPayloadBytes ?? 262_144,
-    memoryCapacity: config.memoryCapacity ?? 10_000,
+    memoryCapacity: config.memoryCapacity ?? 50_000,
     retention: checkRetention(config.retention),
     rotationOverlapMs: config.rotationOverlapMs ?? dayMs,
     shutdownTimeoutMs: config.shutdownTimeoutMs ?? 5_000,

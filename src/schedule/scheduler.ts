@@ -405,13 +405,13 @@ export class Scheduler {
   }
 
   /**
-   * How much of the memory one lane may hold: a quarter of what is free, so that no number of dead
+   * How much of the memory one lane may hold: half of what is free, so that no number of dead
    * endpoints can fill it all, but always enough to keep its requests going.
    */
   #allowance(lane: Lane): number {
     const { memoryCapacity, memoryBytes, laneCapacity } = this.#options
     const freeShare = Math.min(1 - this.#held / memoryCapacity, 1 - this.#heldBytes / memoryBytes)
-    return Math.min(laneCapacity, Math.max(lane.concurrency, (freeShare * memoryCapacity) / 4))
+    return Math.min(laneCapacity, Math.max(lane.concurrency, (freeShare * memoryCapacity) / 2))
   }
 
   #claimWanted(): void {
