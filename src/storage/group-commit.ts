@@ -61,7 +61,7 @@ const maxDeliveries = 10_000
 const maxUnrecorded = 5_000
 /** A commit that takes longer is answered with STORAGE_UNAVAILABLE, whatever becomes of it. */
 const answerWithinMs = 10_000
-/** A commit whose outcome is unknown is repeated this long before its callers are told. */
+/** A commit whose outcome is unknown is repeated this long before its callers are told so. */
 const repeatForMs = 5_000
 
 export class GroupCommit {
@@ -79,6 +79,8 @@ export class GroupCommit {
   #fatal: Error | null = null
   #cancelPause: (() => void) | null = null
   #cancelAnswer: (() => void) | null = null
+  #cancelRepeat: (() => void) | null = null
+  #endRepeat: (() => void) | null = null
   #idleWaiters: (() => void)[] = []
   #lastError: Error | null = null
 
@@ -127,6 +129,8 @@ export class GroupCommit {
     this.#cancelPause = null
     this.#cancelAnswer?.()
     this.#cancelAnswer = null
+    this.#cancelRepeat?.()
+    this.#endRepeat?.()
     for (const pending of this.#accepts.splice(0)) pending.failed(error)
     this.#wake(this.#waiters)
     this.#settleIdle()
@@ -190,7 +194,7 @@ export class GroupCommit {
     }
     this.#running = group
     this.#cameBack = false
-    this.#run(group, this.#tools.clock.nowMs())
+    this.#run(group, null)
       .catch((error: unknown) => this.#lost(group, asError(error)))
       .finally(() => {
         this.#running = null
@@ -220,28 +224,44 @@ export class GroupCommit {
     }
   }
 
-  async #run(group: Group, startedAtMs: number): Promise<void> {
+  /** @param unknownSinceMs when an answer was lost: the group may be written or not */
+  async #run(group: Group, unknownSinceMs: number | null): Promise<void> {
     try {
       const result = await this.#store.commit(asCommit(group))
       this.#succeeded(group, result)
     } catch (thrown) {
       const error = asError(thrown)
       const code = error instanceof WebhookError ? error.code : null
-      if (code === 'STORAGE_UNAVAILABLE') return this.#repeat(group, error, startedAtMs)
+      const isUnknown = code === 'STORAGE_UNAVAILABLE'
+      if (isUnknown || (unknownSinceMs !== null && isTransientStorageError(error))) {
+        return this.#repeat(group, error, unknownSinceMs ?? this.#tools.clock.nowMs())
+      }
       if (code !== null) return this.#lost(group, error)
-      await this.#halve(group, error, startedAtMs)
+      await this.#halve(group, error, unknownSinceMs)
     }
   }
 
-  /** The outcome is unknown. The same group again is harmless, and finds out. */
-  async #repeat(group: Group, error: Error, startedAtMs: number): Promise<void> {
-    if (this.#tools.clock.nowMs() - startedAtMs >= repeatForMs) return this.#lost(group, error)
+  /**
+   * The outcome is unknown. The same group again is harmless, and finds out; it is never given up,
+   * because what it has written is ours to send. Its callers are told after a while.
+   */
+  async #repeat(group: Group, error: Error, unknownSinceMs: number): Promise<void> {
     this.#failed(error)
+    if (this.#tools.clock.nowMs() - unknownSinceMs >= repeatForMs) {
+      for (const pending of group.accepts) this.#expire(pending, unknownError(error))
+    }
     await new Promise<void>((resolve) => {
-      this.#tools.clock.setTimer(resolve, this.#backoffMs())
+      this.#cancelRepeat = this.#tools.clock.setTimer(resolve, this.#backoffMs())
+      this.#endRepeat = resolve
     })
     if (this.#fatal !== null) throw this.#fatal
-    await this.#run(group, startedAtMs)
+    await this.#run(group, unknownSinceMs)
+  }
+
+  #expire(pending: PendingAccept, error: Error): void {
+    if (pending.expired) return
+    pending.expired = true
+    pending.expire(error)
   }
 
   /** Nothing of the group is written. Callers are told; outcomes are kept and tried again. */
@@ -275,11 +295,11 @@ export class GroupCommit {
   }
 
   /** One row the database refuses must not fail its 199 neighbours: halve down to it. */
-  async #halve(group: Group, error: Error, startedAtMs: number): Promise<void> {
+  async #halve(group: Group, error: Error, unknownSinceMs: number | null): Promise<void> {
     if (sizeOf(group) > 1) {
       const [first, second] = halvesOf(group)
-      await this.#run(first, startedAtMs)
-      await this.#run(second, startedAtMs)
+      await this.#run(first, unknownSinceMs)
+      await this.#run(second, unknownSinceMs)
       return
     }
     for (const pending of group.accepts) pending.failed(error)
@@ -305,7 +325,7 @@ export class GroupCommit {
       return
     }
     pending.record = { ...record, attempt }
-    await this.#run({ ...nothing, settlements: [pending] }, this.#tools.clock.nowMs())
+    await this.#run({ ...nothing, settlements: [pending] }, null)
   }
 
   #succeeded(group: Group, result: CommitResult): void {
@@ -351,14 +371,9 @@ export class GroupCommit {
 
   #answerLate(): void {
     const beforeMs = this.#tools.clock.nowMs() - answerWithinMs
-    const error = new WebhookError(
-      'STORAGE_UNAVAILABLE',
-      `Expected the commit to reach the disk within ${answerWithinMs} ms; it has not. Whether the event is stored is unknown: dispatch it again with the same id.`,
-    )
+    const error = unknownError(null)
     for (const pending of this.#running?.accepts ?? []) {
-      if (pending.expired || pending.record.event.acceptedAtMs > beforeMs) continue
-      pending.expired = true
-      pending.expire(error)
+      if (pending.record.event.acceptedAtMs <= beforeMs) this.#expire(pending, error)
     }
     // Not begun: these are not stored, and must not pile up while the disk hangs.
     const young = this.#accepts.findIndex((one) => one.record.event.acceptedAtMs > beforeMs)
@@ -405,6 +420,14 @@ function asCommit(group: Group): CommitGroup {
     settlements: group.settlements.map((one) => one.record),
     releases: group.releases,
   }
+}
+
+function unknownError(cause: Error | null): WebhookError {
+  return new WebhookError(
+    'STORAGE_UNAVAILABLE',
+    'Expected the store to confirm that the event is on disk; it has not. Whether the event is stored is unknown: dispatch it again with the same id.',
+    { cause },
+  )
 }
 
 function asError(thrown: unknown): Error {

@@ -225,28 +225,42 @@ describe('a commit whose answer was lost', () => {
     expect(carried(2)).toBe('e2')
   })
 
-  it('is given up after 5 s: callers are told, outcomes are kept', async () => {
-    const { clock, calls, commits } = setUp()
+  it('has its callers told after 5 s, and is repeated until it is known', async () => {
+    const { clock, calls, commits, carried } = setUp()
     const accept = pendingAccept('e1')
     const results: string[] = []
     commits.accept(accept)
     commits.settle(settlementRecord('d1'), (result) => results.push(result))
     await settled()
-    for (let n = 0; accept.answers.length === 0 && n < 100; n += 1) {
-      calls.at(-1)?.fail(unknown())
+    for (let n = 0; n < 20; n += 1) {
+      // The second answer alone must not be taken for "nothing is written".
+      calls.at(-1)?.fail(n % 2 === 0 ? unknown() : full())
       await settled()
+      if (clock.nowMs() < 5_000) expect(accept.answers).toEqual([])
       clock.set(clock.nextTimerAtMs ?? 0)
       await settled()
     }
-    expect(accept.answers).toEqual(['failed STORAGE_UNAVAILABLE'])
-    expect(clock.nowMs()).toBeGreaterThanOrEqual(5_000)
-    expect(clock.nowMs()).toBeLessThan(12_000)
-    clock.set(clock.nextTimerAtMs ?? 0)
-    await settled()
+    expect(accept.answers).toEqual(['expired STORAGE_UNAVAILABLE'])
+    expect(new Set(calls.map((_, n) => carried(n)))).toEqual(new Set(['e1 d1']))
+    // It had been written all the time: what it brought is handed over to be sent.
     calls.at(-1)?.succeed()
     await settled()
+    expect(accept.answers).toEqual(['expired STORAGE_UNAVAILABLE', 'stored'])
     expect(results).toEqual(['written'])
     expect(commits.isIdle).toBe(true)
+    expect(clock.nextTimerAtMs).toBeNull()
+  })
+
+  it('is let go when the store is closed', async () => {
+    const { clock, calls, commits } = setUp()
+    commits.accept(pendingAccept('e1'))
+    await settled()
+    calls[0]?.fail(unknown())
+    await settled()
+    commits.fail(new WebhookError('SERVICE_CLOSED', 'closed'))
+    await settled()
+    expect(clock.nextTimerAtMs).toBeNull()
+    expect(calls).toHaveLength(1)
   })
 })
 

@@ -1,0 +1,386 @@
+/**
+ * Days of a service in a second, by the dice: events, changes of endpoints, answers of all kinds,
+ * a store that fails, restarts and kills, in an order that a seed decides. The rules are watched all
+ * the time; when the faults stop, everything has to come to an end, and the file has to be in order.
+ */
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import {
+  sqlite,
+  type WebhookEndpointChanges,
+  type WebhookEvent,
+  WebhookService,
+} from '@k-msg/webhook'
+import { manualClock } from '@k-msg/webhook/testing'
+import { randomFrom } from '../crash/random.ts'
+import { type FaultyStorage, faultyStorage } from './faulty-storage.ts'
+import { ScriptedDispatcher, type Sent } from './scripted-dispatcher.ts'
+
+const endpointIds = ['a', 'b', 'c', 'd']
+const retryScheduleMs = [1_000, 5_000, 30_000]
+const concurrency = 3
+
+export interface Outcome {
+  readonly broken: readonly string[]
+  readonly accepted: number
+  readonly sent: number
+  readonly restarts: number
+}
+
+interface Run {
+  readonly service: WebhookService
+  readonly storage: FaultyStorage
+  readonly dispatcher: ScriptedDispatcher
+  /** Requests of this process under way, by endpoint key. */
+  readonly underWay: Map<string, Set<Sent>>
+  /** What this process has said of endpoints, by their id. */
+  readonly status: Map<string, string>
+  readonly heldUntilMs: Map<string, number>
+}
+
+export class World {
+  readonly #random: () => number
+  readonly #clock = manualClock()
+  readonly #folder = mkdtempSync(path.join(tmpdir(), 'kmsg-chaos-'))
+  readonly #broken: string[] = []
+  readonly #accepted = new Map<string, string>()
+  readonly #pending = new Set<Promise<unknown>>()
+  /** By delivery: when the next attempt may be made. */
+  readonly #notBeforeMs = new Map<string, number>()
+  readonly #ended = new Set<string>()
+  /** Somebody asked for another attempt at once. */
+  readonly #hurried = new Set<string>()
+  readonly #erased = new Set<number>()
+  #events = 0
+  #sent = 0
+  #restarts = 0
+  #run: Run | null = null
+
+  constructor(seed: number) {
+    this.#random = randomFrom(seed)
+  }
+
+  async live(steps: number): Promise<Outcome> {
+    try {
+      await this.#open()
+      for (const id of endpointIds)
+        this.#ask((service) => service.registerEndpoint(this.#input(id)))
+      await this.#rest()
+      for (let step = 0; step < steps; step += 1) {
+        await this.#step()
+        if (this.#random() < 0.5) await this.#turns()
+      }
+      await this.#comeToRest()
+      await this.#judge()
+    } finally {
+      await this.#end()
+      rmSync(this.#folder, { recursive: true, force: true })
+    }
+    const { size: accepted } = this.#accepted
+    return { broken: this.#broken, accepted, sent: this.#sent, restarts: this.#restarts }
+  }
+
+  async #end(): Promise<void> {
+    if (this.#run === null) return
+    this.#run.storage.faults = 0
+    const closed = this.#run.service.close()
+    this.#run.dispatcher.letGo()
+    await this.#until(closed)
+  }
+
+  // ── what happens ───────────────────────────────────────────────────────────────────────────────
+
+  async #step(): Promise<void> {
+    const dice = this.#random()
+    const id = this.#pick(endpointIds)
+    if (dice < 0.34) this.#dispatch(1 + Math.floor(this.#random() * 4))
+    else if (dice < 0.36) this.#dispatch(60)
+    else if (dice < 0.54) this.#pass(this.#random() * 4_000)
+    else if (dice < 0.57) this.#pass(this.#random() * 60_000)
+    else if (dice < 0.67) this.#now.dispatcher.letGo()
+    else if (dice < 0.7) this.#ask((service) => service.pauseEndpoint(id))
+    else if (dice < 0.76) this.#ask((service) => service.resumeEndpoint(id))
+    else if (dice < 0.79) this.#ask((service) => service.updateEndpoint(id, this.#change()))
+    else if (dice < 0.8) this.#ask((service) => service.updateEndpoint(id, { active: false }))
+    else if (dice < 0.81) this.#ask((service) => service.removeEndpoint(id))
+    else if (dice < 0.84) this.#ask((service) => service.registerEndpoint(this.#input(id)))
+    else if (dice < 0.88) this.#retryOne()
+    else if (dice < 0.89) this.#eraseOne()
+    else if (dice < 0.93) this.#now.storage.faults = this.#random() < 0.5 ? 0 : this.#random() * 0.5
+    else if (dice < 0.95) await this.#restart()
+    else if (dice < 0.97) await this.#kill()
+    else await this.#turns()
+  }
+
+  #input(id: string) {
+    return { id, url: `https://${id}.example.com/`, events: ['*'], concurrency }
+  }
+
+  #change(): WebhookEndpointChanges {
+    return this.#pick<WebhookEndpointChanges>([
+      { batch: { size: 3, timeoutMs: 2_000 } },
+      { batch: false },
+      { concurrency: 1 },
+      { concurrency },
+      { events: ['message.*'] },
+      { events: ['*'] },
+      { headers: { 'x-team': `${this.#events}` } },
+    ])
+  }
+
+  #dispatch(count: number): void {
+    const { service } = this.#now
+    for (let i = 0; i < count; i += 1) {
+      const isRepeat = this.#random() < 0.1 && this.#events > 0
+      const number = isRepeat ? Math.ceil(this.#random() * this.#events) : this.#events + 1
+      if (!isRepeat) this.#events += 1
+      const event: WebhookEvent = {
+        id: `evt_${number}`,
+        type: number % 3 === 0 ? 'template.created' : 'message.sent',
+        timestamp: new Date(this.#clock.nowMs()),
+        data: { number },
+      }
+      this.#track(
+        service.dispatchEvent(event).then(
+          ({ eventId }) => this.#accepted.set(eventId, eventId),
+          (error: { code: string }) => {
+            const expected = ['STORAGE_FULL', 'STORAGE_UNAVAILABLE', 'SERVICE_CLOSED']
+            // Of an erased event nothing is kept that a second one could be compared with.
+            if (this.#erased.has(number)) expected.push('EVENT_ID_CONFLICT')
+            if (!expected.includes(error.code)) this.#breaks(`dispatch failed: ${String(error)}`)
+          },
+        ),
+      )
+    }
+  }
+
+  #retryOne(): void {
+    this.#ask(async (service) => {
+      const { deliveries } = await service.listDeliveries({ limit: 50 })
+      const one = deliveries[Math.floor(this.#random() * deliveries.length)]
+      if (one === undefined) return
+      this.#hurried.add(one.id)
+      if (one.batchId !== null) this.#hurried.add(one.batchId)
+      const { batchId } = await service.retryDelivery(one.id)
+      if (batchId !== null) this.#hurried.add(batchId)
+    })
+  }
+
+  #eraseOne(): void {
+    const number = Math.ceil(this.#random() * this.#events)
+    this.#erased.add(number)
+    this.#ask((service) => service.eraseEvents({ ids: [`evt_${number}`] }))
+  }
+
+  async #restart(): Promise<void> {
+    this.#restarts += 1
+    const { service, dispatcher } = this.#now
+    const closed = service.close()
+    if (this.#random() < 0.5) dispatcher.letGo()
+    await this.#until(closed)
+    await this.#open()
+  }
+
+  async #kill(): Promise<void> {
+    this.#restarts += 1
+    const { storage, dispatcher } = this.#now
+    dispatcher.isDead = true
+    await storage.die()
+    // Nobody who asked the dead process will ever be answered.
+    this.#pending.clear()
+    await this.#open()
+  }
+
+  #pass(ms: number): void {
+    this.#clock.advance(Math.round(ms))
+  }
+
+  // ── the process ────────────────────────────────────────────────────────────────────────────────
+
+  get #now(): Run {
+    if (this.#run === null) throw new Error('Expected an open service.')
+    return this.#run
+  }
+
+  async #open(): Promise<void> {
+    const storage = faultyStorage(sqlite({ path: path.join(this.#folder, 'w.db') }), this.#random)
+    const dispatcher = new ScriptedDispatcher({
+      nowMs: () => this.#clock.nowMs(),
+      random: this.#random,
+      begins: (sent) => this.#begins(run, sent),
+      ends: (sent) => this.#ends(run, sent),
+    })
+    const service = new WebhookService(
+      {
+        storage,
+        clock: this.#clock,
+        random: this.#random,
+        secretKey: 'a-secret-of-the-chaos',
+        retryScheduleMs,
+        memoryCapacity: 100,
+        maxConcurrency: 8,
+        shutdownTimeoutMs: 1_000,
+        logger: false,
+      },
+      { dispatcher },
+    )
+    const run: Run = {
+      service,
+      storage,
+      dispatcher,
+      underWay: new Map(),
+      status: new Map(),
+      heldUntilMs: new Map(),
+    }
+    this.#run = run
+    this.#listen(run)
+    await service.ready()
+    for (const one of await service.listEndpoints()) run.status.set(one.id, one.status)
+  }
+
+  // ── the rules ──────────────────────────────────────────────────────────────────────────────────
+
+  #listen(run: Run): void {
+    const { service } = run
+    service.on('endpoint.changed', ({ endpointId, what }) => {
+      const status = { paused: 'paused', disabled: 'disabled', removed: 'disabled' }[what]
+      if (status !== undefined) run.status.set(endpointId, status)
+      else if (['resumed', 'enabled', 'registered'].includes(what)) {
+        run.status.set(endpointId, 'active')
+      }
+    })
+    service.on('attempt.settled', ({ deliveryId, nextAttemptAt, attempt }) => {
+      if (nextAttemptAt !== null) this.#notBeforeMs.set(deliveryId, nextAttemptAt.getTime())
+      if (attempt > retryScheduleMs.length + 1) this.#breaks(`attempt ${attempt} of ${deliveryId}`)
+    })
+    service.on('delivery.delivered', ({ deliveryId }) => this.#ended.add(deliveryId))
+    service.on('delivery.failed', ({ deliveryId }) => this.#ended.add(deliveryId))
+  }
+
+  #begins(run: Run, sent: Sent): void {
+    const { deliveryId, endpoint } = sent.request
+    this.#sent += 1
+    if (this.#ended.has(deliveryId)) this.#breaks(`${deliveryId} was sent after its end`)
+    const status = run.status.get(endpoint.id)
+    if (status !== undefined && status !== 'active') {
+      this.#breaks(`${deliveryId} was sent while its endpoint is ${status}`)
+    }
+    const isEarly = sent.atMs < (this.#notBeforeMs.get(deliveryId) ?? 0)
+    if (isEarly && !this.#hurried.has(deliveryId)) {
+      this.#breaks(`${deliveryId} was sent before its time`)
+    }
+    if (sent.atMs < (run.heldUntilMs.get(endpoint.key) ?? 0)) {
+      this.#breaks(`${deliveryId} was sent while its endpoint had asked for time`)
+    }
+    const underWay = run.underWay.get(endpoint.key) ?? new Set()
+    run.underWay.set(endpoint.key, underWay)
+    for (const other of underWay) {
+      if (other.request.deliveryId === deliveryId)
+        this.#breaks(`${deliveryId} was sent twice at once`)
+    }
+    underWay.add(sent)
+    if (underWay.size > concurrency) this.#breaks(`${underWay.size} requests to ${endpoint.id}`)
+  }
+
+  #ends(run: Run, { request, outcome }: Sent): void {
+    const underWay = run.underWay.get(request.endpoint.key)
+    for (const one of underWay ?? []) if (one.request === request) underWay?.delete(one)
+    if (outcome?.kind === 'throttled' && outcome.retryAfterMs !== null) {
+      const untilMs = this.#clock.nowMs() + Math.max(1_000, outcome.retryAfterMs)
+      const known = run.heldUntilMs.get(request.endpoint.key) ?? 0
+      run.heldUntilMs.set(request.endpoint.key, Math.max(known, untilMs))
+    }
+  }
+
+  async #comeToRest(): Promise<void> {
+    this.#now.storage.faults = 0
+    const { service } = this.#now
+    await this.#rest()
+    for (const id of endpointIds) this.#ask((one) => one.resumeEndpoint(id))
+    await this.#rest()
+    const drained = service.drain().then(() => true)
+    let isDrained = false
+    void drained.then(() => {
+      isDrained = true
+    })
+    for (let i = 0; i < 3_000 && !isDrained; i += 1) {
+      this.#now.dispatcher.letGo()
+      await this.#turns()
+      const next = this.#clock.nextTimerAtMs
+      if (next !== null) this.#clock.set(Math.min(next, this.#clock.nowMs() + 30_000))
+    }
+    if (!isDrained) this.#breaks('it does not come to rest')
+    await this.#rest()
+  }
+
+  async #judge(): Promise<void> {
+    const { service } = this.#now
+    const { problems } = await service.audit()
+    for (const problem of problems) this.#breaks(`audit: ${JSON.stringify(problem)}`)
+    const { backlog } = await service.health()
+    if ((backlog?.waiting ?? 0) + (backlog?.delivering ?? 0) > 0) {
+      this.#breaks(`left in the store: ${JSON.stringify(backlog)}`)
+    }
+    for (const id of this.#accepted.keys()) {
+      const report = await service.getEvent(id)
+      if (report === null) this.#breaks(`${id} was accepted and is not known`)
+      for (const { state, reason } of report?.deliveries ?? []) {
+        if (state === 'waiting' || state === 'delivering' || reason === null) {
+          this.#breaks(`${id} has not ended: ${state}, ${reason}`)
+        }
+      }
+    }
+  }
+
+  #breaks(rule: string): void {
+    this.#broken.push(rule)
+  }
+
+  // ── small things ───────────────────────────────────────────────────────────────────────────────
+
+  #pick<T>(list: readonly T[]): T {
+    return list[Math.floor(this.#random() * list.length)] as T
+  }
+
+  /** Nobody waits for the answer; a failing store may refuse it. */
+  #ask(call: (service: WebhookService) => Promise<unknown>): void {
+    this.#track(call(this.#now.service).catch(() => {}))
+  }
+
+  #track(promise: Promise<unknown>): void {
+    this.#pending.add(promise)
+    void promise.finally(() => this.#pending.delete(promise))
+  }
+
+  async #turns(): Promise<void> {
+    await turn()
+    // A question to the store is answered after all that was asked before.
+    await this.#now.service.health().catch(() => {})
+  }
+
+  /** Lets time pass until it is done: something may be waiting for a try in a second. */
+  async #until(promise: Promise<unknown>): Promise<void> {
+    let isDone = false
+    void promise.then(() => {
+      isDone = true
+    })
+    for (let i = 0; i < 5_000 && !isDone; i += 1) {
+      await turn()
+      if (i % 10 === 9) this.#pass(200)
+    }
+    if (!isDone) throw new Error(`it takes for ever; broken so far: ${this.#broken.join('; ')}`)
+    await promise
+  }
+
+  async #rest(): Promise<void> {
+    await this.#until(Promise.all([...this.#pending]))
+  }
+}
+
+/** A moment for the thread of the store, which is another one. */
+function turn(): Promise<void> {
+  return new Promise((resolve) => {
+    setTimeout(resolve, 1)
+  })
+}
