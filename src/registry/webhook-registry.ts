@@ -72,6 +72,8 @@ export class WebhookRegistry {
   #nowMs: () => number
   #rules: EndpointRules
   #backing: RegistryBacking = memoryBacking
+  /** What was registered before a store was there; null from then on. */
+  #early: Map<string, WebhookEndpointInput> | null = new Map()
   /** The change that is on its way to the store. */
   #writing: Writing | null = null
   /** Changes run one after another: two at once could both start from the same version. */
@@ -91,31 +93,34 @@ export class WebhookRegistry {
    *   ADDRESS_BLOCKED, SECRET_INVALID
    */
   register(input: WebhookEndpointInput): Promise<RegisteredEndpoint> {
-    return this.#inTurn(async () => {
-      const url = checkEndpointInput(input, this.#rules)
-      const known = this.#byId.get(idKey(input.tenantId, input.id))
-      if (known !== undefined) {
-        const { status, active, ...rest } = input
-        const updated = await this.#apply(known, { ...rest, url })
-        return publicEndpoint(await this.#applyStatusOnUpsert(updated, status, active))
-      }
-      const created = this.#needsOwnSecret(input) ? createSecret(this.#randomBytes) : null
-      const record = newRecord(
-        { ...input, url },
-        newEndpointKey(this.#randomBytes),
-        created,
-        this.#nowMs(),
-      )
-      await this.#write(record, {
-        atMs: record.createdAtMs,
-        version: 1,
-        what: 'registered',
-        reason: null,
-        fields: [],
-      })
-      const view = publicEndpoint(record)
-      return created === null ? view : { ...view, secret: created }
+    return this.#inTurn(() => this.#register(input))
+  }
+
+  async #register(input: WebhookEndpointInput): Promise<RegisteredEndpoint> {
+    const url = checkEndpointInput(input, this.#rules)
+    this.#noteEarly(input)
+    const known = this.#byId.get(idKey(input.tenantId, input.id))
+    if (known !== undefined) {
+      const { status, active, ...rest } = input
+      const updated = await this.#apply(known, { ...rest, url })
+      return publicEndpoint(await this.#applyStatusOnUpsert(updated, status, active))
+    }
+    const created = this.#needsOwnSecret(input) ? createSecret(this.#randomBytes) : null
+    const record = newRecord(
+      { ...input, url },
+      newEndpointKey(this.#randomBytes),
+      created,
+      this.#nowMs(),
+    )
+    await this.#write(record, {
+      atMs: record.createdAtMs,
+      version: 1,
+      what: 'registered',
+      reason: null,
+      fields: [],
     })
+    const view = publicEndpoint(record)
+    return created === null ? view : { ...view, secret: created }
   }
 
   /** @throws WebhookError ENDPOINT_NOT_FOUND and those of `register` */
@@ -130,6 +135,8 @@ export class WebhookRegistry {
         { url: known.url, events: known.events, ...definedOnly(changes), id },
         this.#rules,
       )
+      const early = this.#early?.get(idKey(known.tenantId, id))
+      if (early !== undefined) this.#noteEarly({ ...early, ...definedOnly(changes) })
       const { status, active, ...rest } = changes
       let record = await this.#apply(known, { ...rest, url })
       const wanted = status ?? (active === undefined ? undefined : active ? 'active' : 'disabled')
@@ -161,6 +168,7 @@ export class WebhookRegistry {
         reason,
         fields: [],
       }
+      this.#early?.delete(idKey(record.tenantId, id))
       await this.#backing.remove(record, change)
       this.#byKey.delete(record.key)
       this.#byId.delete(idKey(record.tenantId, record.id))
@@ -260,17 +268,20 @@ export class WebhookRegistry {
   async attach(
     stored: readonly EndpointRecord[],
     backing: RegistryBacking,
-    options: Required<Pick<RegistryOptions, 'allowedNetworks' | 'nowMs'>>,
+    options: { readonly allowedNetworks: readonly string[]; readonly nowMs: () => number },
   ): Promise<void> {
-    const early = [...this.#byKey.values()]
+    const early = this.#early ?? []
+    this.#early = null
     this.#backing = backing
-    this.#nowMs = options.nowMs ?? this.#nowMs
-    if (options.allowedNetworks !== undefined && options.allowedNetworks.length > 0) {
+    this.#nowMs = options.nowMs
+    if (options.allowedNetworks.length > 0) {
       this.#rules = { allowedNetworks: options.allowedNetworks }
     }
+    const known = new Set(stored.map((one) => idKey(one.tenantId, one.id)))
+    const fresh = [...this.#byId].filter(([key]) => !known.has(key)).map(([, record]) => record)
+    this.#byKey.clear()
     for (const record of stored) this.#put(record)
-    for (const record of early) {
-      if (stored.some((one) => one.id === record.id && one.tenantId === record.tenantId)) continue
+    for (const record of fresh) {
       await this.#write(record, {
         atMs: record.createdAtMs,
         version: record.version,
@@ -279,14 +290,17 @@ export class WebhookRegistry {
         fields: [],
       })
     }
-  }
-
-  /** @internal */
-  secretPolicy(): ChangeRules {
-    return this.#backing
+    for (const [key, input] of early) {
+      // Known to the store: an upsert, as at every start.
+      if (known.has(key)) await this.#register(input)
+    }
   }
 
   // ── inside ─────────────────────────────────────────────────────────────────────────────────────
+
+  #noteEarly(input: WebhookEndpointInput): void {
+    this.#early?.set(idKey(input.tenantId, input.id), input)
+  }
 
   #needsOwnSecret(input: WebhookEndpointInput): boolean {
     if (input.secret !== undefined || !this.#backing.needsSecret) return false

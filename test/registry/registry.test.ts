@@ -324,6 +324,26 @@ describe('a change that is on its way to the store', () => {
     return { registry, record, ...store }
   }
 
+  it('updates what the store knows with what was registered before the store was there', async () => {
+    const registry = new WebhookRegistry({ nowMs: () => 1 })
+    await registry.register(hook())
+    const known = registry.find('shop')!
+    const later = new WebhookRegistry({ nowMs: () => 2 })
+    await later.register(hook({ name: 'renamed', secret: 'another-secret-of-the-shop' }))
+    await later.register(hook({ id: 'fresh' }))
+    const saved: EndpointRecord[] = []
+    const backing: RegistryBacking = {
+      ...stored().backing,
+      save: (record) => Promise.resolve(void saved.push(record)),
+    }
+    await later.attach([known], backing, { allowedNetworks: [], nowMs: () => 3 })
+    expect(later.find('shop')).toMatchObject({ key: known.key, name: 'renamed', version: 2 })
+    expect(later.find('shop')!.secrets[0]!.secret).toBe('another-secret-of-the-shop')
+    expect(later.find('fresh')).toMatchObject({ version: 1 })
+    expect(saved.map((record) => record.id)).toEqual(['fresh', 'shop'])
+    expect(later.records()).toHaveLength(2)
+  })
+
   it('is not in force before it is written', async () => {
     const { registry, written } = await registered()
     const updating = registry.update('shop', { name: 'new' })
