@@ -28,7 +28,7 @@ interface RunOptions {
 export function start(args: readonly string[], options: RunOptions = {}): Running {
   const child = spawn(process.execPath, [main, ...args], {
     cwd: options.cwd,
-    env: { ...process.env, LANG: 'C', LC_ALL: '', FORCE_COLOR: '', ...options.env },
+    env: { ...process.env, LANG: 'C', LC_ALL: '', FORCE_COLOR: undefined, ...options.env },
     stdio: ['pipe', 'pipe', 'pipe'],
   })
   onTestFinished(() => {
