@@ -326,7 +326,7 @@ export class Engine {
         this.scheduler.refresh(record.key)
         if (record.status === 'disabled') this.#cancelOrphans(record.key)
         // Memory forgot what a disabled endpoint had in the store; not all of it need be ended yet.
-        else if (change.what === 'enabled') {
+        else if (record.status === 'active' && change.fields.includes('status')) {
           this.scheduler.stored(record.key, this.#parts.clock.nowMs())
         }
         this.#parts.facts.tell('endpoint.changed', {

@@ -1,5 +1,4 @@
 /** The machine's clock and timers. The only file that asks for the time. */
-import { performance } from 'node:perf_hooks'
 import type { Clock } from '../model/clock.ts'
 
 /** Node fires a longer timer at once. */

@@ -49,10 +49,7 @@ export interface RegistryOptions {
 interface Writing {
   readonly key: string
   /** What a settlement changed meanwhile. */
-  takenOver: {
-    readonly changed: Partial<EndpointRecord>
-    readonly change: EndpointChange | null
-  } | null
+  takenOver: Partial<EndpointRecord> | null
 }
 
 const memoryBacking = {
@@ -224,8 +221,7 @@ export class WebhookRegistry {
   }
 
   /**
-   * @internal Takes over into memory what a settlement already wrote to the store. A change that was
-   * being written meanwhile began from the former record: it must not undo this.
+   * @internal Takes over into memory what a settlement already wrote to the store.
    */
   takeOver(
     endpointKey: string,
@@ -238,12 +234,7 @@ export class WebhookRegistry {
     const record = { ...known, ...changed, version, updatedAtMs: change.atMs }
     const full = { ...change, version, fields: Object.keys(changed) }
     this.#put(record)
-    if (this.#writing?.key === endpointKey) {
-      this.#writing.takenOver = {
-        changed: { ...this.#writing.takenOver?.changed, ...changed },
-        change: full,
-      }
-    }
+    this.#alsoWrite(endpointKey, changed)
     this.#backing.changed(record, full)
     return record
   }
@@ -253,12 +244,13 @@ export class WebhookRegistry {
     const known = this.#byKey.get(endpointKey)
     if (known === undefined || known.heldUntilMs >= untilMs) return
     this.#put({ ...known, heldUntilMs: untilMs })
+    this.#alsoWrite(endpointKey, { heldUntilMs: untilMs })
+  }
+
+  /** A change that is on its way to the store began before this one, and would undo it there. */
+  #alsoWrite(endpointKey: string, changed: Partial<EndpointRecord>): void {
     if (this.#writing?.key !== endpointKey) return
-    const { takenOver } = this.#writing
-    this.#writing.takenOver = {
-      change: takenOver?.change ?? null,
-      changed: { ...takenOver?.changed, heldUntilMs: untilMs },
-    }
+    this.#writing.takenOver = { ...this.#writing.takenOver, ...changed }
   }
 
   /**
@@ -337,6 +329,20 @@ export class WebhookRegistry {
   }
 
   async #write(record: EndpointRecord, change: EndpointChange): Promise<EndpointRecord> {
+    let written = record
+    for (;;) {
+      const takenOver = await this.#save(written, { ...change, version: written.version })
+      if (takenOver === null) break
+      const version = written.version + 1
+      written = { ...written, ...withoutChosen(takenOver, change), version }
+    }
+    this.#put(written)
+    this.#backing.changed(written, { ...change, version: written.version })
+    return written
+  }
+
+  /** @returns what a settlement changed meanwhile, and this save has overwritten */
+  async #save(record: EndpointRecord, change: EndpointChange): Promise<Writing['takenOver']> {
     const writing: Writing = { key: record.key, takenOver: null }
     this.#writing = writing
     try {
@@ -344,17 +350,7 @@ export class WebhookRegistry {
     } finally {
       this.#writing = null
     }
-    const { takenOver } = writing
-    if (takenOver === null) {
-      this.#put(record)
-      this.#backing.changed(record, change)
-      return record
-    }
-    const version = record.version + 1
-    return await this.#write(
-      { ...record, ...takenOver.changed, version },
-      { ...(takenOver.change ?? change), version },
-    )
+    return writing.takenOver
   }
 
   #put(record: EndpointRecord): void {
@@ -382,6 +378,16 @@ export class WebhookRegistry {
 function idKey(tenantId: string | undefined, id: string): string {
   // A tenant id has no '/', so the pair cannot be read two ways.
   return `${tenantId ?? ''}/${id}`
+}
+
+/** Who pauses or resumes at the moment of a 410 has the last word on the status. */
+function withoutChosen(
+  changed: Partial<EndpointRecord>,
+  { fields }: EndpointChange,
+): Partial<EndpointRecord> {
+  if (!fields.includes('status')) return changed
+  const { status: _, statusReason: __, statusChangedAtMs: ___, ...rest } = changed
+  return rest
 }
 
 function definedOnly<T extends object>(changes: T): Partial<T> {

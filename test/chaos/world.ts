@@ -37,6 +37,8 @@ interface Run {
   /** What this process has said of endpoints, by their id. */
   readonly status: Map<string, string>
   readonly heldUntilMs: Map<string, number>
+  /** Endpoints that have answered 410. */
+  readonly gone: Set<string>
 }
 
 export class World {
@@ -232,6 +234,7 @@ export class World {
       underWay: new Map(),
       status: new Map(),
       heldUntilMs: new Map(),
+      gone: new Set(),
     }
     this.#run = run
     this.#listen(run)
@@ -248,6 +251,7 @@ export class World {
       if (status !== undefined) run.status.set(endpointId, status)
       else if (['resumed', 'enabled', 'registered'].includes(what)) {
         run.status.set(endpointId, 'active')
+        run.gone.delete(endpointId)
       }
     })
     service.on('attempt.settled', ({ deliveryId, nextAttemptAt, attempt }) => {
@@ -266,6 +270,7 @@ export class World {
     if (status !== undefined && status !== 'active') {
       this.#breaks(`${deliveryId} was sent while its endpoint is ${status}`)
     }
+    if (run.gone.has(endpoint.id)) this.#breaks(`${deliveryId} was sent after a 410`)
     const isEarly = sent.atMs < (this.#notBeforeMs.get(deliveryId) ?? 0)
     if (isEarly && !this.#hurried.has(deliveryId)) {
       this.#breaks(`${deliveryId} was sent before its time`)
@@ -286,6 +291,7 @@ export class World {
   #ends(run: Run, { request, outcome }: Sent): void {
     const underWay = run.underWay.get(request.endpoint.key)
     for (const one of underWay ?? []) if (one.request === request) underWay?.delete(one)
+    if (outcome?.kind === 'gone') run.gone.add(request.endpoint.id)
     if (outcome?.kind === 'throttled' && outcome.retryAfterMs !== null) {
       const untilMs = this.#clock.nowMs() + Math.max(1_000, outcome.retryAfterMs)
       const known = run.heldUntilMs.get(request.endpoint.key) ?? 0

@@ -372,6 +372,37 @@ describe('a change that is on its way to the store', () => {
     expect(registry.match({ type: 'message.sent' })).toEqual([])
   })
 
+  it('is told as what it is, also when a 410 came in between', async () => {
+    const { registry, record, backing, written } = await registered()
+    const told: string[] = []
+    backing.changed = ({ status }, { what, version }) => told.push(`${what} ${status} ${version}`)
+    const updating = registry.update('shop', { name: 'new' })
+    await new Promise(setImmediate)
+    const gone = { status: 'disabled' as const, statusReason: 'gone' }
+    registry.takeOver(record.key, gone, { atMs: 3, what: 'disabled', reason: 'gone' })
+    written()
+    await new Promise(setImmediate)
+    written()
+    await updating
+    expect(told).toEqual(['disabled disabled 2', 'updated disabled 3'])
+  })
+
+  it('of the status has the last word over a 410 of the same moment', async () => {
+    const { registry, record, saved, written } = await registered()
+    const pausing = registry.setStatus('shop', 'paused', 'by hand')
+    await new Promise(setImmediate)
+    registry.takeOver(
+      record.key,
+      { status: 'disabled', statusReason: 'gone', warning: 'w' },
+      { atMs: 3, what: 'disabled', reason: 'gone' },
+    )
+    written()
+    await new Promise(setImmediate)
+    written()
+    expect(await pausing).toMatchObject({ status: 'paused', statusReason: 'by hand', warning: 'w' })
+    expect(saved.at(-1)?.[0]).toMatchObject({ status: 'paused', version: 3 })
+  })
+
   it('does not undo a hold that was recorded meanwhile', async () => {
     const { registry, record, saved, written } = await registered()
     const updating = registry.update('shop', { name: 'new' })

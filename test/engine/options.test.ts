@@ -1,0 +1,72 @@
+import { type WebhookConfig, WebhookService } from '@k-msg/webhook'
+import { describe, expect, it } from 'vitest'
+import { checkConfig } from '../../src/engine/options.ts'
+
+/** Each wrong option, its code, and a word that says what to do. */
+const bad: readonly [string, unknown, string, RegExp][] = [
+  ['no object', 'x', 'OPTION_INVALID', /object/],
+  ['null', null, 'OPTION_INVALID', /object/],
+  ['a slip of the case', { timeoutMS: 1 }, 'OPTION_UNKNOWN', /did you mean `timeoutMs`/],
+  ['a slip of the pen', { batchSzie: 1 }, 'OPTION_UNKNOWN', /did you mean `batchSize`/],
+  ['a name of its own', { colour: 'red' }, 'OPTION_UNKNOWN', /known are/],
+  ['a time as a text', { timeoutMs: '5s' }, 'OPTION_OUT_OF_RANGE', /"5s" \(string\)/],
+  ['no time at all', { timeoutMs: 0 }, 'OPTION_OUT_OF_RANGE', /1 to 300000/],
+  ['a negative number', { batchTimeoutMs: -1 }, 'OPTION_OUT_OF_RANGE', /-1/],
+  ['half a number', { batchSize: 2.5 }, 'OPTION_OUT_OF_RANGE', /integer/],
+  ['not a number', { maxConcurrency: Number.NaN }, 'OPTION_OUT_OF_RANGE', /NaN/],
+  ['endless', { shutdownTimeoutMs: Number.POSITIVE_INFINITY }, 'OPTION_OUT_OF_RANGE', /Infinity/],
+  ['negative retries', { maxRetries: -1 }, 'OPTION_OUT_OF_RANGE', /maxRetries/],
+  ['an empty schedule', { retryScheduleMs: [] }, 'SCHEDULE_EMPTY', /maxRetries: 0/],
+  ['a schedule of its own name', { retryScheduleMs: 'slow' }, 'OPTION_OUT_OF_RANGE', /standard/],
+  ['a short secret', { secretKey: 'short' }, 'SECRET_INVALID', /16/],
+  ['a rule nobody knows', { redirects: 'follow' }, 'OPTION_INVALID', /"success" or "failure"/],
+  ['events as a text', { enabledEvents: '*' }, 'OPTION_INVALID', /list/],
+  ['a bad event', { enabledEvents: ['Message'] }, 'EVENT_TYPE_INVALID', /a-z/],
+  ['a network as a text', { allowedNetworks: '10.0.0.0/8' }, 'OPTION_INVALID', /list/],
+  [
+    'a network that is none',
+    { allowedNetworks: ['10.0.0.0/99'] },
+    'OPTION_INVALID',
+    /10\.0\.0\.0\/99/,
+  ],
+  ['security as a text', { enableSecurity: 'no' }, 'OPTION_INVALID', /true or false/],
+  ['an unknown retention', { retention: { settledDays: 3 } }, 'OPTION_UNKNOWN', /retention/],
+  ['a negative retention', { retention: { settledMs: -1 } }, 'OPTION_OUT_OF_RANGE', /settledMs/],
+]
+
+describe('the options of a service', () => {
+  it.each(bad)('%s is thrown by the constructor', (_name, config, code, sentence) => {
+    let thrown: unknown
+    try {
+      new WebhookService(config as WebhookConfig)
+    } catch (error) {
+      thrown = error
+    }
+    expect(thrown).toMatchObject({ name: 'WebhookError', code })
+    expect((thrown as Error).message).toMatch(/^Expected /)
+    expect((thrown as Error).message).toMatch(sentence)
+  })
+
+  it('have the defaults of the documents', () => {
+    expect(checkConfig({})).toMatchObject({
+      timeoutMs: 30_000,
+      enableSecurity: true,
+      secretKey: null,
+      enabledEvents: null,
+      batchSize: 10,
+      batchTimeoutMs: 5_000,
+      allowedNetworks: [],
+      redirects: 'success',
+      endpointConcurrency: 10,
+      maxPayloadBytes: 262_144,
+      rotationOverlapMs: 86_400_000,
+      shutdownTimeoutMs: 5_000,
+    })
+  })
+
+  it('that are undefined are as if left out', () => {
+    const names = ['timeoutMs', 'maxRetries', 'retryScheduleMs', 'secretKey', 'clock', 'retention']
+    const config = Object.fromEntries(names.map((name) => [name, undefined]))
+    expect(checkConfig(config)).toEqual(checkConfig({}))
+  })
+})

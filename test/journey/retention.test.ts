@@ -1,0 +1,83 @@
+import { describe, expect } from 'vitest'
+import { journey } from './stage.ts'
+
+const dayMs = 86_400_000
+
+describe('retention', () => {
+  journey('takes bodies of delivered events after 7 days, all of it after 30', async (stage) => {
+    const service = await stage.open()
+    await service.registerEndpoint(stage.endpoint('shop'))
+    await service.dispatchEvent(stage.event({ id: 'evt_1' }))
+    await service.drain()
+    const { id } = await stage.delivery(service, 'evt_1', 'shop')
+
+    stage.clock.advance(7 * dayMs - 1_200_000)
+    await stage.pruned(service)
+    expect((await service.getEvent('evt_1'))?.body).not.toBeNull()
+    stage.clock.advance(1_200_000)
+    await stage.pruned(service)
+    expect(await service.getEvent('evt_1')).toMatchObject({ id: 'evt_1', body: null })
+    expect(await service.getDelivery(id)).toMatchObject({ state: 'delivered' })
+    await expect(service.retryDelivery(id)).rejects.toMatchObject({
+      code: 'DELIVERY_NOT_RETRIABLE',
+    })
+
+    stage.clock.advance(23 * dayMs + 1_200_000)
+    await stage.pruned(service)
+    expect(await service.getDelivery(id)).toBeNull()
+    expect((await service.listDeliveries()).deliveries).toEqual([])
+    // What was counted stays counted.
+    expect(await service.getStats()).toMatchObject({ totalDeliveries: 1, successRate: 100 })
+  })
+
+  journey(
+    'keeps the bodies of failed deliveries for their 30 days, to be sent again',
+    async (stage) => {
+      let status = 400
+      stage.inbox.setAnswer(() => ({ status }))
+      const service = await stage.open()
+      await service.registerEndpoint(stage.endpoint('shop'))
+      await service.dispatchEvent(stage.event({ id: 'evt_1' }))
+      await service.drain()
+      stage.clock.advance(29 * dayMs)
+      await stage.pruned(service)
+      const [failed] = await service.getFailedDeliveries('shop')
+      status = 200
+      await service.retryDelivery(failed?.id ?? '')
+      await service.drain()
+      expect(stage.at('shop').map((one) => one.signature)).toEqual(['valid', 'valid'])
+    },
+  )
+
+  journey('never takes what is still to be sent, however old', async (stage) => {
+    const service = await stage.open()
+    await service.registerEndpoint(stage.endpoint('shop', { status: 'paused' }))
+    await service.registerEndpoint(stage.endpoint('other'))
+    await service.dispatchEvents(Array.from({ length: 20 }, () => stage.event()))
+    await service.runDue()
+    for (let month = 0; month < 3; month += 1) {
+      stage.clock.advance(30 * dayMs)
+      await stage.pruned(service)
+    }
+    await service.resumeEndpoint('shop')
+    await service.drain()
+    expect(new Set(stage.at('shop').map((one) => one.headers['webhook-id'])).size).toBe(20)
+    expect(stage.at('shop').every((one) => one.signature === 'valid')).toBe(true)
+  })
+
+  journey('has options for all of it', async (stage) => {
+    const service = await stage.open({
+      retention: { settledMs: 60_000, deliveredBodiesMs: 0, eventIdsMs: 60_000 },
+    })
+    await service.registerEndpoint(stage.endpoint('shop'))
+    const event = stage.event({ id: 'evt_1' })
+    await service.dispatchEvent(event)
+    await service.drain()
+    stage.clock.advance(60_001)
+    await stage.pruned(service)
+    expect(await service.getEvent('evt_1')).toBeNull()
+    expect(await service.dispatchEvent(event)).toMatchObject({ duplicate: false })
+    await service.drain()
+    expect(stage.at('shop')).toHaveLength(2)
+  })
+})
