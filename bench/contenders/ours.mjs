@@ -11,7 +11,8 @@ export async function open({ urls, endpoints, inFlight, directory, onDelivered, 
     storage: join(directory, 'webhooks.db'),
     secretKey: SECRET,
     allowedNetworks: ['127.0.0.0/8'],
-    maxConcurrency: 512,
+    // As many requests under way as every other contender has.
+    maxConcurrency: inFlight,
     // Warnings (the default schedule gives up after 7 s) are right, and not for a bench to print.
     logger: {
       debug() {},
