@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { dieOnce, makeWideFile, plans } from './die-at-step.ts'
 import { failpoints } from './failpoints.mjs'
-import { killAtRandom } from './kill-at-random.ts'
+import { expectNothingLost, killAtRandom } from './kill-at-random.ts'
 import { chooseSeed } from './random.ts'
 import { Site } from './site.ts'
 
@@ -56,7 +56,7 @@ describe('a process killed at a named step loses nothing', () => {
 })
 
 test('a process killed 20 times at random under load loses nothing', async () => {
-  await killAtRandom(20, chooseSeed())
+  expectNothingLost(await killAtRandom(20, chooseSeed()))
 }, 120_000)
 
 test('the ledgers would notice a loss', async () => {

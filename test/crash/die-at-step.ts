@@ -12,7 +12,9 @@ interface Plan extends Omit<ChildOptions, 'mode' | 'crashAt'> {
   readonly wide?: boolean
 }
 
-const publish: Plan = { steps: ['register', 'publish', 'drain'] }
+/** Three rounds, so that every step of them is reached three times. */
+const rounds = Array(3).fill(['publish', 'drain']).flat()
+const publish: Plan = { steps: ['register', ...rounds] }
 const doomed: Plan = { steps: ['register', 'doomed'] }
 
 /** What the process does, so that the step is surely reached. */

@@ -1,9 +1,10 @@
-import { beforeAll, describe, test } from 'vitest'
+import { beforeAll, describe, expect, test } from 'vitest'
 import { dieOnce, makeWideFile } from '../crash/die-at-step.ts'
 import { failpoints } from '../crash/failpoints.mjs'
-import { killAtRandom } from '../crash/kill-at-random.ts'
+import { expectNothingLost, killAtRandom } from '../crash/kill-at-random.ts'
 import { chooseSeed } from '../crash/random.ts'
 import { Site } from '../crash/site.ts'
+import { PlantedBuild } from './planted-build.ts'
 
 let wideFile = ''
 
@@ -24,5 +25,32 @@ describe('a process killed at a named step loses nothing', () => {
 })
 
 test('a process killed 150 times at random under load loses nothing', async () => {
-  await killAtRandom(150, chooseSeed())
+  expectNothingLost(await killAtRandom(150, chooseSeed()))
+})
+
+describe('it would be noticed if', () => {
+  test('the next process did not take up what the dead one owned', async () => {
+    using build = new PlantedBuild(
+      'storage/sqlite/session.js',
+      'connection.run(releaseDeadOwners)',
+      '',
+    )
+    const { finished, verdict } = await killAtRandom(5, chooseSeed(), build.url)
+    expect(finished.unended.length).toBeGreaterThan(0)
+    expect(verdict.lost.length).toBeGreaterThan(0)
+  })
+
+  test('an event were answered for before it is committed', async () => {
+    using build = new PlantedBuild(
+      'storage/group-commit.js',
+      'this.#accepts.push(pending);',
+      `pending.committed({ kind: 'stored' });
+       setTimeout(() => {
+         this.#accepts.push({ ...pending, committed() {}, failed() {} });
+         this.#schedule();
+       }, 20);`,
+    )
+    const { finished, verdict } = await killAtRandom(5, chooseSeed(), build.url)
+    expect(finished.forgotten.length + verdict.lost.length).toBeGreaterThan(0)
+  })
 })

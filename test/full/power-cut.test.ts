@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'vitest'
 import { chooseSeed } from '../crash/random.ts'
 import { whyNoLoopDisk } from './loop-disk.ts'
-import { asTable, cutPower, PlantedBuild } from './power-cut.ts'
+import { PlantedBuild } from './planted-build.ts'
+import { asTable, cutPower } from './power-cut.ts'
 
 const why = whyNoLoopDisk()
 
