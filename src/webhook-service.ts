@@ -15,6 +15,7 @@ import {
   type EventReport,
   Queries,
 } from './engine/queries.ts'
+import { retryDelivery } from './engine/repair.ts'
 import { systemClock } from './engine/system-clock.ts'
 import type { Clock, Random } from './model/clock.ts'
 import type { FailedDelivery, WebhookDelivery } from './model/delivery.ts'
@@ -37,6 +38,7 @@ import {
   type TenantScope,
   WebhookRegistry,
 } from './registry/webhook-registry.ts'
+import type { SecurityManager } from './security/security-manager.ts'
 import { sqlite } from './storage/sqlite/sqlite.ts'
 import type {
   AuditReport,
@@ -50,6 +52,8 @@ import type {
 export interface WebhookServiceParts {
   registry?: WebhookRegistry | undefined
   dispatcher?: WebhookDispatcher | undefined
+  /** Signs, when no dispatcher is given. */
+  securityManager?: SecurityManager | undefined
   retryManager?: RetryManager | undefined
 }
 
@@ -129,7 +133,8 @@ export class WebhookService implements AsyncDisposable {
     this.registry = parts.registry ?? givenRegistry(parts) ?? new WebhookRegistry()
     this.#ownsDispatcher = parts.dispatcher === undefined
     this.dispatcher =
-      parts.dispatcher ?? new WebhookDispatcher(this.registry, undefined, this.retryManager)
+      parts.dispatcher ??
+      new WebhookDispatcher(this.registry, parts.securityManager, this.retryManager)
     this.dispatcher.configure({
       allowedNetworks: this.#options.allowedNetworks,
       redirects: this.#options.redirects,
@@ -264,7 +269,7 @@ export class WebhookService implements AsyncDisposable {
 
   /** One signed request of type `webhook.test`. Never counted against the endpoint. */
   async testEndpoint(id: string, scope?: TenantScope): Promise<EndpointTestResult> {
-    await this.#use()
+    const { engine } = await this.#use()
     this.#refuseClosed()
     const endpoint = this.#requireEndpoint(id, scope)
     const nowMs = this.#clock.nowMs()
@@ -278,25 +283,9 @@ export class WebhookService implements AsyncDisposable {
       },
       { maxPayloadBytes: this.#options.maxPayloadBytes, enabledEvents: null },
     )
-    return await new Promise((resolve) => {
-      this.dispatcher.attempt(
-        {
-          deliveryId: eventId,
-          attempt: 1,
-          eventId,
-          eventType: event.type,
-          body: event.body,
-          endpoint,
-          fallbackSecret: endpoint.tenantId === '' ? this.#options.secretKey : null,
-          timeoutMs: endpoint.timeoutMs ?? this.#options.timeoutMs,
-          enableSecurity: this.#options.enableSecurity,
-        },
-        (report) => {
-          const { success, httpStatus, responseTime, error } = resultOf(report)
-          resolve({ success, responseTime: Math.round(responseTime), httpStatus, error })
-        },
-      )
-    })
+    const report = resultOf(await engine.tryOnce(event, endpoint))
+    const { success, httpStatus, responseTime, error } = report
+    return { success, responseTime: Math.round(responseTime), httpStatus, error }
   }
 
   // ── deliveries ─────────────────────────────────────────────────────────────────────────────────
@@ -327,32 +316,8 @@ export class WebhookService implements AsyncDisposable {
    */
   async retryDelivery(id: string, scope?: TenantScope): Promise<WebhookDelivery> {
     const { engine, queries } = await this.#use()
-    this.#refuseClosed()
-    const found = await queries.find(id, scope)
-    if (found === null) {
-      throw new WebhookError(
-        'DELIVERY_NOT_FOUND',
-        `Expected the id of a delivery, got ${JSON.stringify(id)}; \`listDeliveries\` lists them.`,
-      )
-    }
-    const endpoint = this.registry.byKey(found.endpointKey)
-    if (endpoint === undefined || endpoint.status === 'disabled') {
-      throw new WebhookError(
-        endpoint === undefined ? 'ENDPOINT_NOT_FOUND' : 'ENDPOINT_DISABLED',
-        `Expected endpoint "${found.endpointId}" to be there and enabled, but it is ${endpoint === undefined ? 'removed' : `disabled (${endpoint.statusReason ?? 'no reason given'})`}; enable it with \`resumeEndpoint\` first.`,
-      )
-    }
-    const result = await engine.store.retryDelivery(id, this.#clock.nowMs())
-    if (!('deliveryId' in result)) {
-      throw new WebhookError(
-        'DELIVERY_NOT_RETRIABLE',
-        `Expected a delivery that waits or has ended and whose body is kept, got ${JSON.stringify(id)}, which is ${result.kind}.`,
-      )
-    }
-    const retried = await queries.delivery(result.deliveryId, { tenantId: '*' })
-    engine.scheduler.stored(result.endpointKey, result.dueAtMs)
-    if (retried !== null) return retried
-    throw new WebhookError('DELIVERY_NOT_FOUND', `Expected ${result.deliveryId} to be stored.`)
+    const { registry } = this
+    return retryDelivery({ engine, queries, registry, nowMs: this.#clock.nowMs() }, id, scope)
   }
 
   // ── statistics ─────────────────────────────────────────────────────────────────────────────────

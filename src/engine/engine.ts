@@ -4,7 +4,7 @@
  */
 import { Acceptor, type DispatchReceipt } from '../accept/acceptor.ts'
 import type { CheckedEvent } from '../accept/event-input.ts'
-import type { AttemptReport } from '../deliver/attempt-request.ts'
+import type { AttemptReport, AttemptRequest } from '../deliver/attempt-request.ts'
 import type { WebhookDispatcher } from '../deliver/dispatcher.ts'
 import type { Clock, Random } from '../model/clock.ts'
 import type { EndpointRecord } from '../model/endpoint.ts'
@@ -57,6 +57,8 @@ export function closedError(): WebhookError {
     'Expected an open WebhookService, but close() has been called; create a new one.',
   )
 }
+
+type Sendable = Pick<Claim, 'deliveryId' | 'eventId' | 'eventType' | 'body'>
 
 export class Engine {
   readonly store: Store
@@ -145,6 +147,14 @@ export class Engine {
 
   accept(event: CheckedEvent): Promise<DispatchReceipt> {
     return this.#acceptor.accept(event)
+  }
+
+  /** One request outside of any delivery: nothing is stored, counted or retried. */
+  tryOnce(event: CheckedEvent, endpoint: EndpointRecord): Promise<AttemptReport> {
+    const sendable = { ...event, deliveryId: event.id, eventId: event.id, eventType: event.type }
+    return new Promise((resolve) => {
+      this.#parts.dispatcher.attempt(this.#request(sendable, 1, endpoint), resolve)
+    })
   }
 
   /** In steps, so that commits get their turn. */
@@ -242,21 +252,29 @@ export class Engine {
   }
 
   #run(claim: Claim, endpoint: EndpointRecord): void {
-    const { dispatcher, options } = this.#parts
-    dispatcher.attempt(
-      {
-        deliveryId: claim.deliveryId,
-        attempt: claim.attempts + 1,
-        eventId: claim.eventId,
-        eventType: claim.eventType,
-        body: claim.body,
-        endpoint,
-        fallbackSecret: endpoint.tenantId === '' ? options.secretKey : null,
-        timeoutMs: endpoint.timeoutMs ?? options.timeoutMs,
-        enableSecurity: options.enableSecurity,
-      },
-      (report) => this.#ended(claim, endpoint, report),
+    const attempt = claim.attempts + 1
+    this.#parts.dispatcher.attempt(this.#request(claim, attempt, endpoint), (report) =>
+      this.#ended(claim, endpoint, report),
     )
+  }
+
+  #request(
+    { deliveryId, eventId, eventType, body }: Sendable,
+    attempt: number,
+    endpoint: EndpointRecord,
+  ): AttemptRequest {
+    const { options } = this.#parts
+    return {
+      deliveryId,
+      attempt,
+      eventId,
+      eventType,
+      body,
+      endpoint,
+      fallbackSecret: endpoint.tenantId === '' ? options.secretKey : null,
+      timeoutMs: endpoint.timeoutMs ?? options.timeoutMs,
+      enableSecurity: options.enableSecurity,
+    }
   }
 
   #ended(claim: Claim, endpoint: EndpointRecord, report: AttemptReport): void {

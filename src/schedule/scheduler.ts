@@ -1,26 +1,22 @@
 /**
- * Gives lanes their turns. It owns what is in memory: which deliveries are claimed, how many
- * requests run per endpoint and in all, and when the store has to be asked for more. One timer waits
- * for the next due time; there is no polling and no mover process.
+ * Gives lanes their turns. It owns the lanes: which deliveries are claimed, how many requests run per
+ * endpoint and in all. Its parts: `turns` (who is next), `memory` (how much a lane may hold), `reader`
+ * (what comes back from the store) and `alarm` (when something is due next). No polling, no mover.
  *
  * It never sends by itself: `run` is handed in, and tells through `finished` when a slot is free.
  */
 import type { Clock } from '../model/clock.ts'
 import type { EndpointRecord } from '../model/endpoint.ts'
-import { isTransientStorageError } from '../model/errors.ts'
-import type { Claim, LaneRoom, ReleaseRecord, Store } from '../storage/storage.ts'
-import { DueHeap } from './due-heap.ts'
+import type { Claim, ReleaseRecord, Store } from '../storage/storage.ts'
+import { Alarm } from './alarm.ts'
 import { applyLimits, Lane, type LaneLimits, never } from './lane.ts'
+import { Memory, type MemoryLimits } from './memory.ts'
+import { Reader } from './reader.ts'
+import { Turns } from './turns.ts'
 
-export interface SchedulerOptions {
+export interface SchedulerOptions extends MemoryLimits {
   /** Requests under way, all endpoints together. */
   readonly maxConcurrency: number
-  /** Deliveries in memory per lane; what does not fit stays in the store. */
-  readonly laneCapacity: number
-  /** Deliveries in memory, all lanes together. */
-  readonly memoryCapacity: number
-  /** Bodies in memory, all lanes together. */
-  readonly memoryBytes: number
   /** Largest body of a batch. */
   readonly maxBatchBytes: number
 }
@@ -42,36 +38,40 @@ export interface SchedulerTools {
   readonly quiet: () => void
 }
 
-const lanesPerClaim = 128
-const rowsPerClaim = 512
-/** When the store cannot be asked, nothing is asked for this long. */
-const claimRetryMs = 200
-/** When it can, but not about this one lane. */
-const poisonedRetryMs = 5_000
-
 export class Scheduler {
   readonly #tools: SchedulerTools
   readonly #options: SchedulerOptions
   readonly #lanes = new Map<string, Lane>()
-  /** Lanes that may be able to send, in turns. */
-  #circle: Lane[] = []
-  #circleHead = 0
-  readonly #due = new DueHeap<Lane>()
-  /** Lanes whose stored deliveries are due, in turns. */
-  readonly #wanting = new Set<Lane>()
+  readonly #turns = new Turns()
+  readonly #memory: Memory
+  readonly #reader: Reader
+  readonly #alarm: Alarm
   #active = 0
-  #held = 0
-  #heldBytes = 0
-  #claiming = false
   #pumping = false
   #stopped = true
-  #timerAtMs = never
-  #cancelTimer: (() => void) | null = null
-  #cancelClaimRetry: (() => void) | null = null
 
   constructor(tools: SchedulerTools, options: SchedulerOptions) {
     this.#tools = tools
     this.#options = options
+    this.#memory = new Memory(options)
+    this.#alarm = new Alarm(tools.clock, () => this.wake())
+    this.#reader = new Reader({
+      store: tools.store,
+      clock: tools.clock,
+      memory: this.#memory,
+      maxBatchBytes: options.maxBatchBytes,
+      blocked: () => this.#stopped || tools.congested(),
+      claimFailed: tools.claimFailed,
+      take: (claim) => this.#enqueue(this.#lane(claim.endpointKey), claim),
+      over: (lane) => {
+        this.#watch(lane)
+        this.#forget(lane)
+      },
+      watch: (lane) => this.#watch(lane),
+      rested: () => {
+        if (this.#active === 0) tools.quiet()
+      },
+    })
   }
 
   get active(): number {
@@ -80,27 +80,20 @@ export class Scheduler {
 
   /** When something is next due in the store; `never` when nothing is. */
   get nextDueAtMs(): number {
-    for (;;) {
-      const first = this.#due.first
-      if (first === undefined) return never
-      if (first.item.claimAtMs === first.atMs) return first.atMs
-      this.#unwatch()
-      this.#watchLater(first.item)
-    }
+    return this.#alarm.nextAtMs
   }
 
   /** No request is under way, and none can come of a claim that is. */
   get isInactive(): boolean {
-    return this.#active === 0 && !this.#claiming
+    return this.#active === 0 && !this.#reader.isClaiming
   }
 
   /** Nothing is under way, ready, being claimed or due now. */
   get isQuiet(): boolean {
     return (
       this.#active === 0 &&
-      !this.#claiming &&
-      this.#wanting.size === 0 &&
-      this.#held === 0 &&
+      this.#reader.isQuiet &&
+      this.#memory.isEmpty &&
       this.nextDueAtMs > this.#tools.clock.nowMs()
     )
   }
@@ -118,10 +111,8 @@ export class Scheduler {
   /** Starts nothing more and gives back what has not been started. */
   stop(): void {
     this.#stopped = true
-    this.#cancelTimer?.()
-    this.#cancelTimer = null
-    this.#timerAtMs = never
-    this.#cancelClaimRetry?.()
+    this.#alarm.cancel()
+    this.#reader.stop()
     for (const lane of this.#lanes.values()) this.#empty(lane)
   }
 
@@ -134,11 +125,11 @@ export class Scheduler {
   reserve(endpoint: EndpointRecord): boolean {
     if (this.#stopped) return false
     const lane = this.#lane(endpoint.key, endpoint)
-    if (lane.isClosed || lane.batchSize !== null || this.#isFull(lane)) return false
+    if (lane.isClosed || lane.batchSize !== null || this.#memory.isFull(lane)) return false
     const nowMs = this.#tools.clock.nowMs()
     if (lane.storedDueMs <= nowMs || lane.claiming || lane.heldUntilMs > nowMs) return false
     lane.reserved += 1
-    this.#held += 1
+    this.#memory.reserve()
     return true
   }
 
@@ -146,7 +137,7 @@ export class Scheduler {
     const lane = this.#lanes.get(endpointKey)
     if (lane === undefined) return
     lane.reserved -= 1
-    this.#held -= 1
+    this.#memory.unreserve()
     this.#forget(lane)
   }
 
@@ -154,7 +145,7 @@ export class Scheduler {
   admit(claim: Claim): void {
     const lane = this.#lane(claim.endpointKey)
     lane.reserved -= 1
-    this.#held -= 1
+    this.#memory.unreserve()
     this.#enqueue(lane, claim)
   }
 
@@ -203,7 +194,7 @@ export class Scheduler {
     if (lane.suspended) return
     lane.suspended = true
     this.#empty(lane)
-    this.#wanting.delete(lane)
+    this.#reader.drop(lane)
   }
 
   unsuspend(endpointKey: string): void {
@@ -222,7 +213,7 @@ export class Scheduler {
     if (endpoint === undefined || endpoint.status === 'disabled') {
       lane.paused = true
       this.#empty(lane)
-      this.#wanting.delete(lane)
+      this.#reader.drop(lane)
       lane.storedDueMs = never
       lane.loose = 0
       lane.suspended = false
@@ -233,12 +224,12 @@ export class Scheduler {
     applyLimits(lane, endpoint, this.#tools.limits(endpoint))
     if (lane.paused) {
       this.#empty(lane)
-      this.#wanting.delete(lane)
+      this.#reader.drop(lane)
       this.#tools.quiet()
       return
     }
     this.#watch(lane)
-    this.#join(lane)
+    this.#turns.join(lane)
     this.pump()
   }
 
@@ -247,7 +238,7 @@ export class Scheduler {
     const lane = this.#lane(claim.endpointKey)
     lane.active -= 1
     this.#active -= 1
-    this.#join(lane)
+    this.#turns.join(lane)
     this.#want(lane)
     this.pump()
     this.#forget(lane)
@@ -261,20 +252,19 @@ export class Scheduler {
     this.#pumping = true
     const nowMs = this.#tools.clock.nowMs()
     while (this.#active < this.#options.maxConcurrency && !this.#tools.congested()) {
-      const lane = this.#nextInCircle()
+      const lane = this.#turns.next()
       if (lane === undefined) break
       if (lane.canSend(nowMs)) this.#startOne(lane)
-      if (lane.canSend(nowMs)) this.#join(lane)
+      if (lane.canSend(nowMs)) this.#turns.join(lane)
     }
     this.#pumping = false
-    this.#claimWanted()
+    this.#reader.ask()
   }
 
   #startOne(lane: Lane): void {
     const claim = lane.ready.shift()
     if (claim === undefined) return
-    this.#held -= 1
-    this.#heldBytes -= claim.body.length
+    this.#memory.remove(claim)
     const endpoint = this.#tools.endpoint(lane.endpointKey)
     if (endpoint === undefined || endpoint.status === 'disabled') {
       this.#giveBack(claim)
@@ -291,9 +281,8 @@ export class Scheduler {
       return
     }
     lane.ready.push(claim)
-    this.#held += 1
-    this.#heldBytes += claim.body.length
-    this.#join(lane)
+    this.#memory.add(claim)
+    this.#turns.join(lane)
     this.pump()
   }
 
@@ -306,32 +295,9 @@ export class Scheduler {
 
   #empty(lane: Lane): void {
     for (const claim of lane.ready.takeAll()) {
-      this.#held -= 1
-      this.#heldBytes -= claim.body.length
+      this.#memory.remove(claim)
       this.#giveBack(claim)
     }
-  }
-
-  #join(lane: Lane): void {
-    if (lane.inCircle || lane.ready.length === 0 || lane.active >= lane.concurrency) return
-    lane.inCircle = true
-    this.#circle.push(lane)
-  }
-
-  #nextInCircle(): Lane | undefined {
-    const lane = this.#circle[this.#circleHead]
-    if (lane === undefined) {
-      this.#circle = []
-      this.#circleHead = 0
-      return undefined
-    }
-    this.#circleHead += 1
-    if (this.#circleHead > 1_024 && this.#circleHead * 2 > this.#circle.length) {
-      this.#circle = this.#circle.slice(this.#circleHead)
-      this.#circleHead = 0
-    }
-    lane.inCircle = false
-    return lane
   }
 
   // ── reading back from the store ────────────────────────────────────────────────────────────────
@@ -340,185 +306,33 @@ export class Scheduler {
   wake(): void {
     if (this.#stopped) return
     const nowMs = this.#tools.clock.nowMs()
-    while (this.nextDueAtMs <= nowMs) {
-      const lane = this.#unwatch()
+    for (;;) {
+      const lane = this.#alarm.takeDue(nowMs)
       if (lane === undefined) break
-      this.#wanting.add(lane)
-      this.#join(lane)
+      this.#reader.want(lane)
+      this.#turns.join(lane)
     }
     this.pump()
-    this.#arm()
+    if (!this.#stopped) this.#alarm.arm()
   }
 
   #watch(lane: Lane): void {
     const atMs = lane.claimAtMs
     if (atMs === never) return
     if (atMs <= this.#tools.clock.nowMs()) {
-      this.#wanting.add(lane)
-      this.#claimWanted()
+      this.#reader.want(lane)
+      this.#reader.ask()
       return
     }
-    this.#watchLater(lane)
-    if (atMs < this.#timerAtMs) this.#arm()
-  }
-
-  /** An entry that is too early will do: it is put right when it surfaces. */
-  #watchLater(lane: Lane): void {
-    const atMs = lane.claimAtMs
-    if (atMs >= lane.watchedAtMs) return
-    lane.watchedAtMs = atMs
-    this.#due.push(atMs, lane)
-  }
-
-  #unwatch(): Lane | undefined {
-    const entry = this.#due.pop()
-    if (entry?.atMs === entry?.item.watchedAtMs && entry) entry.item.watchedAtMs = never
-    return entry?.item
-  }
-
-  #arm(): void {
-    const atMs = this.nextDueAtMs
-    if (this.#stopped || (atMs === this.#timerAtMs && this.#cancelTimer !== null)) return
-    this.#cancelTimer?.()
-    this.#cancelTimer = null
-    this.#timerAtMs = atMs
-    if (atMs === never) return
-    this.#cancelTimer = this.#tools.clock.setTimer(
-      () => {
-        this.#cancelTimer = null
-        this.#timerAtMs = never
-        this.wake()
-      },
-      Math.max(0, atMs - this.#tools.clock.nowMs()),
-    )
+    this.#alarm.watch(lane)
   }
 
   /** A lane that runs low and has due deliveries in the store asks for them. */
   #want(lane: Lane): void {
-    if (lane.claimAtMs <= this.#tools.clock.nowMs()) this.#wanting.add(lane)
-  }
-
-  #room(lane: Lane): number {
-    const allowance = this.#allowance(lane)
-    // Not for every freed place: a claim of many rows costs little more than a claim of one.
-    return lane.held > allowance / 2 ? 0 : Math.max(0, Math.ceil(allowance - lane.held))
-  }
-
-  /**
-   * How much of the memory one lane may hold: half of what is free, so that no number of dead
-   * endpoints can fill it all, but always enough to keep its requests going.
-   */
-  #allowance(lane: Lane): number {
-    const { memoryCapacity, memoryBytes, laneCapacity } = this.#options
-    const freeShare = Math.min(1 - this.#held / memoryCapacity, 1 - this.#heldBytes / memoryBytes)
-    return Math.min(laneCapacity, Math.max(lane.concurrency, (freeShare * memoryCapacity) / 2))
-  }
-
-  #claimWanted(): void {
-    if (this.#claiming || this.#stopped || this.#wanting.size === 0) return
-    if (this.#tools.congested()) return
-    const rooms: LaneRoom[] = []
-    const lanes: Lane[] = []
-    let rows = rowsPerClaim
-    const share = Math.max(
-      4,
-      Math.floor(rowsPerClaim / Math.min(this.#wanting.size, lanesPerClaim)),
-    )
-    const nowMs = this.#tools.clock.nowMs()
-    for (const lane of this.#wanting) {
-      if (rows <= 0 || lanes.length >= lanesPerClaim) break
-      if (lane.claimAtMs > nowMs) {
-        // Held or emptied since it asked.
-        this.#wanting.delete(lane)
-        this.#watch(lane)
-        continue
-      }
-      if (lane.claimAlone && lanes.length > 0) continue
-      const limit = Math.min(this.#room(lane), share, rows)
-      if (limit <= 0) continue
-      // Behind the others: whoever was asked for now waits until all have had a turn.
-      this.#wanting.delete(lane)
-      rows -= limit
-      lane.claiming = true
-      lanes.push(lane)
-      rooms.push({ endpointKey: lane.endpointKey, limit, batch: this.#batchOf(lane) })
-      if (lane.claimAlone) break
-    }
-    if (rooms.length === 0) return
-    this.#claiming = true
-    this.#tools.store.claim(rooms, nowMs).then(
-      (result) => this.#claimed(lanes, result.claims, result.heads),
-      (error: unknown) => this.#claimFailed(lanes, error),
-    )
-  }
-
-  #batchOf(lane: Lane): LaneRoom['batch'] {
-    if (lane.batchSize === null) return null
-    return { size: lane.batchSize, maxBytes: this.#options.maxBatchBytes }
-  }
-
-  #claimed(
-    lanes: readonly Lane[],
-    claims: readonly Claim[],
-    heads: readonly { endpointKey: string; dueAtMs: number | null }[],
-  ): void {
-    this.#claiming = false
-    for (const lane of lanes) lane.claiming = false
-    for (const head of heads) {
-      const lane = this.#lane(head.endpointKey)
-      // What was stored while the claim ran may or may not be in its answer: the earlier one holds.
-      lane.storedDueMs = Math.min(head.dueAtMs ?? never, lane.storedDuringClaimMs)
-      lane.storedDuringClaimMs = never
-      lane.claimAlone = false
-      lane.loose = looseAfter(lane, claims)
-      lane.looseDuringClaim = 0
-    }
-    for (const claim of claims) this.#enqueue(this.#lane(claim.endpointKey), claim)
-    for (const lane of lanes) {
-      this.#watch(lane)
-      this.#forget(lane)
-    }
-    this.#claimWanted()
-    if (this.#active === 0) this.#tools.quiet()
-  }
-
-  #claimFailed(lanes: readonly Lane[], error: unknown): void {
-    for (const lane of lanes) {
-      lane.claiming = false
-      lane.storedDuringClaimMs = never
-      lane.looseDuringClaim = 0
-    }
-    this.#tools.claimFailed(error)
-    const again = () => {
-      this.#cancelClaimRetry = null
-      for (const lane of lanes) this.#watch(lane)
-      this.#claiming = false
-      this.#claimWanted()
-      if (this.#active === 0) this.#tools.quiet()
-    }
-    if (!this.#stopped && isTransientStorageError(error)) {
-      // The lanes keep their due times; another try comes with the pause, not in a tight loop.
-      const cancel = this.#tools.clock.setTimer(again, claimRetryMs)
-      this.#cancelClaimRetry = () => {
-        cancel()
-        again()
-      }
-      return
-    }
-    // A row of one lane that cannot be read must not keep the other 127 from being sent.
-    const [first] = lanes
-    if (lanes.length === 1 && first !== undefined) {
-      first.claimNotBeforeMs = this.#tools.clock.nowMs() + poisonedRetryMs
-    }
-    for (const lane of lanes) lane.claimAlone = true
-    again()
+    if (lane.claimAtMs <= this.#tools.clock.nowMs()) this.#reader.want(lane)
   }
 
   // ── lanes ──────────────────────────────────────────────────────────────────────────────────────
-
-  #isFull(lane: Lane): boolean {
-    return lane.held >= this.#allowance(lane)
-  }
 
   #lane(endpointKey: string, known?: EndpointRecord): Lane {
     let lane = this.#lanes.get(endpointKey)
@@ -535,27 +349,7 @@ export class Scheduler {
   #forget(lane: Lane): void {
     if (lane.isIdle && lane.heldUntilMs <= this.#tools.clock.nowMs() && !lane.inCircle) {
       this.#lanes.delete(lane.endpointKey)
-      this.#wanting.delete(lane)
+      this.#reader.drop(lane)
     }
   }
-}
-
-/**
- * Loose deliveries left after a claim. What it tells about their number corrects a wrong count: a
- * batch with room left over took all there were, and when none was sealed there are too few for one.
- */
-function looseAfter(lane: Lane, claims: readonly Claim[]): number {
-  const size = lane.batchSize
-  if (size === null) return 0
-  let sealed = 0
-  let tookAll = false
-  for (const { endpointKey, members, token } of claims) {
-    // A token above 1 is a batch sealed before, by itself or given back.
-    if (endpointKey !== lane.endpointKey || members === null || token > 1) continue
-    sealed += members.length
-    tookAll ||= members.length < size
-  }
-  const before = lane.loose - lane.looseDuringClaim
-  const left = tookAll ? 0 : sealed === 0 ? Math.min(before, size - 1) : before - sealed
-  return Math.max(0, left) + lane.looseDuringClaim
 }
