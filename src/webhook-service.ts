@@ -3,7 +3,6 @@
  * store; everything it does is done by the parts.
  */
 import { randomBytes } from 'node:crypto'
-import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { DispatchReceipt } from './accept/acceptor.ts'
 import { type CheckedEvent, checkEvent, checkIsList } from './accept/event-input.ts'
 import { WebhookDispatcher } from './deliver/dispatcher.ts'
@@ -99,8 +98,6 @@ interface Opened {
 }
 
 const hourMs = 3_600_000
-/** Events of one `dispatchEvents` that are handed over before the event loop gets a turn. */
-const acceptedInARow = 500
 
 export class WebhookService implements AsyncDisposable {
   readonly registry: WebhookRegistry
@@ -187,16 +184,7 @@ export class WebhookService implements AsyncDisposable {
     checkIsList(events)
     const checked = events.map((event) => this.#check(event))
     const { engine } = await this.#use()
-    const receipts: Promise<DispatchReceipt>[] = []
-    for (const [i, event] of checked.entries()) {
-      // Lets the store begin with the first while the rest is prepared, and the host breathe.
-      if (i > 0 && i % acceptedInARow === 0) await nextTurn()
-      const receipt = engine.accept(event)
-      // It is awaited below; until then a refusal must not count as unhandled.
-      receipt.catch(() => {})
-      receipts.push(receipt)
-    }
-    return await Promise.all(receipts)
+    return await Promise.all(checked.map((event) => engine.accept(event)))
   }
 
   /** "Where is my event?": its deliveries with their attempts, and why others did not get it. */
