@@ -1,4 +1,5 @@
 /** Kills a process under load again and again, and compares the ledgers in the end. */
+import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { expect } from 'vitest'
 import { randomFrom } from './random.ts'
@@ -32,7 +33,7 @@ export async function killAtRandom(
         () => recoveriesMs.push(performance.now() - spawnedAtMs),
         () => {},
       )
-      await once(child.stdout!, 'data')
+      await readyOf(child)
     }
     await new Promise((resolve) => {
       setTimeout(resolve, isEarly ? 100 + random() * 300 : 20 + random() * 400)
@@ -64,6 +65,15 @@ export function expectNothingLost({ finished, verdict, inFlight }: Killed): void
   })
   expect(verdict.accepted).toBeGreaterThan(0)
   expect(verdict.duplicates).toBeLessThanOrEqual(inFlight)
+}
+
+/** @throws when it ends by itself instead */
+export async function readyOf(child: ChildProcess): Promise<void> {
+  const ended = once(child, 'close').then(([code, signal]) => {
+    throw new Error(`the process ended by itself with ${code ?? signal}`)
+  })
+  ended.catch(() => {})
+  await Promise.race([once(child.stdout!, 'data'), ended])
 }
 
 function report(

@@ -1,5 +1,6 @@
 /** Pulls the plug under load, again and again, and asks after each time what became of everything. */
 import { once } from 'node:events'
+import { readyOf } from '../crash/kill-at-random.ts'
 import { randomFrom } from '../crash/random.ts'
 import { Site } from '../crash/site.ts'
 import { LoopDisk } from './loop-disk.ts'
@@ -25,7 +26,7 @@ export async function cutPower(cuts: number, seed: number, packageUrl?: string):
     using disk = new LoopDisk(96)
     await using site = await Site.open(disk.mountPoint)
     const child = site.start({ mode: 'load', publishers: 48, ...which })
-    await once(child.stdout!, 'data')
+    await readyOf(child)
     await new Promise((resolve) => {
       setTimeout(resolve, 300 + random() * 700)
     })
