@@ -88,6 +88,7 @@ async function register() {
 async function load() {
   await register()
   process.stdout.write('ready\n')
+  if (options.exitAfterMs) setTimeout(() => process.exit(0), options.exitAfterMs)
   const publishers = Array.from({ length: options.publishers ?? 8 }, async (_, lane) => {
     for (;;) {
       const some = Array.from({ length: lane === 0 ? 10 : 1 }, () => event())

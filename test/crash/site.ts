@@ -22,6 +22,8 @@ export interface ChildOptions {
   readonly nth?: number
   readonly pruneAtOnce?: boolean
   readonly config?: Record<string, unknown>
+  /** Leaves with `process.exit(0)`, as an app that does not close its service. */
+  readonly exitAfterMs?: number
   /** Callers that publish at the same time. Default 8. */
   readonly publishers?: number
   /** Url of the package to run instead of `dist/`. */

@@ -5,6 +5,7 @@ import { Worker } from 'node:worker_threads'
 import { WebhookError } from '../../model/errors.ts'
 import type { AuditReport } from '../storage.ts'
 import { errorFromWire } from './errors.ts'
+import { sharedDoor } from './leaving.ts'
 import type { Answer, Job, ThreadData } from './protocol.ts'
 import { loadFrom, workerUrl } from './worker-url.ts'
 
@@ -12,7 +13,13 @@ export function readBeside<Result>(
   location: string,
   job: Job & { kind: 'audit' | 'backup' },
 ): Promise<Result> {
-  const data: ThreadData = { location, loadFrom: loadFrom(), code: workerUrl(), job }
+  const data: ThreadData = {
+    location,
+    loadFrom: loadFrom(),
+    code: workerUrl(),
+    door: sharedDoor(),
+    job,
+  }
   const worker = new Worker(new URL(data.code), {
     workerData: data,
     name: `kmsg-sqlite-${job.kind}`,

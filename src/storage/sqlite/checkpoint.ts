@@ -7,6 +7,7 @@
 import { parentPort, type Worker } from 'node:worker_threads'
 import type { Connection } from './connection.ts'
 import { type ErrorOnWire, errorToWire, storageError } from './errors.ts'
+import type { Door } from './leaving.ts'
 
 /** Pages of 4 KiB. Below this a checkpoint would write the same pages again and again. */
 const worthwhilePages = 1_000
@@ -68,16 +69,16 @@ export class Checkpoints {
 }
 
 /** The checkpoint thread's own end. */
-export function serveCheckpoints(connection: Connection, location: string): void {
+export function serveCheckpoints(connection: Connection, location: string, door: Door): void {
   const port = parentPort
   port?.on('message', (message: 'checkpoint' | 'close') => {
     if (message === 'close') {
-      connection.close()
+      door.pass(() => connection.close())
       port.close()
       return
     }
     try {
-      connection.get('pragma wal_checkpoint(passive)')
+      door.pass(() => connection.get('pragma wal_checkpoint(passive)'))
       port.postMessage(null)
     } catch (error) {
       port.postMessage(errorToWire(storageError(error, location)))

@@ -6,6 +6,8 @@ export interface ThreadData {
   readonly loadFrom: readonly string[]
   /** URL of its code, to start another thread with; `import.meta.url` is not that everywhere. */
   readonly code: string
+  /** See leaving.ts. */
+  readonly door: SharedArrayBuffer
   readonly job: Job
 }
 

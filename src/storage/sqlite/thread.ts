@@ -7,6 +7,7 @@ import { Worker } from 'node:worker_threads'
 import { WebhookError } from '../../model/errors.ts'
 import type { StorageHost } from '../storage.ts'
 import { errorFromWire } from './errors.ts'
+import { sharedDoor } from './leaving.ts'
 import type { Answer, Call, Opened, Resume, ThreadData } from './protocol.ts'
 import { loadFrom, workerUrl } from './worker-url.ts'
 
@@ -73,6 +74,7 @@ export class Thread {
       location: this.#location,
       loadFrom: loadFrom(),
       code: workerUrl(),
+      door: sharedDoor(),
       job: { kind: 'serve', nowMs: Math.round(this.#host.nowMs()), resume },
     }
     const worker = new Worker(new URL(data.code), { workerData: data, name: 'kmsg-sqlite' })

@@ -11,6 +11,7 @@ import { Checkpoints, serveCheckpoints } from './checkpoint.ts'
 import { Connection } from './connection.ts'
 import { type Driver, loadDriver } from './driver.ts'
 import { type ErrorOnWire, errorToWire, storageError } from './errors.ts'
+import { Door } from './leaving.ts'
 import type { Answer, Call, Job, ThreadData } from './protocol.ts'
 import { requireSchema } from './schema.ts'
 import { openSession, type Session } from './session.ts'
@@ -18,7 +19,8 @@ import { createVerbs, type Verbs } from './verbs.ts'
 
 const port = parentPort
 if (port === null) throw new Error('Expected to be started as a thread of the SQLite store.')
-const { location, loadFrom, code, job } = workerData as ThreadData
+const { location, loadFrom, code, door: shared, job } = workerData as ThreadData
+const door = new Door(shared)
 const isInMemory = location === ':memory:'
 
 function say(answer: Answer): void {
@@ -29,7 +31,7 @@ function start(): void {
   const driver = loadDriver(loadFrom)
   if (job.kind === 'serve') serve(driver, job)
   else if (job.kind === 'checkpoint') {
-    serveCheckpoints(new Connection(driver.open(location)), location)
+    serveCheckpoints(new Connection(driver.open(location)), location, door)
   } else say([0, readBeside(driver, job), null])
 }
 
@@ -41,7 +43,7 @@ function serve(driver: Driver, { nowMs, resume }: Job & { kind: 'serve' }): void
 }
 
 function startCheckpoints({ connection }: Session): Checkpoints {
-  const data: ThreadData = { location, loadFrom, code, job: { kind: 'checkpoint' } }
+  const data: ThreadData = { location, loadFrom, code, door: shared, job: { kind: 'checkpoint' } }
   const thread = new Worker(new URL(code), { workerData: data, name: 'kmsg-sqlite-checkpoint' })
   return new Checkpoints(connection, thread, (error) => say([0, null, failed(error)]))
 }
@@ -52,17 +54,17 @@ function takeCalls(session: Session, checkpoints: Checkpoints | null): void {
   const verbs = createVerbs(session, () => callId)
   const rest = () => {
     restScheduled = false
-    checkpoints?.look()
+    door.pass(() => checkpoints?.look())
   }
   const close = async (call: Call) => {
     await checkpoints?.close()
-    say(answer(verbs, call))
+    door.pass(() => say(answer(verbs, call)))
     port?.close()
   }
   port?.on('message', (call: Call) => {
     callId = call[0]
     if (call[1] === 'close') return close(call)
-    say(answer(verbs, call))
+    door.pass(() => say(answer(verbs, call)))
     // Runs once the messages that are here already have been answered.
     if (!restScheduled) setImmediate(rest)
     restScheduled = true
@@ -99,7 +101,7 @@ function readBeside(driver: Driver, job: Job & { kind: 'audit' | 'backup' }): un
 }
 
 try {
-  start()
+  door.pass(start)
 } catch (error) {
   say([0, null, errorToWire(storageError(error, location))])
   port.close()
