@@ -90,7 +90,7 @@ export class Engine {
     this.#janitor = new Janitor({
       ...parts,
       commits: this.commits,
-      created: (endpointKey, dueAtMs) => this.scheduler.stored(endpointKey, dueAtMs),
+      stored: (endpointKey, dueAtMs) => this.scheduler.stored(endpointKey, dueAtMs),
     })
     this.#acceptor = new Acceptor({
       clock,

@@ -18,8 +18,8 @@ export interface JanitorTools {
   readonly facts: Facts
   readonly logger: Logger
   readonly options: Pick<ServiceOptions, 'retention'>
-  /** A delivery was created from a wide event and is due. */
-  readonly created: (endpointKey: string, dueAtMs: number) => void
+  /** A delivery of this endpoint is in the store and due then. */
+  readonly stored: (endpointKey: string, dueAtMs: number) => void
 }
 
 const fanOutStep = 1_000
@@ -27,6 +27,7 @@ const cancelStep = 1_000
 const pruneStep = 500
 const pruneFirstAfterMs = 60_000
 const pruneEveryMs = 600_000
+const sweepEveryMs = 60_000
 const tryAgainAfterMs = 1_000
 
 export class Janitor {
@@ -38,6 +39,7 @@ export class Janitor {
   #fanningOut: Promise<void> | null = null
   #stopped = false
   #cancelTimer: (() => void) | null = null
+  #cancelSweep: (() => void) | null = null
 
   constructor(tools: JanitorTools) {
     this.#tools = tools
@@ -45,11 +47,13 @@ export class Janitor {
 
   start(): void {
     this.#pruneIn(pruneFirstAfterMs)
+    this.#sweepLater()
   }
 
   stop(): void {
     this.#stopped = true
     this.#cancelTimer?.()
+    this.#cancelSweep?.()
   }
 
   /** Resolves when no wide event is left to fan out. */
@@ -63,13 +67,13 @@ export class Janitor {
   }
 
   async #fanOutSome(): Promise<void> {
-    const { store, clock, created } = this.#tools
+    const { store, clock, stored } = this.#tools
     const nowMs = clock.nowMs()
     // An event that is committed while this runs may not be in its answer.
     this.#wideEvents = false
     try {
       const result = await store.fanOut(fanOutStep, nowMs)
-      for (const endpointKey of result.endpointKeys) created(endpointKey, nowMs)
+      for (const endpointKey of result.endpointKeys) stored(endpointKey, nowMs)
       this.#wideEvents ||= result.more
     } catch (error) {
       this.#wideEvents = true
@@ -110,6 +114,30 @@ export class Janitor {
         facts.tell('delivery.cancelled', { deliveryId, endpointId, reason })
       }
     }
+  }
+
+  /**
+   * Reads when each lane's next delivery is due, as at the start. Memory knows it from what it was
+   * told; this finds what it was not: an answer that was lost with the thread that would give it.
+   */
+  #sweepLater(): void {
+    const { store, clock, stored, logger } = this.#tools
+    this.#cancelSweep = clock.setTimer(() => {
+      void store
+        .heads()
+        .then((heads) => {
+          for (const { endpointKey, dueAtMs } of heads) {
+            if (dueAtMs !== null && !this.#stopped) stored(endpointKey, dueAtMs)
+          }
+        })
+        .catch((error: unknown) => {
+          const text = error instanceof Error ? error.message : String(error)
+          logger.warn({ error: text }, 'due times could not be read')
+        })
+        .finally(() => {
+          if (!this.#stopped) this.#sweepLater()
+        })
+    }, sweepEveryMs)
   }
 
   #pruneIn(delayMs: number): void {

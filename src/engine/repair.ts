@@ -26,7 +26,12 @@ export async function retryDelivery(
   const found = await queries.find(id, scope)
   if (found === null) throw unknownDelivery(id)
   refuseUnsendable(registry, found)
-  const result = await engine.store.retryDelivery(id, nowMs)
+  // Done or not, when no answer comes: to look costs little, and nobody else would.
+  const look = () => engine.scheduler.stored(found.endpointKey, nowMs)
+  const result = await engine.store.retryDelivery(id, nowMs).catch((error: unknown) => {
+    look()
+    throw error
+  })
   if (!('deliveryId' in result)) {
     throw new WebhookError(
       'DELIVERY_NOT_RETRIABLE',
@@ -34,8 +39,7 @@ export async function retryDelivery(
     )
   }
   // As it is before it is sent: what becomes of it, getDelivery tells.
-  const retried = await queries.delivery(result.deliveryId, { tenantId: '*' })
-  engine.scheduler.stored(result.endpointKey, result.dueAtMs)
+  const retried = await queries.delivery(result.deliveryId, { tenantId: '*' }).finally(look)
   if (retried === null) throw unknownDelivery(result.deliveryId)
   return retried
 }

@@ -94,7 +94,12 @@ export class Reader {
       }
       if (lane.claimAlone && lanes.length > 0) continue
       const limit = Math.min(this.#tools.memory.room(lane), share, rows)
-      if (limit <= 0) continue
+      if (limit <= 0) {
+        // It asks again when one of its requests has ended. Left in here, ten thousand full lanes
+        // would be looked at for every delivery: 145 µs instead of 2.
+        this.#wanting.delete(lane)
+        continue
+      }
       // Behind the others: whoever was asked for now waits until all have had a turn.
       this.#wanting.delete(lane)
       rows -= limit

@@ -138,6 +138,7 @@ export class Scheduler {
     if (lane === undefined) return
     lane.reserved -= 1
     this.#memory.unreserve()
+    this.#watch(lane)
     this.#forget(lane)
   }
 
