@@ -8,7 +8,7 @@ import type { Connection } from './connection.ts'
 import type { SqlValue } from './driver.ts'
 import { forManyRows, rowsAtOnce } from './statements.ts'
 
-const hourMs = 3_600_000
+const anHourMs = 3_600_000
 /** The hour of the sums of all time: no real one. */
 export const allTime = -1
 
@@ -35,70 +35,78 @@ export interface Counted {
   readonly latencyMs: number
 }
 
+/** What one row adds. */
 interface Sum {
   readonly endpointKey: string
   readonly hourMs: number
-  readonly tenantId: string
-  readonly eventType: string
-  readonly outcome: string
-  readonly state: string
+  readonly counted: Counted
   readonly latencyClass: number
   attempts: number
   deliveries: number
   latencySumMs: number
 }
 
+/** Every attempt counts in two sums: one of its endpoint, one of all endpoints. */
+interface Pair {
+  readonly one: Sum
+  readonly all: Sum
+}
+
 export class Rollup {
-  readonly #sums = new Map<string, Sum>()
+  readonly #pairs = new Map<string, Pair>()
+  readonly #ofAll = new Map<string, Sum>()
 
   /** @param deliveries how many one attempt carried */
   count(counted: Counted, deliveries: number): void {
-    const { endpointKey, tenantId, eventType, outcome, state, latencyMs } = counted
-    const hour = counted.settledAtMs - (counted.settledAtMs % hourMs)
-    this.#add({
-      endpointKey,
-      hourMs: hour,
-      tenantId,
-      eventType,
-      outcome,
-      state,
-      latencyClass: latencyClass(latencyMs),
-      attempts: 1,
-      deliveries,
-      latencySumMs: latencyMs,
-    })
+    const { endpointKey, tenantId, eventType, outcome, state, settledAtMs, latencyMs } = counted
+    const hourMs = settledAtMs - (settledAtMs % anHourMs)
+    const ofClass = latencyClass(latencyMs)
+    const key = `${hourMs} ${ofClass} ${state} ${outcome} ${eventType} ${tenantId}`
+    let pair = this.#pairs.get(endpointKey + key)
+    if (pair === undefined) {
+      const all = this.#ofAll.get(key) ?? emptySum('', hourMs, counted, ofClass)
+      this.#ofAll.set(key, all)
+      pair = { one: emptySum(endpointKey, hourMs, counted, ofClass), all }
+      this.#pairs.set(endpointKey + key, pair)
+    }
+    for (const sum of [pair.one, pair.all]) {
+      sum.attempts += 1
+      sum.deliveries += deliveries
+      sum.latencySumMs += latencyMs
+    }
   }
 
   write(connection: Connection): void {
+    const rows: SqlValue[][] = []
+    for (const { one } of this.#pairs.values()) rows.push(toValues(one, one.hourMs))
     // The two coarser grains: every endpoint in this hour, and everything ever.
-    for (const sum of [...this.#sums.values()]) {
-      this.#add({ ...sum, endpointKey: '' })
-      this.#add({ ...sum, endpointKey: '', hourMs: allTime })
+    for (const all of this.#ofAll.values()) {
+      rows.push(toValues(all, all.hourMs), toValues(all, allTime))
     }
-    const rows = [...this.#sums.values()].map(toValues)
     let i = 0
     for (; i + rowsAtOnce <= rows.length; i += rowsAtOnce) {
       connection.run(addMany, ...rows.slice(i, i + rowsAtOnce).flat())
     }
     for (const row of rows.slice(i)) connection.run(add, ...row)
   }
+}
 
-  #add(sum: Sum): void {
-    const key = `${sum.endpointKey} ${sum.hourMs} ${sum.latencyClass} ${sum.state} ${sum.outcome} ${sum.eventType} ${sum.tenantId}`
-    const known = this.#sums.get(key)
-    if (known === undefined) {
-      this.#sums.set(key, sum)
-      return
-    }
-    known.attempts += sum.attempts
-    known.deliveries += sum.deliveries
-    known.latencySumMs += sum.latencySumMs
+function emptySum(endpointKey: string, hourMs: number, counted: Counted, ofClass: number): Sum {
+  return {
+    endpointKey,
+    hourMs,
+    counted,
+    latencyClass: ofClass,
+    attempts: 0,
+    deliveries: 0,
+    latencySumMs: 0,
   }
 }
 
-function toValues(sum: Sum): SqlValue[] {
+function toValues(sum: Sum, hourMs: number): SqlValue[] {
+  const { tenantId, eventType, outcome, state } = sum.counted
   return [
-    ...[sum.endpointKey, sum.hourMs, sum.tenantId, sum.eventType, sum.outcome, sum.state],
+    ...[sum.endpointKey, hourMs, tenantId, eventType, outcome, state],
     ...[sum.latencyClass, sum.attempts, sum.deliveries, sum.latencySumMs],
   ]
 }
