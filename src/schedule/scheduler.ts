@@ -1,7 +1,8 @@
 /**
  * Gives lanes their turns. It owns the lanes: which deliveries are claimed, how many requests run per
  * endpoint and in all. Its parts: `turns` (who is next), `memory` (how much a lane may hold), `reader`
- * (what comes back from the store) and `alarm` (when something is due next). No polling, no mover.
+ * (what comes back from the store) and `alarm` (when something is due next). No mover, and
+ * no polling: only once a minute the janitor (engine/janitor.ts) looks for what memory was not told.
  *
  * It never sends by itself: `run` is handed in, and tells through `finished` when a slot is free.
  */
