@@ -25,7 +25,7 @@ function writeBacklog(file: string, waiting: number, busyEndpoints: number): voi
     begin;
     create temp table source as
       with recursive n (i) as (select 0 union all select i + 1 from n where i < ${waiting - 1})
-      select printf('0%023d', i) as key,
+      select printf('%010d%014d', i / 20, i) as key,
              iif(i % 10 < 9, '${endpointKey('paused')}', printf('busy%04d', i % ${busyEndpoints})) as endpoint
         from n;
     insert into event (key, tenant_id, id, type, accepted_at_ms, matched, body)
@@ -36,6 +36,8 @@ function writeBacklog(file: string, waiting: number, busyEndpoints: number): voi
                       round, created_at_ms)
       select 'dlv_' || key || '_' || endpoint, 'single', 0, key, endpoint, 'waiting', 0, 0,
              ${startMs} - 1000 + rowid / 1000, 1, ${startMs} from source;
+    insert into delivery_slot (endpoint_key, slot)
+      select distinct endpoint, 'dlv_' || substr(key, 1, 8) from source;
     commit`)
   database.close()
 }
@@ -63,7 +65,7 @@ async function measure(store: Store, host: TestHost): Promise<Speeds> {
       backlogMs: await timed(() => store.backlog()),
       listMs: await timed(() => store.listDeliveries(query({ limit: 50 }))),
       listOfEndpointMs: await timed(() =>
-        store.listDeliveries(query({ limit: 50, endpointKey: endpointKey('none') })),
+        store.listDeliveries(query({ limit: 50, endpointKey: 'busy0009' })),
       ),
     })
   }
@@ -117,5 +119,5 @@ export async function expectFlat(waiting: number): Promise<void> {
   expect(large.headsMs).toBeLessThan(20)
   expect(large.backlogMs).toBeLessThan(20)
   expect(large.listMs).toBeLessThan(50)
-  expect(large.listOfEndpointMs).toBeLessThan(waiting / 200)
+  expect(large.listOfEndpointMs).toBeLessThan(100)
 }

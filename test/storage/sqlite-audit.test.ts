@@ -34,6 +34,7 @@ const breakages: Readonly<Record<string, string>> = {
       null, created_at_ms, 1, null from live where kind = 'single' limit 1`,
   delivery_has_its_event:
     "update live set event_key = 'nowhere' where kind = 'single' and batch_id is null",
+  delivery_is_listed: 'delete from delivery_slot',
   waiting_delivery_has_its_body: 'update event set body = null',
   live_delivery_is_due_or_owned: 'update live set owner = 99 where owner is not null',
   waiting_delivery_has_an_open_endpoint: "update endpoint set status = 'disabled'",

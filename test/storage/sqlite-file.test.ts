@@ -20,8 +20,10 @@ import { WebhookError } from '../../src/model/errors.ts'
 import { auditFile } from '../../src/storage/sqlite/beside.ts'
 import { type Database, loadDriver } from '../../src/storage/sqlite/driver.ts'
 import { storageError } from '../../src/storage/sqlite/errors.ts'
+import { firstSchema } from '../../src/storage/sqlite/migrations/0001-first.ts'
+import { applicationId } from '../../src/storage/sqlite/schema.ts'
 import { type SqliteOptions, sqlite } from '../../src/storage/sqlite/sqlite.ts'
-import { accept, commitAccepts, group, ownedOf, settle, testHost } from './fixtures.ts'
+import { accept, commitAccepts, group, ownedOf, query, settle, testHost } from './fixtures.ts'
 
 let folder: string
 let file: string
@@ -127,6 +129,55 @@ describe('what is in the file', () => {
     expect(error.message).toContain('999')
     raw(file, (database) => {
       expect(database.prepare('pragma user_version').get()).toEqual({ user_version: 999 })
+    })
+  })
+
+  test('a file of the first schema is brought up to date', async () => {
+    raw(file, (database) => {
+      database.exec(firstSchema)
+      database.exec(`pragma application_id = ${applicationId}; pragma user_version = 1`)
+      for (const [i, key] of ['0000000000aaaaaaaaaaaaaa', '0000zzzzzzaaaaaaaaaaaaaa'].entries()) {
+        database.exec(`
+          insert into event values ('${key}', '', 'e${i}', 'message.sent', ${i}, 2, 0, null, null);
+          insert into event_key values ('', 'e${i}', '${key}', x'00', ${i});
+          insert into live (id, kind, alone, event_key, endpoint_key, state, token, attempts,
+                            due_at_ms, round, created_at_ms)
+          values ('dlv_${key}_aaaaaaaa', 'single', 0, '${key}', 'aaaaaaaa', 'waiting', 0, 0, 9, 1, 1);
+          insert into done values ('dlv_${key}_bbbbbbbb', '${key}', 'bbbbbbbb', 'cancelled', 'x', 1,
+                                   0, 0, null, 1, 1, null);
+          update event set body = x'7b7d'`)
+      }
+    })
+    const store = await open()
+    for (const endpointKey of ['aaaaaaaa', 'bbbbbbbb']) {
+      expect(await store.listDeliveries(query({ endpointKey }))).toHaveLength(2)
+    }
+    expect((await store.audit()).problems).toEqual([])
+    await store.close()
+  })
+
+  test('retention takes the slots of what it took', async () => {
+    const host = testHost()
+    const store = await open({}, host)
+    for (let i = 0; i < 8; i += 1) {
+      host.now += 60_000
+      const record = accept(host, { to: ['one', 'two'], owned: true })
+      await commitAccepts(store, record)
+      const settlements = record.deliveries.map((_, at) => settle(host, ownedOf(record, at)))
+      await store.commit(group({ settlements }))
+    }
+    const cutoffs = {
+      settledBeforeMs: host.now - 150_000,
+      deliveredBodiesBeforeMs: 0,
+      failedBodiesBeforeMs: 0,
+      eventIdsBeforeMs: 0,
+    }
+    while ((await store.prune(cutoffs, 1)) > 0) {}
+    expect((await store.audit()).problems).toEqual([])
+    await store.close()
+    raw(file, (database) => {
+      const count = 'select count(*) as n from delivery_slot'
+      expect(database.prepare(count).get()).toEqual({ n: 6 })
     })
   })
 

@@ -7,6 +7,7 @@ import type { AcceptResult } from '../storage.ts'
 import type { Connection } from './connection.ts'
 import type { SqlValue } from './driver.ts'
 import { closedReason, type Session } from './session.ts'
+import { SlotsToWrite } from './slot.ts'
 import { forManyRows, rowsAtOnce } from './statements.ts'
 import { type ByteReader, type CommitOnWire, deliveryWidth, eventWidth } from './wire.ts'
 
@@ -84,7 +85,7 @@ export function insertAccepts(
       if (result.kind === 'duplicate') results[start + i] = result
     }
   }
-  lives.flush()
+  lives.end()
   if (results.length === 0) return null
   return events.map((_, i) => results[i] ?? { kind: 'stored' })
 }
@@ -182,12 +183,14 @@ class LiveRows {
   readonly #session: Session
   readonly #deliveries: CommitOnWire['deliveries']
   readonly #nowMs: number
+  readonly #slots: SlotsToWrite
   #values: SqlValue[] = []
 
   constructor(session: Session, deliveries: CommitOnWire['deliveries'], nowMs: number) {
     this.#session = session
     this.#deliveries = deliveries
     this.#nowMs = nowMs
+    this.#slots = new SlotsToWrite(session)
   }
 
   add({ key, acceptedAtMs, from, to }: FreshEvent): void {
@@ -198,6 +201,7 @@ class LiveRows {
       const id = this.#deliveries[i] as string
       const endpointKey = this.#deliveries[i + 1] as string
       const dueAtMs = this.#deliveries[i + 2] as number
+      this.#slots.add(endpointKey, id)
       const closed = closedReason(this.#session, endpointKey)
       if (closed !== null) {
         connection.run(insertCancelled, id, key, endpointKey, closed, acceptedAtMs, this.#nowMs)
@@ -217,6 +221,11 @@ class LiveRows {
       this.#session.connection.run(insertLive, ...this.#values.slice(i, i + liveValues))
     }
     this.#values = []
+  }
+
+  end(): void {
+    this.flush()
+    this.#slots.write()
   }
 
   #push(...row: SqlValue[]): void {

@@ -5,6 +5,7 @@
 import type { FanOutResult } from '../storage.ts'
 import { insertCancelled } from './accept.ts'
 import { closedReason, type Session } from './session.ts'
+import { SlotsToWrite } from './slot.ts'
 
 const oldestFanOut =
   'select event_key, targets, total, position from fan_out order by event_key limit 1'
@@ -24,15 +25,17 @@ export function fanOut(session: Session, limit: number, nowMs: number): FanOutRe
   const { connection } = session
   return connection.write(() => {
     const endpointKeys = new Set<string>()
+    const slots = new SlotsToWrite(session)
     let room = limit
     while (room > 0) {
       const wide = connection.get<FanOutRow>(oldestFanOut)
-      if (wide === undefined) return { endpointKeys: [...endpointKeys], more: false }
+      if (wide === undefined) break
       const targets = (JSON.parse(wide.targets) as Target[]).slice(
         wide.position,
         wide.position + room,
       )
       for (const target of targets) {
+        slots.add(target[1], target[0])
         if (create(session, wide.event_key, target, nowMs)) endpointKeys.add(target[1])
       }
       const position = wide.position + targets.length
@@ -40,6 +43,7 @@ export function fanOut(session: Session, limit: number, nowMs: number): FanOutRe
       else connection.run(moveOn, position, wide.event_key)
       room -= targets.length
     }
+    slots.write()
     const more = connection.get(oldestFanOut) !== undefined
     return { endpointKeys: [...endpointKeys], more }
   })

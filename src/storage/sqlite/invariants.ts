@@ -33,6 +33,16 @@ export const invariants: readonly Invariant[] = [
       union all select id from done where event_key not in (select key from event)`,
   },
   {
+    // Without its slot a delivery is there, but its endpoint's list does not show it.
+    name: 'delivery_is_listed',
+    sql: `
+      select id from (select id, endpoint_key from live where kind = 'single'
+                      union all select id, endpoint_key from done) as delivery
+       where not exists (select 1 from delivery_slot
+                          where delivery_slot.endpoint_key = delivery.endpoint_key
+                            and slot = substr(delivery.id, 1, 12))`,
+  },
+  {
     name: 'waiting_delivery_has_its_body',
     sql: `
       select live.id from live join event on event.key = live.event_key where event.body is null`,

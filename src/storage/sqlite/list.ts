@@ -14,9 +14,12 @@ import {
   toDelivery,
 } from './read.ts'
 import type { Session } from './session.ts'
+import { newestSlot, slotEnd } from './slot.ts'
 
 /** Rows looked at per slice and table at most: some milliseconds. */
 export const rowsPerSlice = 1_000
+/** A slice that has to pass over many rows ends with the second it is in after so long. */
+const msPerSlice = 5
 
 export interface ListSlice {
   readonly deliveries: readonly DeliveryFound[]
@@ -32,28 +35,21 @@ const liveSlice = `
     select * from live where kind = 'single' and id < ?1 and id >= ?2 order by id desc limit ?3
   ) as live ${liveJoins} order by live.id desc`
 
-/** One endpoint's, out of so many rows: they have no index for it, because every accept would pay. */
-const liveOfEndpointSlice = `
+const liveOfEndpoint = `
   select ${liveColumns} from (
-    select * from live where kind = 'single' and id < ?1 and id >= ?2 order by id desc limit ?3
-  ) as live ${liveJoins} where live.endpoint_key = ?4 order by live.id desc limit ?5`
-
-const lastOfLiveSlice = `
-  select id from live where kind = 'single' and id < ?1 and id >= ?2
-   order by id desc limit 1 offset ?3 - 1`
-
-/** Rows passed over are much cheaper than rows read. */
-const rowsPassedPerSlice = 20_000
+    select * from live
+     where kind = 'single' and id < ?1 and id >= ?2 and endpoint_key = ?4 order by id desc limit ?3
+  ) as live ${liveJoins} order by live.id desc`
 
 const doneSlice = `
   select ${doneColumns} from (
     select * from done where id < ?1 and id >= ?2 order by id desc limit ?3
   ) as done ${doneJoins} order by done.id desc`
 
-const doneSliceOfEndpoint = `
+const doneOfEndpoint = `
   select ${doneColumns} from (
-    select * from done indexed by done_of_endpoint
-     where endpoint_key = ?4 and id < ?1 and id >= ?2 order by id desc limit ?3
+    select * from done
+     where id < ?1 and id >= ?2 and endpoint_key = ?4 order by id desc limit ?3
   ) as done ${doneJoins} order by done.id desc`
 
 const failedSlice = `
@@ -68,9 +64,44 @@ export function listSlice(session: Session, query: DeliveryQuery, rows: number):
   const from = query.fromMs === null ? 'dlv_' : `dlv_${eventKeyFloor(query.fromMs)}`
   const to = query.toMs === null ? lastId : `dlv_${eventKeyFloor(query.toMs)}`
   const below = query.before !== null && query.before < to ? query.before : to
+  const { endpointKey } = query
+  return endpointKey === null || onlyFailed(query)
+    ? readRange(session, query, { below, from }, rows)
+    : readSlots(session, query, endpointKey, { below, from }, rows)
+}
+
+interface Range {
+  readonly below: string
+  readonly from: string
+}
+
+/** One endpoint's: only seconds in which it has some, but among all that others have in them. */
+function readSlots(
+  session: Session,
+  query: DeliveryQuery,
+  endpointKey: string,
+  { below, from }: Range,
+  rows: number,
+): ListSlice {
+  const endMs = performance.now() + msPerSlice
+  const deliveries: DeliveryFound[] = []
+  let next: string = below
+  do {
+    const slot = newestSlot(session, endpointKey, { below: next, from })
+    if (slot === null) return { deliveries, next: null }
+    const end = slotEnd(slot)
+    const range = { below: end < next ? end : next, from: from > slot ? from : slot }
+    const page = readRange(session, query, range, rows)
+    deliveries.push(...page.deliveries)
+    next = page.next ?? slot
+  } while (deliveries.length < rows && performance.now() < endMs)
+  return { deliveries, next }
+}
+
+function readRange(session: Session, query: DeliveryQuery, range: Range, rows: number): ListSlice {
   const slices = [
-    ...(wants(query, liveStates) ? [readLive(session, query, below, from, rows)] : []),
-    ...(wants(query, endStates) ? [readDone(session, query, below, from, rows)] : []),
+    ...(wants(query, liveStates) ? [readLive(session, query, range, rows)] : []),
+    ...(wants(query, endStates) ? [readDone(session, query, range, rows)] : []),
   ]
   // A slice that is full ends somewhere; what the other table has below that point comes next time.
   let next: string | null = null
@@ -100,30 +131,34 @@ interface Slice {
 function readLive(
   { connection }: Session,
   { endpointKey }: DeliveryQuery,
-  below: string,
-  from: string,
+  { below, from }: Range,
   limit: number,
 ): Slice {
-  if (endpointKey === null) {
-    return fullOrEnded(connection.all<DeliveryRow>(liveSlice, below, from, limit), limit)
-  }
-  const range = [below, from, rowsPassedPerSlice] as const
-  const rows = connection.all<DeliveryRow>(liveOfEndpointSlice, ...range, endpointKey, limit)
-  if (rows.length === limit) return fullOrEnded(rows, limit)
-  return { rows, end: connection.get<{ id: string }>(lastOfLiveSlice, ...range)?.id ?? null }
+  const rows =
+    endpointKey === null
+      ? connection.all<DeliveryRow>(liveSlice, below, from, limit)
+      : connection.all<DeliveryRow>(liveOfEndpoint, below, from, limit, endpointKey)
+  return fullOrEnded(rows, limit)
 }
 
 function readDone(
   { connection }: Session,
-  { endpointKey, states, skipRetried }: DeliveryQuery,
-  below: string,
-  from: string,
+  query: DeliveryQuery,
+  { below, from }: Range,
   limit: number,
 ): Slice {
-  const onlyFailed = skipRetried && states?.every((state) => failedStates.includes(state))
-  const sql = onlyFailed ? failedSlice : endpointKey === null ? doneSlice : doneSliceOfEndpoint
-  const ofEndpoint = sql === doneSliceOfEndpoint ? [endpointKey] : []
-  return fullOrEnded(connection.all<DeliveryRow>(sql, below, from, limit, ...ofEndpoint), limit)
+  const { endpointKey } = query
+  if (onlyFailed(query) || endpointKey === null) {
+    const sql = onlyFailed(query) ? failedSlice : doneSlice
+    return fullOrEnded(connection.all<DeliveryRow>(sql, below, from, limit), limit)
+  }
+  const rows = connection.all<DeliveryRow>(doneOfEndpoint, below, from, limit, endpointKey)
+  return fullOrEnded(rows, limit)
+}
+
+/** They have an index of their own, which is small. */
+function onlyFailed({ skipRetried, states }: DeliveryQuery): boolean {
+  return (skipRetried && states?.every((state) => failedStates.includes(state))) ?? false
 }
 
 function fullOrEnded(rows: readonly DeliveryRow[], limit: number): Slice {

@@ -1,17 +1,19 @@
 /**
  * Retention: deletes what has outlived its time, in slices of bounded cost. Three walks along the
  * order of ids, which is the order of time: ended deliveries with their attempts, settled batches,
- * events with their ids. What must outlive its time (a body that is still to be sent, the row of an
- * event that has deliveries) is passed over. What goes is counted, so that the audit still adds up.
+ * events with their ids; then the slots that nothing is left in. What must outlive its time (a body
+ * that is still to be sent, the row of an event that has deliveries) is passed over. What goes is
+ * counted, so that the audit still adds up.
  */
 import { deliveryIdRange, eventKeyFloor } from '../../model/ids.ts'
 import type { RetentionCutoffs } from '../storage.ts'
 import { membersFromJson } from './batch.ts'
 import type { Session } from './session.ts'
+import { pruneSlots } from './slot.ts'
 
 /** Where the walk is: the last id looked at. */
 export interface PrunePosition {
-  readonly walk: 'deliveries' | 'batches' | 'events'
+  readonly walk: 'deliveries' | 'batches' | 'events' | 'slots'
   readonly after: string
 }
 
@@ -67,6 +69,11 @@ export function pruneSlice(
         return pruneBatches(session, cutoffs, limit, position.after)
       case 'events':
         return pruneEvents(session, cutoffs, limit, position.after)
+      case 'slots':
+        return {
+          deleted: 0,
+          next: follow('slots', pruneSlots(session, limit, position.after), null),
+        }
       default:
         return position.walk satisfies never
     }
@@ -131,8 +138,7 @@ function pruneEvents(
   const rows = session.connection.all<EventRow>(oldEvents, after, below, limit)
   let deleted = 0
   for (const row of rows) deleted += pruneEvent(session, cutoffs, row)
-  const last = rows[limit - 1]
-  return { deleted, next: last ? { walk: 'events', after: last.key } : null }
+  return { deleted, next: follow('events', rows[limit - 1]?.key, 'slots') }
 }
 
 /** @returns rows changed or deleted */
@@ -174,12 +180,11 @@ function pruneEvent({ connection }: Session, cutoffs: RetentionCutoffs, row: Eve
 
 function follow(
   walk: PrunePosition['walk'],
-  lastOfFullSlice: string | undefined,
-  then: PrunePosition['walk'],
-): PrunePosition {
-  return lastOfFullSlice === undefined
-    ? { walk: then, after: '' }
-    : { walk, after: lastOfFullSlice }
+  lastOfFullSlice: string | null | undefined,
+  then: PrunePosition['walk'] | null,
+): PrunePosition | null {
+  if (lastOfFullSlice) return { walk, after: lastOfFullSlice }
+  return then === null ? null : { walk: then, after: '' }
 }
 
 interface DeliveryRow {

@@ -22,6 +22,8 @@ export interface Session {
   readonly owner: number
   readonly endpoints: Map<string, EndpointMirror>
   readonly tally: Tally
+  /** Slots that are on disk, see slot.ts. */
+  readonly knownSlots: Set<string>
   newKey(nowMs: number): string
 }
 
@@ -56,6 +58,7 @@ export function openSession(database: Database, options: OpenOptions): Session {
     owner,
     endpoints: readEndpointMirror(connection),
     tally: countTally(connection),
+    knownSlots: new Set(),
     newKey(nowMs) {
       clockMs = nowMs
       return nextKey()

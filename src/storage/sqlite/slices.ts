@@ -38,16 +38,8 @@ export async function listDeliveries(
 export function createPruning(
   thread: Thread,
 ): (cutoffs: RetentionCutoffs, limit: number) => Promise<number> {
-  let position: PrunePosition | null = pruneStart
-  /** The cutoffs of a pass that is through, and whose end the caller has still to be told. */
-  let finished = ''
+  let position: PrunePosition | null = null
   return async (cutoffs, limit) => {
-    const pass = JSON.stringify(cutoffs)
-    if (pass === finished) {
-      finished = ''
-      return 0
-    }
-    finished = ''
     position ??= pruneStart
     let deleted = 0
     while (position !== null && deleted === 0) {
@@ -55,7 +47,6 @@ export function createPruning(
       deleted = slice.deleted
       position = slice.next
     }
-    if (position === null && deleted > 0) finished = pass
     return deleted
   }
 }

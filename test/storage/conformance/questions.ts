@@ -5,6 +5,7 @@ import {
   accept,
   change,
   commitAccepts,
+  day,
   delivered,
   endpoint,
   endpointKey,
@@ -38,6 +39,37 @@ export const questionStories: Stories = {
       if (page.length < 4) break
     }
     expect(seen).toEqual(ids.sort().reverse())
+  },
+
+  "one endpoint's are found among everybody else's, at any time": async ({ store, host }) => {
+    const ids: string[] = []
+    for (let i = 0; i < 24; i += 1) {
+      // Several in one moment, then seconds, then a day of nothing.
+      host.now += i % 6 === 0 ? day : i % 3 === 0 ? 2_000 : 0
+      const to = i % 5 === 0 ? ['rare', 'busy'] : ['busy']
+      const record = accept(host, { to, owned: i % 2 === 0, wide: i % 10 === 5 })
+      if (i % 5 === 0) ids.push(`dlv_${record.event.key}_${endpointKey('rare')}`)
+      await commitAccepts(store, record)
+      if (i % 10 === 5) await store.fanOut(100, host.now)
+      if (i % 2 > 0) continue
+      await store.commit(group({ settlements: [settle(host, ownedOf(record))] }))
+    }
+    const rare = { endpointKey: endpointKey('rare') }
+    const seen: string[] = []
+    for (let before: string | null = null; ; ) {
+      const [one] = await store.listDeliveries(query({ ...rare, before, limit: 1 }))
+      if (!one) break
+      seen.push(one.id)
+      before = one.id
+    }
+    expect(seen).toEqual(ids.reverse())
+    const all = await store.listDeliveries(query({ ...rare, limit: 100 }))
+    expect(all.map(({ id }) => id)).toEqual(ids)
+    const since = await store.listDeliveries(query({ ...rare, fromMs: host.now - day }))
+    expect(since.length).toBeGreaterThan(0)
+    expect(since.length).toBeLessThan(ids.length)
+    expect(await store.listDeliveries(query({ endpointKey: endpointKey('none') }))).toEqual([])
+    expect((await store.audit()).problems).toEqual([])
   },
 
   'each filter narrows the list': async (scene) => {
