@@ -31,6 +31,7 @@ export {
   WebhookEventType,
 } from './model/event.ts'
 export type { OutcomeKind } from './model/outcome.ts'
+export type { SecretType, SignatureScheme, SigningKey } from './model/signature.ts'
 export type {
   AttemptFact,
   DeliveryFact,
@@ -41,12 +42,14 @@ export type {
 export type { Logger } from './observe/log.ts'
 export type { DeliveryFigures, EndpointStats, HourlyFigures } from './observe/statistics.ts'
 export { type RetryConfig, RetryManager } from './policy/retry-manager.ts'
+export type { RotateSecretOptions } from './registry/rotation-input.ts'
 export {
   type RegisteredEndpoint,
   type RegistryOptions,
   type TenantScope,
   WebhookRegistry,
 } from './registry/webhook-registry.ts'
+export { createEncryptionKey } from './security/key-ring.ts'
 export { SecurityManager, type SecurityOptions } from './security/security-manager.ts'
 export { auditFile } from './storage/sqlite/beside.ts'
 export { memory, type SqliteOptions, sqlite } from './storage/sqlite/sqlite.ts'

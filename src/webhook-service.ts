@@ -8,6 +8,7 @@ import { type CheckedEvent, checkEvent, checkIsList } from './accept/event-input
 import { WebhookDispatcher } from './deliver/dispatcher.ts'
 import { resultOf } from './deliver/single-dispatch.ts'
 import { closedError, Engine } from './engine/engine.ts'
+import { warnOfClearText, warnOfNoSignature, warnOfShortSecret } from './engine/notices.ts'
 import { checkConfig, type ServiceOptions, type WebhookConfig } from './engine/options.ts'
 import {
   type DeliveryListQuery,
@@ -33,12 +34,13 @@ import { type FactListener, type FactName, Facts } from './observe/facts.ts'
 import { defaultLogger, type Logger, silentLogger } from './observe/log.ts'
 import { type EndpointStats, type HourlyFigures, perHour, summarise } from './observe/statistics.ts'
 import { RetryManager } from './policy/retry-manager.ts'
+import type { RotateSecretOptions } from './registry/rotation-input.ts'
 import {
   type RegisteredEndpoint,
   type TenantScope,
   WebhookRegistry,
 } from './registry/webhook-registry.ts'
-import type { SecurityManager } from './security/security-manager.ts'
+import { SecurityManager } from './security/security-manager.ts'
 import { sqlite } from './storage/sqlite/sqlite.ts'
 import type {
   AuditReport,
@@ -52,7 +54,7 @@ import type {
 export interface WebhookServiceParts {
   registry?: WebhookRegistry | undefined
   dispatcher?: WebhookDispatcher | undefined
-  /** Signs, when no dispatcher is given. */
+  /** Says how to sign, when no dispatcher is given; instead of the option `signature`. */
   securityManager?: SecurityManager | undefined
   retryManager?: RetryManager | undefined
 }
@@ -83,6 +85,11 @@ export interface ServiceHealth {
   trouble: { code: string; message: string } | null
   backlog: Backlog | null
   requestsUnderWay: number
+  /**
+   * The key that encrypts secrets, and how many endpoints are not yet encrypted with it: at 0 the
+   * older keys can be retired. Null: stored in the clear.
+   */
+  encryption: { key: string; endpointsLeft: number } | null
 }
 
 /** What `eraseEvents` erases: one of the three. */
@@ -119,7 +126,7 @@ export class WebhookService implements AsyncDisposable {
    * Opens the store in the background and takes up what an earlier process left unfinished.
    *
    * @throws WebhookError OPTION_UNKNOWN, OPTION_INVALID, OPTION_OUT_OF_RANGE, SECRET_INVALID,
-   *   SCHEDULE_EMPTY. What goes wrong with the store rejects `ready()` and every other call.
+   *   ENCRYPTION_KEY_INVALID, ALGORITHM_UNSUPPORTED, SCHEDULE_EMPTY. What goes wrong with the store rejects `ready()` and every other call.
    */
   constructor(config: WebhookConfig = {}, parts: WebhookServiceParts = {}) {
     this.#options = checkConfig(config)
@@ -131,10 +138,11 @@ export class WebhookService implements AsyncDisposable {
     )
     this.retryManager = parts.retryManager ?? givenRetries(parts) ?? retriesOf(config)
     this.registry = parts.registry ?? givenRegistry(parts) ?? new WebhookRegistry()
+    const security = securityOf(config, parts)
     this.#ownsDispatcher = parts.dispatcher === undefined
     this.dispatcher =
       parts.dispatcher ??
-      new WebhookDispatcher(this.registry, parts.securityManager, this.retryManager)
+      new WebhookDispatcher(this.registry, security, this.retryManager)
     this.dispatcher.configure({
       allowedNetworks: this.#options.allowedNetworks,
       redirects: this.#options.redirects,
@@ -143,6 +151,9 @@ export class WebhookService implements AsyncDisposable {
       nowMs: config.clock === undefined ? undefined : () => this.#clock.nowMs(),
     })
     this.#warnOfShortSchedule()
+    const { enableSecurity, secretKey } = this.#options
+    if (!enableSecurity) warnOfNoSignature(this.#logger)
+    else if (secretKey !== null) warnOfShortSecret(this.#logger, 'secretKey', secretKey)
     this.#opening = this.#open(storageOf(config.storage), Boolean(config.logger))
     // Whoever calls anything learns of it there; without a call it must not end the host process.
     this.#opening.catch(() => {})
@@ -222,6 +233,24 @@ export class WebhookService implements AsyncDisposable {
   ): Promise<WebhookEndpoint> {
     await this.#use()
     return this.registry.update(id, changes, scope)
+  }
+
+  /**
+   * Replaces the endpoint's secret. Old and new sign together for `overlapMs` (24 hours unless the
+   * service says otherwise); the receiver takes over the new one meanwhile. One that is created is in
+   * the result, once; of an Ed25519 key only the public half ever is.
+   *
+   * @throws WebhookError ENDPOINT_NOT_FOUND, SECRET_INVALID, SECRET_LIMIT, OPTION_OUT_OF_RANGE
+   */
+  async rotateSecret(id: string, options?: RotateSecretOptions): Promise<RegisteredEndpoint> {
+    await this.#use()
+    return this.registry.rotateSecret(id, options)
+  }
+
+  /** Ends the overlap: only the newest secret signs. @throws WebhookError ENDPOINT_NOT_FOUND */
+  async finishRotation(id: string, scope?: TenantScope): Promise<WebhookEndpoint> {
+    await this.#use()
+    return this.registry.finishRotation(id, scope)
   }
 
   /** Its waiting deliveries end as cancelled; what has ended stays readable. */
@@ -404,10 +433,12 @@ export class WebhookService implements AsyncDisposable {
     const closed = this.#closing !== null
     if (this.#opened === null || closed) {
       const status = closed ? 'closed' : 'starting'
-      return { status, storage: null, trouble: null, backlog: null, requestsUnderWay: 0 }
+      const nothing = { storage: null, trouble: null, backlog: null, encryption: null }
+      return { status, ...nothing, requestsUnderWay: 0 }
     }
     const { engine } = this.#opened
     const { trouble } = engine.commits
+    const { newestKeyId: key, outdated } = engine.encryption
     return {
       status: trouble === null ? 'ok' : 'degraded',
       storage: { description: engine.store.description, location: engine.store.location },
@@ -417,6 +448,7 @@ export class WebhookService implements AsyncDisposable {
       },
       backlog: await engine.store.backlog(),
       requestsUnderWay: engine.scheduler.active,
+      encryption: key === null ? null : { key, endpointsLeft: outdated.size },
     }
   }
 
@@ -454,6 +486,9 @@ export class WebhookService implements AsyncDisposable {
         this.#opened?.engine.commits.fail(error)
       },
     })
+    if (this.#options.keyRing === null && storage.kind !== 'memory') {
+      warnOfClearText(this.#logger, store.location)
+    }
     const engine = new Engine({
       store,
       options: this.#options,
@@ -543,6 +578,20 @@ function retriesOf(config: WebhookConfig): RetryManager {
     jitter: config.jitter,
     retryScheduleMs: config.retryScheduleMs,
   })
+}
+
+function securityOf(
+  { signature }: WebhookConfig,
+  { securityManager, dispatcher }: WebhookServiceParts,
+): SecurityManager | undefined {
+  if (signature === undefined) return securityManager
+  if (securityManager === undefined && dispatcher === undefined) {
+    return new SecurityManager(signature)
+  }
+  throw new WebhookError(
+    'OPTION_INVALID',
+    'Expected `signature` or a SecurityManager (alone or in a dispatcher), got both; leave out one of the two.',
+  )
 }
 
 /** A dispatcher brings the parts it was built with. */

@@ -4,6 +4,7 @@ import { Command, Option } from 'commander'
 import { collect, integer, schedule, speedFactor } from './arguments.ts'
 import { dev } from './dev.ts'
 import { doctor } from './doctor.ts'
+import { key } from './key.ts'
 import { send } from './send.ts'
 import { type Language, languageOf, wordsOf } from './words.ts'
 
@@ -19,6 +20,7 @@ export function createProgram(ended: (exitCode: number) => void): Command {
   addDev(program, ended)
   addSend(program, ended)
   addDoctor(program, ended)
+  addKey(program, ended)
   return program
 }
 
@@ -100,6 +102,17 @@ function addDoctor(program: Command, ended: (exitCode: number) => void): void {
     })
 }
 
+function addKey(program: Command, ended: (exitCode: number) => void): void {
+  program
+    .command('key')
+    .summary('make a key that encrypts secrets in the data file')
+    .description(keyDescription)
+    .option('--id <id>', 'its name among your keys (default: made from the date)')
+    .action(({ id }) => {
+      ended(key(id))
+    })
+}
+
 function languageOption(): Option {
   return new Option('--lang <language>', 'language of labels')
     .choices(['en', 'ko'])
@@ -125,6 +138,8 @@ Environment:
   NO_COLOR             no colours
   LANG                 ko_… shows Korean labels
   KMSG_WEBHOOK_SECRET  the secret of send, so that it is not in the process list
+  KMSG_WEBHOOK_ENCRYPTION_KEYS
+                       keys that encrypt secrets in data files, newest first, separated by commas
 `
 
 const devDescription = [
@@ -146,3 +161,6 @@ Examples:
 
 const doctorDescription =
   'Opens the file read-only, also while a service uses it, prints what it holds, and checks every invariant: that nothing accepted is lost, nothing settled is due again, and so on. Exits with 1 when something is wrong.'
+
+const keyDescription =
+  'Prints a new key on standard output. Give it to services in KMSG_WEBHOOK_ENCRYPTION_KEYS, before older keys and a comma; an older key can be left out once `doctor` and health() count no endpoint under it. Keep it apart from the data file and its backups: who has both reads the secrets, and without it nobody does.'

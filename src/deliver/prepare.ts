@@ -3,12 +3,22 @@ import type { EndpointRecord } from '../model/endpoint.ts'
 import type { AddressRule } from '../security/address.ts'
 import { checkEndpointUrl } from '../security/endpoint-url.ts'
 import { checkHeaders } from '../security/headers.ts'
+import type { Signer } from '../security/signer.ts'
 
 export interface PreparedEndpoint {
   readonly origin: string
   readonly path: string
   /** Names and values in turn; those of the attempt follow. */
   readonly headers: readonly string[]
+  /** From the first request on, and anew when one of its keys has expired. */
+  signing: Signing | null
+}
+
+export interface Signing {
+  readonly signer: Signer
+  /** When the first of its keys expires; Infinity when none does. */
+  readonly untilMs: number
+  readonly fallbackSecret: string | null
 }
 
 export interface PrepareTools {
@@ -38,5 +48,6 @@ export function prepare(
     origin: url.origin,
     path: url.pathname + url.search,
     headers: [...headers, ...custom.flat()],
+    signing: null,
   }
 }

@@ -2,7 +2,7 @@
 import type { EndpointRecord } from '../model/endpoint.ts'
 import type { SecurityManager } from '../security/security-manager.ts'
 import type { AttemptRequest } from './attempt-request.ts'
-import type { PreparedEndpoint } from './prepare.ts'
+import type { PreparedEndpoint, Signing } from './prepare.ts'
 
 export class RequestHeaders {
   readonly #security: SecurityManager
@@ -38,10 +38,32 @@ export class RequestHeaders {
       String(request.attempt),
     ]
     if (request.enableSecurity) {
-      const secrets = liveSecrets(request.endpoint, request.fallbackSecret, nowMs)
-      this.#security.addSignatures(headers, request.eventId, timestamp, request.body, secrets)
+      let { signing } = prepared
+      if (
+        signing === null ||
+        nowMs >= signing.untilMs ||
+        signing.fallbackSecret !== request.fallbackSecret
+      ) {
+        signing = this.#signing(request.endpoint, request.fallbackSecret, nowMs)
+        prepared.signing = signing
+      }
+      signing.signer.addTo(headers, request.eventId, timestamp, request.body)
     }
     return headers
+  }
+
+  /** The secrets that sign now, newest first, and until when it is these. */
+  #signing(endpoint: EndpointRecord, fallbackSecret: string | null, nowMs: number): Signing {
+    const live: string[] = []
+    let untilMs = Number.POSITIVE_INFINITY
+    for (const { secret, expiresAtMs } of endpoint.secrets) {
+      if (expiresAtMs !== null && expiresAtMs <= nowMs) continue
+      live.push(secret)
+      untilMs = Math.min(untilMs, expiresAtMs ?? Number.POSITIVE_INFINITY)
+    }
+    if (live.length === 0 && fallbackSecret !== null) live.push(fallbackSecret)
+    const signer = this.#security.signer(live, endpoint.signatureSchemes)
+    return { signer, untilMs, fallbackSecret }
   }
 
   #timestamp(nowMs: number): string {
@@ -52,18 +74,4 @@ export class RequestHeaders {
     }
     return this.#secondText
   }
-}
-
-/** Secrets that sign now, newest first. */
-function liveSecrets(
-  endpoint: EndpointRecord,
-  fallbackSecret: string | null,
-  nowMs: number,
-): readonly string[] {
-  const live: string[] = []
-  for (const { secret, expiresAtMs } of endpoint.secrets) {
-    if (expiresAtMs === null || expiresAtMs > nowMs) live.push(secret)
-  }
-  if (live.length === 0 && fallbackSecret !== null) live.push(fallbackSecret)
-  return live
 }

@@ -2,7 +2,9 @@
 import type { EndpointRecord, WebhookEndpointInput } from '../model/endpoint.ts'
 import { WebhookError } from '../model/errors.ts'
 import { type OutcomeKind, outcomeError, outcomeStatus } from '../model/outcome.ts'
-import { checkSecret } from '../security/secrets.ts'
+import { unmaskHeaders } from '../security/headers.ts'
+import { checkSchemes } from '../security/signer.ts'
+import { checkSigningSecret } from '../security/signing-key.ts'
 import type { AttemptReport } from './attempt-request.ts'
 
 /** What one attempt of `dispatch` came to. */
@@ -29,7 +31,7 @@ export function resultOf({ outcome, latencyMs, responseBody }: AttemptReport): D
   }
 }
 
-/** @throws WebhookError SECRET_MISSING, SECRET_INVALID */
+/** @throws WebhookError SECRET_MISSING, SECRET_INVALID, ENDPOINT_INVALID, OPTION_INVALID */
 export function recordOf(endpoint: WebhookEndpointInput): EndpointRecord {
   if (endpoint.secret === undefined) {
     throw new WebhookError(
@@ -37,7 +39,8 @@ export function recordOf(endpoint: WebhookEndpointInput): EndpointRecord {
       `Expected endpoint "${endpoint.id}" to have a \`secret\` to sign with, got none.`,
     )
   }
-  checkSecret(endpoint.secret)
+  checkSigningSecret(endpoint.secret)
+  const schemes = endpoint.signatureSchemes
   return {
     key: '',
     id: endpoint.id,
@@ -50,9 +53,10 @@ export function recordOf(endpoint: WebhookEndpointInput): EndpointRecord {
     statusReason: null,
     statusChangedAtMs: 0,
     secrets: [{ secret: endpoint.secret, createdAtMs: 0, expiresAtMs: null }],
+    signatureSchemes: schemes === undefined ? null : checkSchemes(schemes, '`signatureSchemes`'),
     filters: {},
     retryConfig: {},
-    headers: endpoint.headers ?? {},
+    headers: unmaskHeaders(endpoint.headers ?? {}, {}),
     timeoutMs: endpoint.timeoutMs ?? null,
     concurrency: null,
     batch: false,

@@ -25,9 +25,12 @@ import type {
   SettlementRecord,
   Store,
 } from '../storage/storage.ts'
+import { EndpointEncryption } from './endpoint-encryption.ts'
 import { Janitor } from './janitor.ts'
+import { warnOfNewSecret } from './notices.ts'
 import type { ServiceOptions } from './options.ts'
 import { Rest } from './rest.ts'
+import { SecretKeeper } from './secret-keeper.ts'
 import { tellSettled } from './tell.ts'
 
 export interface EngineParts {
@@ -64,11 +67,13 @@ export class Engine {
   readonly store: Store
   readonly commits: GroupCommit
   readonly scheduler: Scheduler
+  readonly encryption: EndpointEncryption
   readonly #parts: EngineParts
   readonly #acceptor: Acceptor
   readonly #recorder: Recorder
   readonly #rest: Rest
   readonly #janitor: Janitor
+  readonly #secretKeeper: SecretKeeper
   /** Attempts that `close()` cut off are given back, not counted. */
   #aborted = false
 
@@ -76,6 +81,8 @@ export class Engine {
     this.#parts = parts
     this.store = parts.store
     const { clock, random } = parts
+    this.encryption = new EndpointEncryption(parts.options.keyRing)
+    this.#secretKeeper = new SecretKeeper({ ...parts, encryption: this.encryption })
     this.commits = new GroupCommit(parts.store, {
       clock,
       random,
@@ -130,11 +137,17 @@ export class Engine {
     })
   }
 
-  /** Takes up what an earlier process left: due times, wide events, retention. */
+  /**
+   * Takes up what an earlier process left: due times, wide events, retention.
+   *
+   * @throws WebhookError ENCRYPTION_KEY_MISSING, ENCRYPTION_KEY_WRONG; nothing is sent then
+   */
   async start(): Promise<void> {
-    const { store, options, clock } = this.#parts
-    await this.#parts.registry.attach(await store.loadEndpoints(), this.#backing(), {
+    const { store, options, clock, registry, dispatcher } = this.#parts
+    const endpoints = this.encryption.openAll(await store.loadEndpoints())
+    await registry.attach(endpoints, this.#backing(), {
       allowedNetworks: options.allowedNetworks,
+      signatureHeader: dispatcher.securityManager.header,
       nowMs: () => clock.nowMs(),
     })
     for (const head of await store.heads()) {
@@ -143,6 +156,7 @@ export class Engine {
     this.scheduler.start()
     this.#rest.during(this.#janitor.fanOut())
     this.#janitor.start()
+    this.#rest.during(this.#secretKeeper.start())
   }
 
   accept(event: CheckedEvent): Promise<DispatchReceipt> {
@@ -185,6 +199,7 @@ export class Engine {
   /** Stops sending; requests under way get `graceMs`, then they are cut and given back. */
   async stop(graceMs: number): Promise<void> {
     this.#janitor.stop()
+    this.#secretKeeper.stop()
     this.scheduler.stop()
     if (!this.scheduler.isInactive) {
       const cancel = this.#parts.clock.setTimer(() => {
@@ -334,13 +349,19 @@ export class Engine {
     const { options } = this.#parts
     return {
       needsSecret: options.enableSecurity,
-      sharedSecret: options.secretKey !== null,
+      sharedSecret: options.secretKey,
       rotationOverlapMs: options.rotationOverlapMs,
-      save: (record: EndpointRecord, change: EndpointChange) =>
-        this.store.saveEndpoint(record, change),
-      remove: (record: EndpointRecord, change: EndpointChange) =>
-        this.store.removeEndpoint(record.key, change),
+      schemes: this.#parts.dispatcher.securityManager.schemes,
+      save: async (record: EndpointRecord, change: EndpointChange) => {
+        await this.store.saveEndpoint(this.encryption.seal(record), change)
+        this.encryption.settled(record.key)
+      },
+      remove: async (record: EndpointRecord, change: EndpointChange) => {
+        await this.store.removeEndpoint(record.key, change)
+        this.encryption.settled(record.key)
+      },
       changed: (record: EndpointRecord, change: EndpointChange) => {
+        warnOfNewSecret(this.#parts.logger, record, change)
         this.scheduler.refresh(record.key)
         if (record.status === 'disabled') this.#cancelOrphans(record.key)
         // Memory forgot what a disabled endpoint had in the store; not all of it need be ended yet.

@@ -10,7 +10,9 @@ import { checkEventType } from '../model/names.ts'
 import { unknownOption } from '../model/suggest.ts'
 import type { Logger } from '../observe/log.ts'
 import { checkRetryConfig } from '../policy/retry-manager.ts'
+import { KeyRing } from '../security/key-ring.ts'
 import { checkSecret } from '../security/secrets.ts'
+import type { SecurityOptions } from '../security/security-manager.ts'
 import type { Storage } from '../storage/storage.ts'
 
 export interface WebhookConfig {
@@ -32,6 +34,14 @@ export interface WebhookConfig {
   enableSecurity?: boolean | undefined
   /** Signs for endpoints without a secret and without a tenant. At least 16 bytes. */
   secretKey?: string | undefined
+  /** What signatures look like: `schemes`, `algorithm`, `header` and `prefix`, see SecurityManager. */
+  signature?: SecurityOptions | undefined
+  /**
+   * Encrypt secrets and custom headers in the store: `'<id>:<32 bytes in base64>'`, newest first; the
+   * newest encrypts, every one decrypts. Default: the environment variable
+   * `KMSG_WEBHOOK_ENCRYPTION_KEYS`, separated by commas; without it they are stored in the clear.
+   */
+  encryptionKeys?: readonly string[] | undefined
   /** Types that may be dispatched; omitted: all. */
   enabledEvents?: readonly WebhookEventType[] | undefined
   /** Events per request of endpoints with `batch: true`. Default 10. */
@@ -80,6 +90,8 @@ export interface ServiceOptions {
   readonly timeoutMs: number
   readonly enableSecurity: boolean
   readonly secretKey: string | null
+  /** Null: what is secret is stored in the clear. */
+  readonly keyRing: KeyRing | null
   readonly enabledEvents: ReadonlySet<string> | null
   readonly batchSize: number
   readonly batchTimeoutMs: number
@@ -118,6 +130,8 @@ const others = [
   'retryScheduleMs',
   'enableSecurity',
   'secretKey',
+  'signature',
+  'encryptionKeys',
   'enabledEvents',
   'storage',
   'allowedNetworks',
@@ -127,6 +141,8 @@ const others = [
   'clock',
   'random',
 ] as const satisfies readonly (keyof WebhookConfig)[]
+
+const keysVariable = 'KMSG_WEBHOOK_ENCRYPTION_KEYS'
 
 /** @throws WebhookError OPTION_UNKNOWN, OPTION_INVALID, OPTION_OUT_OF_RANGE, SECRET_INVALID, … */
 export function checkConfig(config: WebhookConfig): ServiceOptions {
@@ -144,7 +160,7 @@ export function checkConfig(config: WebhookConfig): ServiceOptions {
   }
   for (const [name, min, max] of integers) checkInteger(name, config[name], min, max)
   checkRetryConfig(config)
-  if (config.secretKey !== undefined) checkSecret(config.secretKey)
+  if (config.secretKey !== undefined) checkSecretKey(config.secretKey)
   oneOf('enableSecurity', config.enableSecurity, [true, false])
   oneOf('redirects', config.redirects, ['success', 'failure'])
   checkNetworks(config.allowedNetworks)
@@ -152,6 +168,7 @@ export function checkConfig(config: WebhookConfig): ServiceOptions {
     timeoutMs: config.timeoutMs ?? 30_000,
     enableSecurity: config.enableSecurity ?? true,
     secretKey: config.secretKey ?? null,
+    keyRing: keyRingOf(config.encryptionKeys, process.env[keysVariable]),
     enabledEvents: checkEnabledEvents(config.enabledEvents),
     batchSize: config.batchSize ?? 10,
     batchTimeoutMs: config.batchTimeoutMs ?? 5_000,
@@ -165,6 +182,24 @@ export function checkConfig(config: WebhookConfig): ServiceOptions {
     rotationOverlapMs: config.rotationOverlapMs ?? dayMs,
     shutdownTimeoutMs: config.shutdownTimeoutMs ?? 5_000,
   }
+}
+
+/** Shared by endpoints, so what is read at one of them must not be of use at another. */
+function checkSecretKey(secretKey: unknown): void {
+  checkSecret(secretKey)
+  if (!secretKey.startsWith('whsk_')) return
+  throw new WebhookError(
+    'SECRET_INVALID',
+    "Expected `secretKey` to be a shared HMAC secret, got an Ed25519 key; give the endpoint `secretType: 'ed25519'` instead.",
+  )
+}
+
+/** The option wins; an empty variable is none. */
+function keyRingOf(keys: unknown, variable: string | undefined): KeyRing | null {
+  if (keys !== undefined) return new KeyRing(keys as readonly string[], '`encryptionKeys`')
+  const given = (variable ?? '').split(',').map((one) => one.trim())
+  const entries = given.filter((one) => one !== '')
+  return entries.length === 0 ? null : new KeyRing(entries, keysVariable)
 }
 
 function checkRetention(retention: RetentionOptions = {}): ServiceOptions['retention'] {

@@ -1,5 +1,6 @@
 /** Where a subscriber wants events. */
 import type { WebhookEventType } from './event.ts'
+import type { SecretType, SignatureScheme, SigningKey } from './signature.ts'
 
 export type EndpointStatus = 'active' | 'paused' | 'disabled'
 
@@ -43,8 +44,15 @@ export interface WebhookEndpointInput {
   /** `false` registers it as disabled. */
   active?: boolean | undefined
   status?: EndpointStatus | undefined
-  /** Signs this endpoint's requests. At least 16 bytes; `whsec_<base64>` is decoded. */
+  /**
+   * Signs this endpoint's requests. At least 16 bytes; `whsec_<base64>` is decoded, `whsk_<base64>`
+   * is an Ed25519 key. Another one than before starts a rotation.
+   */
   secret?: string | undefined
+  /** What is created when no secret is given. Default `'hmac'`. Another one than before rotates. */
+  secretType?: SecretType | undefined
+  /** Signatures that its requests carry, where they differ from the service's. */
+  signatureSchemes?: readonly SignatureScheme[] | undefined
   filters?: EndpointFilters | undefined
   retryConfig?: EndpointRetryConfig | undefined
   /** Sent with every request. Names of the protocol and of the signature are refused. */
@@ -63,7 +71,7 @@ export interface WebhookEndpointInput {
 
 /** The fields `updateEndpoint` can change. */
 export type WebhookEndpointChanges = Partial<
-  Omit<WebhookEndpointInput, 'id' | 'tenantId' | 'createdAt' | 'updatedAt'>
+  Omit<WebhookEndpointInput, 'id' | 'tenantId' | 'secretType' | 'createdAt' | 'updatedAt'>
 >
 
 /** An endpoint as reads return it. A secret is never part of it. */
@@ -78,9 +86,18 @@ export interface WebhookEndpoint {
   /** Why the status is what it is: `gone`, `by request`, … Null while active from the start. */
   statusReason: string | null
   statusChangedAt: Date
+  /** `whpk_…` of the newest Ed25519 key, for the receiver; null when it signs by HMAC alone. */
+  publicKey: string | null
+  /** Keys of its own that sign now, newest first; empty when the service's `secretKey` does. */
+  signingKeys: readonly SigningKey[]
+  /** Null: those of the service. */
+  signatureSchemes: readonly SignatureScheme[] | null
   filters: EndpointFilters
   retryConfig: EndpointRetryConfig
-  /** Values of sensitive names (`authorization`, cookies, keys) read as `***`. */
+  /**
+   * Values of sensitive names (`authorization`, cookies, keys, tokens) read as `***`; a write takes
+   * `***` as "leave it as it is".
+   */
   headers: Readonly<Record<string, string>>
   timeoutMs: number | null
   concurrency: number | null
@@ -110,6 +127,8 @@ export interface EndpointRecord {
   readonly statusChangedAtMs: number
   /** Secrets that sign, newest first; empty when the service's `secretKey` does. */
   readonly secrets: readonly EndpointSecret[]
+  /** Null: those of the service. */
+  readonly signatureSchemes: readonly SignatureScheme[] | null
   readonly filters: EndpointFilters
   readonly retryConfig: EndpointRetryConfig
   readonly headers: Readonly<Record<string, string>>
@@ -129,4 +148,6 @@ export interface EndpointSecret {
   readonly createdAtMs: number
   /** When it stops signing; null for the newest one. */
   readonly expiresAtMs: number | null
+  /** By `rotateSecret`: an app that goes on registering with the old one must not undo it. */
+  readonly rotatedByCall?: boolean
 }

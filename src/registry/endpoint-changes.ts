@@ -5,20 +5,20 @@ import type {
   WebhookEndpointChanges,
   WebhookEndpointInput,
 } from '../model/endpoint.ts'
+import { unmaskHeaders } from '../security/headers.ts'
 import type { EndpointChange } from '../storage/storage.ts'
+import { currentSecret, rotated } from './rotation.ts'
 
 export interface ChangeRules {
   /** False when the service signs nothing. */
   readonly needsSecret: boolean
-  /** The service has a `secretKey` for endpoints without a secret of their own. */
-  readonly sharedSecret: boolean
+  /** The service's `secretKey`, for endpoints without a secret of their own; null without one. */
+  readonly sharedSecret: string | null
   /** How long a replaced secret goes on signing beside the new one. */
   readonly rotationOverlapMs: number
 }
 
-/** Live secrets of one endpoint at the most; each one adds a signature to every request. */
-const maxLiveSecrets = 3
-
+/** @throws WebhookError ENDPOINT_INVALID */
 export function newRecord(
   input: WebhookEndpointInput,
   key: string,
@@ -39,9 +39,10 @@ export function newRecord(
     statusReason: status === 'active' ? null : 'registered so',
     statusChangedAtMs: nowMs,
     secrets: secret === null ? [] : [{ secret, createdAtMs: nowMs, expiresAtMs: null }],
+    signatureSchemes: input.signatureSchemes ? [...new Set(input.signatureSchemes)] : null,
     filters: { ...input.filters },
     retryConfig: { ...input.retryConfig },
-    headers: { ...input.headers },
+    headers: unmaskHeaders(input.headers ?? {}, {}),
     timeoutMs: input.timeoutMs ?? null,
     concurrency: input.concurrency ?? null,
     batch: input.batch ?? false,
@@ -59,15 +60,18 @@ const plainFields = [
   'events',
   'name',
   'description',
+  'signatureSchemes',
   'filters',
   'retryConfig',
-  'headers',
   'timeoutMs',
   'concurrency',
   'batch',
 ] as const satisfies readonly (keyof Changes)[]
 
-/** @returns null when nothing would change: apps register the same endpoint at every start */
+/**
+ * @returns null when nothing would change: apps register the same endpoint at every start
+ * @throws WebhookError SECRET_LIMIT, ENDPOINT_INVALID
+ */
 export function applyChanges(
   known: EndpointRecord,
   changes: Changes,
@@ -79,14 +83,18 @@ export function applyChanges(
     const value = changes[field]
     if (value !== undefined && !sameJson(value, known[field])) next[field] = value
   }
+  if (changes.headers !== undefined) {
+    const headers = unmaskHeaders(changes.headers, known.headers)
+    if (!sameJson(headers, known.headers)) next.headers = headers
+  }
   const url = changes.url ?? known.url
   if (url !== known.url) {
     next.url = url
     next.warning = null
   }
-  const current = known.secrets.find((one) => one.expiresAtMs === null)
-  if (changes.secret !== undefined && changes.secret !== current?.secret) {
-    next.secrets = rotate(known.secrets, changes.secret, nowMs, rules.rotationOverlapMs)
+  if (changes.secret !== undefined && changes.secret !== currentSecret(known)?.secret) {
+    const { sharedSecret, rotationOverlapMs: overlapMs } = rules
+    next.secrets = rotated(known, changes.secret, { nowMs, overlapMs, sharedSecret, byCall: false })
   }
   const fields = Object.keys(next)
   if (fields.length === 0) return null
@@ -118,17 +126,17 @@ export function statusChange(
   return { record, change: { atMs: nowMs, version, what, reason, fields: ['status'] } }
 }
 
-function rotate(
+/** Another list of secrets, and nothing else. */
+export function secretsChange(
+  known: EndpointRecord,
   secrets: readonly EndpointSecret[],
-  secret: string,
+  what: 'secret rotated' | 'rotation ended',
+  reason: string,
   nowMs: number,
-  overlapMs: number,
-): EndpointSecret[] {
-  const older = secrets
-    .filter((one) => one.secret !== secret)
-    .map((one) => (one.expiresAtMs === null ? { ...one, expiresAtMs: nowMs + overlapMs } : one))
-    .filter((one) => (one.expiresAtMs ?? 0) > nowMs)
-  return [{ secret, createdAtMs: nowMs, expiresAtMs: null }, ...older].slice(0, maxLiveSecrets)
+): { record: EndpointRecord; change: EndpointChange } {
+  const version = known.version + 1
+  const record = { ...known, secrets, version, updatedAtMs: nowMs }
+  return { record, change: { atMs: nowMs, version, what, reason, fields: ['secrets'] } }
 }
 
 function sameJson(a: unknown, b: unknown): boolean {

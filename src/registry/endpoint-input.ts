@@ -6,10 +6,13 @@ import { unknownOption } from '../model/suggest.ts'
 import { checkRetryConfig } from '../policy/retry-manager.ts'
 import { checkEndpointUrl } from '../security/endpoint-url.ts'
 import { checkHeaders } from '../security/headers.ts'
-import { checkSecret } from '../security/secrets.ts'
+import { checkSchemes } from '../security/signer.ts'
+import { checkSigningSecret, secretTypeOf } from '../security/signing-key.ts'
 
 export interface EndpointRules {
   readonly allowedNetworks: readonly string[]
+  /** The header of the service's own signature. */
+  readonly signatureHeader?: string | undefined
 }
 
 const fields = [
@@ -21,6 +24,8 @@ const fields = [
   'active',
   'status',
   'secret',
+  'secretType',
+  'signatureSchemes',
   'filters',
   'retryConfig',
   'headers',
@@ -65,8 +70,11 @@ export function checkEndpointInput(input: WebhookEndpointInput, rules: EndpointR
   checkTenantId(input.tenantId)
   const { href } = checkEndpointUrl(input.url, { allowedNetworks: rules.allowedNetworks })
   checkEvents(input.events)
-  if (input.secret !== undefined) checkSecret(input.secret)
-  if (input.headers !== undefined) checkHeaders(input.headers)
+  checkSecretAndType(input.secret, input.secretType)
+  if (input.signatureSchemes !== undefined) {
+    checkSchemes(input.signatureSchemes, '`signatureSchemes`')
+  }
+  if (input.headers !== undefined) checkHeaders(input.headers, rules.signatureHeader)
   checkFilters(input.filters)
   checkRetry(input.retryConfig)
   checkInteger('timeoutMs', input.timeoutMs, 1, 300_000)
@@ -74,6 +82,20 @@ export function checkEndpointInput(input: WebhookEndpointInput, rules: EndpointR
   checkBatch(input.batch)
   checkSimple(input)
   return href
+}
+
+/** @throws WebhookError SECRET_INVALID, ENDPOINT_INVALID */
+export function checkSecretAndType(secret: unknown, secretType: unknown): void {
+  if (![undefined, 'hmac', 'ed25519'].includes(secretType as string)) {
+    throw invalid('`secretType`', "to be 'hmac' or 'ed25519'", secretType)
+  }
+  if (secret === undefined) return
+  checkSigningSecret(secret)
+  if (secretType === undefined || secretType === secretTypeOf(secret)) return
+  throw new WebhookError(
+    'SECRET_INVALID',
+    `Expected \`secret\` to be of \`secretType\` "${secretType}", got one of "${secretTypeOf(secret)}"; leave out one of the two.`,
+  )
 }
 
 function checkSimple(input: WebhookEndpointInput): void {

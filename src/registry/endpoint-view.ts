@@ -1,9 +1,11 @@
 /** An endpoint as the outside may see it: no secret, and no value of a sensitive header. */
 import type { EndpointRecord, WebhookEndpoint } from '../model/endpoint.ts'
+import { maskHeaders } from '../security/headers.ts'
+import { signingKeys } from './rotation.ts'
 
-const sensitiveName = /authorization|cookie|token|secret|password|api-?key|credential/i
-
-export function publicEndpoint(record: EndpointRecord): WebhookEndpoint {
+/** @param nowMs tells which keys still sign */
+export function publicEndpoint(record: EndpointRecord, nowMs: number): WebhookEndpoint {
+  const keys = signingKeys(record.secrets, nowMs)
   return {
     id: record.id,
     url: record.url,
@@ -14,14 +16,12 @@ export function publicEndpoint(record: EndpointRecord): WebhookEndpoint {
     status: record.status,
     statusReason: record.statusReason,
     statusChangedAt: new Date(record.statusChangedAtMs),
+    publicKey: keys.find((key) => key.publicKey !== null)?.publicKey ?? null,
+    signingKeys: keys,
+    signatureSchemes: record.signatureSchemes && [...record.signatureSchemes],
     filters: structuredClone(record.filters),
     retryConfig: { ...record.retryConfig },
-    headers: Object.fromEntries(
-      Object.entries(record.headers).map(([name, value]) => [
-        name,
-        sensitiveName.test(name) ? '***' : value,
-      ]),
-    ),
+    headers: maskHeaders(record.headers),
     timeoutMs: record.timeoutMs,
     concurrency: record.concurrency,
     batch: record.batch,

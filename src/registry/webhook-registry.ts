@@ -6,6 +6,7 @@
 import { randomBytes as nodeRandomBytes } from 'node:crypto'
 import type {
   EndpointRecord,
+  EndpointSecret,
   WebhookEndpoint,
   WebhookEndpointChanges,
   WebhookEndpointInput,
@@ -13,21 +14,40 @@ import type {
 import { WebhookError } from '../model/errors.ts'
 import type { WebhookEvent } from '../model/event.ts'
 import { newEndpointKey, type RandomBytes } from '../model/ids.ts'
-import { createSecret } from '../security/secrets.ts'
+import type { SecretType, SignatureScheme } from '../model/signature.ts'
+import { createSigningSecret, secretTypeOf } from '../security/signing-key.ts'
 import type { EndpointChange } from '../storage/storage.ts'
-import { applyChanges, type ChangeRules, newRecord, statusChange } from './endpoint-changes.ts'
+import {
+  applyChanges,
+  type ChangeRules,
+  newRecord,
+  secretsChange,
+  statusChange,
+} from './endpoint-changes.ts'
 import { checkEndpointInput, type EndpointRules } from './endpoint-input.ts'
 import { publicEndpoint } from './endpoint-view.ts'
 import { MatchIndex } from './match-index.ts'
+import {
+  currentSecret,
+  currentType,
+  finished,
+  rotated,
+  wasReplacedByCall,
+  withoutExpired,
+} from './rotation.ts'
+import { checkRotation, type RotateSecretOptions } from './rotation-input.ts'
 
 /** Whose endpoint: no `tenantId` means those without a tenant. */
 export interface TenantScope {
   tenantId?: string | undefined
 }
 
-/** The result of `registerEndpoint`: the only place where a created secret is ever shown. */
+/** The result of `registerEndpoint` and `rotateSecret`: where a created secret is shown, once. */
 export interface RegisteredEndpoint extends WebhookEndpoint {
-  /** Present only when it was created by this call. Give it to the receiver; it is not shown again. */
+  /**
+   * Present only when this call created it. Give it to the receiver; it is not shown again. The
+   * private half of an Ed25519 key never is: the receiver gets `publicKey`.
+   */
   secret?: string
 }
 
@@ -37,6 +57,8 @@ export interface RegistryBacking extends ChangeRules {
   remove(record: EndpointRecord, change: EndpointChange): Promise<void>
   /** After the change is written and in force in memory. */
   changed(record: EndpointRecord, change: EndpointChange): void
+  /** Signatures of endpoints that do not say otherwise. */
+  readonly schemes: readonly SignatureScheme[]
 }
 
 export interface RegistryOptions {
@@ -47,7 +69,6 @@ export interface RegistryOptions {
 }
 
 interface Writing {
-  readonly key: string
   /** What a settlement changed meanwhile. */
   takenOver: Partial<EndpointRecord> | null
 }
@@ -57,8 +78,9 @@ const memoryBacking = {
   remove: () => Promise.resolve(),
   changed: () => {},
   needsSecret: true,
-  sharedSecret: false,
+  sharedSecret: null,
   rotationOverlapMs: 86_400_000,
+  schemes: ['standard', 'body'],
 } satisfies RegistryBacking
 
 export class WebhookRegistry {
@@ -71,8 +93,8 @@ export class WebhookRegistry {
   #backing: RegistryBacking = memoryBacking
   /** What was registered before a store was there; null from then on. */
   #early: Map<string, WebhookEndpointInput> | null = new Map()
-  /** The change that is on its way to the store. */
-  #writing: Writing | null = null
+  /** Endpoints that are on their way to the store, by key. */
+  readonly #writing = new Map<string, Writing>()
   /** Changes run one after another: two at once could both start from the same version. */
   #turn: Promise<unknown> = Promise.resolve()
 
@@ -97,27 +119,96 @@ export class WebhookRegistry {
     const url = checkEndpointInput(input, this.#rules)
     this.#noteEarly(input)
     const known = this.#byId.get(idKey(input.tenantId, input.id))
-    if (known !== undefined) {
-      const { status, active, ...rest } = input
-      const updated = await this.#apply(known, { ...rest, url })
-      return publicEndpoint(await this.#applyStatusOnUpsert(updated, status, active))
-    }
-    const created = this.#needsOwnSecret(input) ? createSecret(this.#randomBytes) : null
+    if (known !== undefined) return await this.#registerAgain(known, { ...input, url })
+    const type = this.#typeToCreate(input)
+    const created = type === null ? null : createSigningSecret(type, this.#randomBytes)
     const record = newRecord(
       { ...input, url },
       newEndpointKey(this.#randomBytes),
       created,
       this.#nowMs(),
     )
-    await this.#write(record, {
-      atMs: record.createdAtMs,
-      version: 1,
-      what: 'registered',
-      reason: null,
-      fields: [],
+    const change = { atMs: record.createdAtMs, version: 1, what: 'registered', reason: null, fields: [] }
+    this.#requireSignable(record)
+    return this.#registered(await this.#write(record, change), created)
+  }
+
+  async #registerAgain(
+    known: EndpointRecord,
+    input: WebhookEndpointInput,
+  ): Promise<RegisteredEndpoint> {
+    const { status, active, secretType, secret: given, ...rest } = input
+    let created: string | null = null
+    let secret = given
+    if (given !== undefined && wasReplacedByCall(known, given, this.#nowMs())) {
+      // An app that goes on registering with the old one at every start: `rotateSecret` stands.
+      secret = undefined
+    } else if (given === undefined && secretType !== undefined && secretType !== currentType(known)) {
+      created = createSigningSecret(secretType, this.#randomBytes)
+      secret = created
+    }
+    const updated = await this.#apply(known, { ...rest, secret })
+    return this.#registered(await this.#applyStatusOnUpsert(updated, status, active), created)
+  }
+
+  /** The private half of an Ed25519 key stays here. */
+  #registered(record: EndpointRecord, created: string | null): RegisteredEndpoint {
+    const view = this.#view(record)
+    return created === null || secretTypeOf(created) === 'ed25519'
+      ? view
+      : { ...view, secret: created }
+  }
+
+  #view(record: EndpointRecord): WebhookEndpoint {
+    return publicEndpoint(record, this.#nowMs())
+  }
+
+  /**
+   * Replaces the secret; the ones before go on signing for `overlapMs`. Given the secret that signs
+   * already, it changes nothing.
+   *
+   * @throws WebhookError ENDPOINT_NOT_FOUND, SECRET_INVALID, SECRET_LIMIT, OPTION_OUT_OF_RANGE
+   */
+  rotateSecret(id: string, options: RotateSecretOptions = {}): Promise<RegisteredEndpoint> {
+    return this.#inTurn(async () => {
+      checkRotation(options)
+      const known = this.#require(id, options)
+      if (options.secret !== undefined && options.secret === currentSecret(known)?.secret) {
+        return this.#view(known)
+      }
+      const type = options.secretType ?? currentType(known)
+      const created = options.secret ? null : createSigningSecret(type, this.#randomBytes)
+      const nowMs = this.#nowMs()
+      const { sharedSecret, rotationOverlapMs } = this.#backing
+      const secrets = rotated(known, options.secret ?? (created as string), {
+        nowMs,
+        overlapMs: options.overlapMs ?? rotationOverlapMs,
+        sharedSecret,
+        byCall: true,
+      })
+      const { record, change } = secretsChange(known, secrets, 'secret rotated', 'by request', nowMs)
+      this.#requireSignable(record)
+      return this.#registered(await this.#write(record, change), created)
     })
-    const view = publicEndpoint(record)
-    return created === null ? view : { ...view, secret: created }
+  }
+
+  /** Only the newest secret signs from now on. @throws WebhookError ENDPOINT_NOT_FOUND */
+  finishRotation(id: string, scope?: TenantScope): Promise<WebhookEndpoint> {
+    return this.#inTurn(async () => {
+      const known = this.#require(id, scope)
+      const secrets = finished(known.secrets)
+      if (secrets === null) return this.#view(known)
+      return this.#view(await this.#endRotation(known, secrets, 'by request'))
+    })
+  }
+
+  async #endRotation(
+    known: EndpointRecord,
+    secrets: EndpointSecret[],
+    reason: string,
+  ): Promise<EndpointRecord> {
+    const ended = secretsChange(known, secrets, 'rotation ended', reason, this.#nowMs())
+    return await this.#write(ended.record, ended.change)
   }
 
   /** @throws WebhookError ENDPOINT_NOT_FOUND and those of `register` */
@@ -128,6 +219,7 @@ export class WebhookRegistry {
   ): Promise<WebhookEndpoint> {
     return this.#inTurn(async () => {
       const known = this.#require(id, scope)
+      refuseSecretType(changes)
       const url = checkEndpointInput(
         { url: known.url, events: known.events, ...definedOnly(changes), id },
         this.#rules,
@@ -138,7 +230,7 @@ export class WebhookRegistry {
       let record = await this.#apply(known, { ...rest, url })
       const wanted = status ?? (active === undefined ? undefined : active ? 'active' : 'disabled')
       if (wanted !== undefined) record = await this.#setStatus(record, wanted, 'by request')
-      return publicEndpoint(record)
+      return this.#view(record)
     })
   }
 
@@ -150,7 +242,7 @@ export class WebhookRegistry {
     scope?: TenantScope,
   ): Promise<WebhookEndpoint> {
     return this.#inTurn(async () =>
-      publicEndpoint(await this.#setStatus(this.#require(id, scope), status, reason)),
+      this.#view(await this.#setStatus(this.#require(id, scope), status, reason)),
     )
   }
 
@@ -176,19 +268,19 @@ export class WebhookRegistry {
 
   get(id: string, scope?: TenantScope): WebhookEndpoint | undefined {
     const record = this.find(id, scope)
-    return record && publicEndpoint(record)
+    return record && this.#view(record)
   }
 
   /** Sorted by id. `tenantId: '*'` lists those of every tenant. */
   list(scope?: TenantScope): WebhookEndpoint[] {
-    return this.records(scope).map(publicEndpoint)
+    return this.records(scope).map((record) => this.#view(record))
   }
 
   /** The endpoints of the event's tenant that would get it. */
   match(event: Pick<WebhookEvent, 'type' | 'metadata' | 'tenantId'>): WebhookEndpoint[] {
     return this.#index
       .match(event.tenantId ?? '', event.type, event.metadata ?? {})
-      .map(publicEndpoint)
+      .map((record) => this.#view(record))
   }
 
   // ── for the engine ─────────────────────────────────────────────────────────────────────────────
@@ -249,8 +341,40 @@ export class WebhookRegistry {
 
   /** A change that is on its way to the store began before this one, and would undo it there. */
   #alsoWrite(endpointKey: string, changed: Partial<EndpointRecord>): void {
-    if (this.#writing?.key !== endpointKey) return
-    this.#writing.takenOver = { ...this.#writing.takenOver, ...changed }
+    const writing = this.#writing.get(endpointKey)
+    if (writing !== undefined) writing.takenOver = { ...writing.takenOver, ...changed }
+  }
+
+  /** @internal Forgets secrets whose overlap has ended, here and in the store. */
+  dropExpiredSecrets(): Promise<void> {
+    return this.#inTurn(async () => {
+      for (const record of [...this.#byKey.values()]) {
+        const live = withoutExpired(record.secrets, this.#nowMs())
+        if (live !== null) await this.#endRotation(record, live, 'overlap ended')
+      }
+    })
+  }
+
+  /**
+   * @internal Writes endpoints as they are once more, so that they are stored under the newest key.
+   * Nobody is told: nothing about them has changed.
+   */
+  saveAgain(endpointKeys: readonly string[], what: string): Promise<void> {
+    return this.#inTurn(async () => {
+      await Promise.all(endpointKeys.map((key) => this.#saveAgain(key, what)))
+    })
+  }
+
+  async #saveAgain(endpointKey: string, what: string): Promise<void> {
+    for (;;) {
+      const record = this.#byKey.get(endpointKey)
+      if (record === undefined) return
+      const { version } = record
+      const fields = ['secrets', 'headers']
+      const change = { atMs: this.#nowMs(), version, what, reason: null, fields }
+      // What a settlement wrote meanwhile has been overwritten: it is in memory, and goes again.
+      if ((await this.#save(record, change)) === null) return
+    }
   }
 
   /**
@@ -260,14 +384,16 @@ export class WebhookRegistry {
   async attach(
     stored: readonly EndpointRecord[],
     backing: RegistryBacking,
-    options: { readonly allowedNetworks: readonly string[]; readonly nowMs: () => number },
+    options: EndpointRules & { readonly nowMs: () => number },
   ): Promise<void> {
     const early = this.#early ?? []
     this.#early = null
     this.#backing = backing
     this.#nowMs = options.nowMs
-    if (options.allowedNetworks.length > 0) {
-      this.#rules = { allowedNetworks: options.allowedNetworks }
+    const { allowedNetworks, signatureHeader } = options
+    this.#rules = {
+      allowedNetworks: allowedNetworks.length > 0 ? allowedNetworks : this.#rules.allowedNetworks,
+      signatureHeader,
     }
     const known = new Set(stored.map((one) => idKey(one.tenantId, one.id)))
     const fresh = [...this.#byId].filter(([key]) => !known.has(key)).map(([, record]) => record)
@@ -294,10 +420,13 @@ export class WebhookRegistry {
     this.#early?.set(idKey(input.tenantId, input.id), input)
   }
 
-  #needsOwnSecret(input: WebhookEndpointInput): boolean {
-    if (input.secret !== undefined || !this.#backing.needsSecret) return false
+  /** Null when it is given a secret, shares one, or signs nothing. */
+  #typeToCreate({ secret, secretType, tenantId }: WebhookEndpointInput): SecretType | null {
+    if (secret !== undefined) return null
+    if (secretType === 'ed25519') return secretType
     // Customers who share a key could forge to each other: a tenant's endpoint has its own.
-    return input.tenantId !== undefined || !this.#backing.sharedSecret
+    const shares = tenantId === undefined && this.#backing.sharedSecret !== null
+    return this.#backing.needsSecret && !shares ? 'hmac' : null
   }
 
   async #apply(
@@ -305,7 +434,9 @@ export class WebhookRegistry {
     changes: Omit<WebhookEndpointChanges, 'status' | 'active'>,
   ): Promise<EndpointRecord> {
     const applied = applyChanges(known, definedOnly(changes), this.#nowMs(), this.#backing)
-    return applied === null ? known : await this.#write(applied.record, applied.change)
+    if (applied === null) return known
+    this.#requireSignable(applied.record)
+    return await this.#write(applied.record, applied.change)
   }
 
   async #applyStatusOnUpsert(
@@ -343,12 +474,12 @@ export class WebhookRegistry {
 
   /** @returns what a settlement changed meanwhile, and this save has overwritten */
   async #save(record: EndpointRecord, change: EndpointChange): Promise<Writing['takenOver']> {
-    const writing: Writing = { key: record.key, takenOver: null }
-    this.#writing = writing
+    const writing: Writing = { takenOver: null }
+    this.#writing.set(record.key, writing)
     try {
       await this.#backing.save(record, change)
     } finally {
-      this.#writing = null
+      this.#writing.delete(record.key)
     }
     return writing.takenOver
   }
@@ -357,6 +488,16 @@ export class WebhookRegistry {
     this.#byKey.set(record.key, record)
     this.#byId.set(idKey(record.tenantId, record.id), record)
     this.#index.put(record)
+  }
+
+  /** Ed25519 is a signature of Standard Webhooks only. */
+  #requireSignable(record: EndpointRecord): void {
+    const schemes = record.signatureSchemes ?? this.#backing.schemes
+    if (currentType(record) === 'hmac' || schemes.includes('standard')) return
+    throw new WebhookError(
+      'ENDPOINT_INVALID',
+      `Expected 'standard' among the signature schemes of endpoint "${record.id}", because it signs with an Ed25519 key, got ${JSON.stringify(schemes)}; set its \`signatureSchemes\` to ['standard'].`,
+    )
   }
 
   #require(id: string, scope: TenantScope | undefined): EndpointRecord {
@@ -388,6 +529,15 @@ function withoutChosen(
   if (!fields.includes('status')) return changed
   const { status: _, statusReason: __, statusChangedAtMs: ___, ...rest } = changed
   return rest
+}
+
+/** The result of `updateEndpoint` has no place for a created secret. */
+function refuseSecretType(changes: object): void {
+  if (!('secretType' in changes) || changes.secretType === undefined) return
+  throw new WebhookError(
+    'ENDPOINT_INVALID',
+    "Expected no `secretType` among the changes; use rotateSecret(id, { secretType: 'ed25519' }).",
+  )
 }
 
 function definedOnly<T extends object>(changes: T): Partial<T> {

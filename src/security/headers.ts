@@ -22,6 +22,63 @@ const reserved = new Set([
   'expect',
 ])
 const reservedPrefixes = ['proxy-', 'webhook-', 'x-webhook-']
+const ourNames = /^x-webhook-(?:id|timestamp|event|delivery|attempt)$/
+
+/** What reads show instead of a sensitive value, and what a write takes as "leave it as it is". */
+export const maskedValue = '***'
+
+/** Too many rather than too few: a masked name that was harmless hurts nobody. */
+const sensitiveName = /auth|cookie|token|secret|key|passw|credential|signature/i
+
+/** Whether a header's value may be a credential. Such values are write-only. */
+export function isSensitiveHeader(name: string): boolean {
+  return sensitiveName.test(name)
+}
+
+/** Whether every request has this header already, or HTTP itself needs it. */
+export function isProtocolHeader(name: string): boolean {
+  const lower = name.toLowerCase()
+  return (
+    reserved.has(lower) ||
+    ourNames.test(lower) ||
+    lower.startsWith('proxy-') ||
+    lower.startsWith('webhook-')
+  )
+}
+
+/** The headers as reads show them. */
+export function maskHeaders(headers: Readonly<Record<string, string>>): Record<string, string> {
+  return Object.fromEntries(
+    Object.entries(headers).map(([name, content]) => [
+      name,
+      isSensitiveHeader(name) ? maskedValue : content,
+    ]),
+  )
+}
+
+/**
+ * Undoes `maskHeaders` in what somebody read, changed and wrote back: a sensitive header that is
+ * still masked keeps the value it has.
+ *
+ * @throws WebhookError ENDPOINT_INVALID when there is no value to keep
+ */
+export function unmaskHeaders(
+  given: Readonly<Record<string, string>>,
+  known: Readonly<Record<string, string>>,
+): Record<string, string> {
+  const values = new Map(Object.entries(known).map(([name, own]) => [name.toLowerCase(), own]))
+  return Object.fromEntries(
+    Object.entries(given).map(([name, content]) => {
+      if (content !== maskedValue || !isSensitiveHeader(name)) return [name, content]
+      const own = values.get(name.toLowerCase())
+      if (own !== undefined) return [name, own]
+      throw invalid(
+        name,
+        `to be given its value: "${maskedValue}" is how reads show a sensitive one, and there is none to keep`,
+      )
+    }),
+  )
+}
 
 /**
  * Called when an endpoint is written and again before it is sent to.

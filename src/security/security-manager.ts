@@ -1,12 +1,18 @@
 /**
- * SecurityManager: signs what is sent, and verifies what was received by the seed's scheme.
- * It holds no secret of its own; every call is given the one to use.
+ * SecurityManager: how what is sent is signed, and the check of what was received by the seed's
+ * scheme. It holds no secret of its own; every call is given the one to use.
  */
 import { timingSafeEqual } from 'node:crypto'
 import { describeValue, WebhookError } from '../model/errors.ts'
-import { bodySignature, type HmacAlgorithm, standardSignature } from './sign.ts'
+import type { SignatureScheme } from '../model/signature.ts'
+import { unknownOption } from '../model/suggest.ts'
+import { isProtocolHeader } from './headers.ts'
+import { bodySignature, type HmacAlgorithm } from './sign.ts'
+import { checkSchemes, Signer } from './signer.ts'
 
 export interface SecurityOptions {
+  /** Signatures that requests carry. Default `['standard', 'body']`; an endpoint can say otherwise. */
+  schemes?: readonly SignatureScheme[] | undefined
   /** Of `X-Webhook-Signature`. Default `'sha256'`; Standard Webhooks signatures always use SHA-256. */
   algorithm?: HmacAlgorithm | undefined
   /** Default `'X-Webhook-Signature'`. */
@@ -15,6 +21,7 @@ export interface SecurityOptions {
   prefix?: string | undefined
 }
 
+const knownOptions: readonly string[] = ['schemes', 'algorithm', 'header', 'prefix']
 const token = /^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}$/
 const printable = /^[\x20-\x7e]{0,128}$/
 
@@ -24,17 +31,28 @@ const printable = /^[\x20-\x7e]{0,128}$/
  * security.verifySignature(rawBody, request.headers['x-webhook-signature'], secret)
  */
 export class SecurityManager {
+  readonly schemes: readonly SignatureScheme[]
   readonly algorithm: HmacAlgorithm
   readonly header: string
   readonly prefix: string
 
-  /** @throws WebhookError ALGORITHM_UNSUPPORTED, OPTION_INVALID */
+  /** @throws WebhookError ALGORITHM_UNSUPPORTED, OPTION_INVALID, OPTION_UNKNOWN */
   constructor(options: SecurityOptions = {}) {
+    if (typeof options !== 'object' || options === null) {
+      throw invalid("the options of signing to be an object such as { algorithm: 'sha512' }", options)
+    }
+    for (const name of Object.keys(options)) {
+      if (!knownOptions.includes(name)) throw unknownOption(name, knownOptions, 'an option of signing')
+    }
+    this.schemes = checkSchemes(options.schemes ?? ['standard', 'body'], '`schemes`')
     this.algorithm = checkAlgorithm(options.algorithm ?? 'sha256')
     this.header = options.header ?? 'X-Webhook-Signature'
     this.prefix = options.prefix ?? `${this.algorithm}=`
     if (typeof this.header !== 'string' || !token.test(this.header)) {
       throw invalid('`header` to be the name of a header', this.header)
+    }
+    if (isProtocolHeader(this.header)) {
+      throw invalid('`header` to be one that the sender does not set already', this.header)
     }
     if (typeof this.prefix !== 'string' || !printable.test(this.prefix)) {
       throw invalid('`prefix` to be up to 128 printable ASCII characters', this.prefix)
@@ -90,33 +108,18 @@ export class SecurityManager {
   }
 
   /**
-   * Adds both signatures to a flat list of header names and values.
+   * What signs the requests of an endpoint.
    *
-   * @param timestamp unix seconds in decimal, the one sent in `webhook-timestamp`
    * @param secrets live ones, newest first, at least one
+   * @param schemes the endpoint's own, where it has some
    * @throws WebhookError SECRET_MISSING, SECRET_INVALID
    */
-  addSignatures(
-    headers: string[],
-    id: string,
-    timestamp: string,
-    body: Uint8Array,
+  signer(
     secrets: readonly string[],
-  ): void {
-    const oldest = secrets.at(-1)
-    if (oldest === undefined) {
-      throw new WebhookError(
-        'SECRET_MISSING',
-        'Expected a secret to sign with, got none; give the endpoint a `secret` or turn `enableSecurity` off.',
-      )
-    }
-    headers.push(
-      'webhook-signature',
-      standardSignature(id, timestamp, body, secrets),
-      // Holds one value, so receivers that know only the old secret decide during a rotation.
-      this.header,
-      this.generateSignature(body, oldest),
-    )
+    schemes: readonly SignatureScheme[] | null = null,
+  ): Signer {
+    const { algorithm, header, prefix } = this
+    return new Signer(secrets, { schemes: schemes ?? this.schemes, algorithm, header, prefix })
   }
 }
 

@@ -47,6 +47,11 @@ function hmac(
   body: string | Uint8Array,
   encoding: 'base64' | 'hex',
 ): string {
+  return hmacKey(algorithm, secret).mac(prefix, body, encoding)
+}
+
+/** @throws WebhookError SECRET_INVALID */
+export function hmacKey(algorithm: HmacAlgorithm, secret: string): HmacKey {
   const known = keys[algorithm]
   let key = known.get(secret)
   if (key === undefined) {
@@ -54,7 +59,7 @@ function hmac(
     if (known.size >= maxCachedKeys) known.clear()
     known.set(secret, key)
   }
-  return key.mac(prefix, body, encoding)
+  return key
 }
 
 /** Copying a larger body costs more than it saves. */
@@ -68,7 +73,7 @@ let scratch = Buffer.allocUnsafeSlow(4_096)
  * for every request costs 0.7 µs more and is work for the garbage collector; two are made for each
  * delivery. `node:crypto`'s own HMAC takes what is large, and runtimes without a one-shot hash.
  */
-class HmacKey {
+export class HmacKey {
   readonly #algorithm: HmacAlgorithm
   readonly #key: KeyObject
   readonly #inner: Buffer

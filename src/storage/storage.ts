@@ -63,10 +63,13 @@ export interface Store {
 
   // ── endpoints ──────────────────────────────────────────────────────────────────────────────────
 
-  loadEndpoints(): Promise<EndpointRecord[]>
+  loadEndpoints(): Promise<StoredEndpoint[]>
 
-  /** Inserts or replaces an endpoint and appends the change to its history, in one transaction. */
-  saveEndpoint(record: EndpointRecord, change: EndpointChange): Promise<void>
+  /**
+   * Inserts or replaces an endpoint and appends the change to its history, in one transaction. What
+   * it replaces leaves no trace in the files: it may be a secret that was in the clear.
+   */
+  saveEndpoint(record: StoredEndpoint, change: EndpointChange): Promise<void>
 
   /** Removes an endpoint. Its settled deliveries and statistics stay; cancel its live ones after. */
   removeEndpoint(endpointKey: string, change: EndpointChange): Promise<void>
@@ -244,10 +247,17 @@ export interface FanOutResult {
 
 // ── endpoints, repair ────────────────────────────────────────────────────────────────────────────
 
+/** An endpoint as a store keeps it: two fields are encrypted texts when the service has a key. */
+export interface StoredEndpoint extends Omit<EndpointRecord, 'secrets' | 'headers'> {
+  /** Encrypted: `<key id>:<base64>`. */
+  readonly secrets: EndpointRecord['secrets'] | string
+  readonly headers: EndpointRecord['headers'] | string
+}
+
 export interface EndpointChange {
   readonly atMs: number
   readonly version: number
-  /** `registered`, `updated`, `paused`, `resumed`, `disabled`, `enabled`, `removed`, … */
+  /** `registered`, `updated`, `secret rotated`, `rotation ended`, `re-encrypted`, `paused`, `resumed`, `disabled`, `enabled`, `removed`, … */
   readonly what: string
   readonly reason: string | null
   /** Names of the changed fields; never their values, which may be secret. */
@@ -380,6 +390,8 @@ export interface EraseResult {
 
 export interface AuditReport {
   readonly counts: Readonly<Record<string, number>>
+  /** Endpoints by the id of the key that encrypts them; `''` counts those in the clear. */
+  readonly encryption: Readonly<Record<string, number>>
   /** Empty when all is well. */
   readonly problems: readonly AuditProblem[]
 }

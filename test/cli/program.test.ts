@@ -9,7 +9,7 @@ it('tells its version', async () => {
 })
 
 it.each([
-  [['--help'], ['dev', 'send', 'doctor', 'Exit codes', 'NO_COLOR']],
+  [['--help'], ['dev', 'send', 'doctor', 'key', 'Exit codes', 'NO_COLOR', 'KMSG_WEBHOOK_ENCRYPTION_KEYS']],
   [
     ['dev', '--help'],
     ['--port', '--data', '--speed', '--lang', 'standard input', 'Ctrl-C'],
@@ -21,6 +21,10 @@ it.each([
   [
     ['doctor', '--help'],
     ['--data', '--json', 'read-only'],
+  ],
+  [
+    ['key', '--help'],
+    ['--id', 'KMSG_WEBHOOK_ENCRYPTION_KEYS', 'backups'],
   ],
 ])('explains itself: %j', async (args, words) => {
   const { stdout, stderr, code } = await run(args)

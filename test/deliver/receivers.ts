@@ -96,6 +96,7 @@ export function endpointRecord(url: string, changes: Partial<EndpointRecord> = {
     statusReason: null,
     statusChangedAtMs: 0,
     secrets: [{ secret: testSecret, createdAtMs: 0, expiresAtMs: null }],
+    signatureSchemes: null,
     filters: {},
     retryConfig: {},
     headers: {},

@@ -102,6 +102,7 @@ export function endpointRecord(key: string, fields: Partial<EndpointRecord> = {}
     statusReason: null,
     statusChangedAtMs: 0,
     secrets: [],
+    signatureSchemes: null,
     filters: {},
     retryConfig: {},
     headers: {},

@@ -117,8 +117,12 @@ describe('a secret that changes', () => {
     await registry.update('shop', { secret: secret(2) })
     await registry.update('shop', { secret: secret(1) })
     expect(secretsOf('shop')?.map(([one]) => one)).toEqual([secret(1), secret(2)])
-    for (const n of [3, 4, 5]) await registry.update('shop', { secret: secret(n) })
-    expect(secretsOf('shop')?.map(([one]) => one)).toEqual([5, 4, 3].map(secret))
+    await registry.update('shop', { secret: secret(3) })
+    await expect(registry.update('shop', { secret: secret(4) })).rejects.toMatchObject({
+      code: 'SECRET_LIMIT',
+      message: expect.stringMatching(/finishRotation\("shop"\).*1970-01-02T00:00:01\.000Z/) as string,
+    })
+    expect(secretsOf('shop')?.map(([one]) => one)).toEqual([3, 1, 2].map(secret))
   })
 
   it('drops what has expired', async () => {
@@ -203,6 +207,11 @@ describe('a bad endpoint', () => {
     ['a bad event type', { ...hook(), events: ['Message'] }, 'EVENT_TYPE_INVALID', /a-z/],
     ['a bad pattern', { ...hook(), events: ['*.sent'] }, 'EVENT_TYPE_INVALID', /a-z/],
     ['a short secret', { ...hook(), secret: 'short' }, 'SECRET_INVALID', /16/],
+    ['an empty secret', { ...hook(), secret: '' }, 'SECRET_INVALID', /16/],
+    ['a secret that is not base64', { ...hook(), secret: 'whsec_!' }, 'SECRET_INVALID', /base64/],
+    ['a private key that is cut', { ...hook(), secret: 'whsk_AAAA' }, 'SECRET_INVALID', /64 bytes/],
+    ['a public key', { ...hook(), secret: 'whpk_AAAA' }, 'SECRET_INVALID', /private key/],
+    ['a signature scheme of its own', { ...hook(), signatureSchemes: ['v2'] }, 'OPTION_INVALID', /v2/],
     [
       'a filter that is no list',
       { ...hook(), filters: { providerId: 'a' } },
@@ -301,8 +310,9 @@ describe('a change that is on its way to the store', () => {
     let release = () => {}
     const backing: RegistryBacking = {
       needsSecret: true,
-      sharedSecret: false,
+      sharedSecret: null,
       rotationOverlapMs: 1_000,
+      schemes: ['standard', 'body'],
       save: (record, change) => {
         saved.push([record, change])
         return new Promise((resolve) => {

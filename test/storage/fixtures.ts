@@ -211,6 +211,7 @@ export function endpoint(name: string, fields: Partial<EndpointRecord> = {}): En
     statusReason: null,
     statusChangedAtMs: startMs,
     secrets: [{ secret: 'whsec_c2VjcmV0c2VjcmV0', createdAtMs: startMs, expiresAtMs: null }],
+    signatureSchemes: null,
     filters: { providerId: ['kakao'] },
     retryConfig: { maxRetries: 3 },
     headers: { 'x-team': 'blue' },

@@ -12,10 +12,22 @@ export function audit(connection: Connection): AuditReport {
     for (const [name, sql] of Object.entries(counts)) {
       counted[name] = connection.get<{ n: number }>(sql)?.n ?? 0
     }
-    return { counts: counted, problems: [...checkFile(connection), ...checkRows(connection)] }
+    const encryption = countByKey(connection)
+    return { counts: counted, encryption, problems: [...checkFile(connection), ...checkRows(connection)] }
   } finally {
     connection.database.exec('rollback')
   }
+}
+
+/** Ids of keys are no secret: they say which key is still needed. */
+const endpointsByKey = `
+  select iif(json_type(secrets) = 'text', substr(secrets, 2, instr(secrets, ':') - 2), '') as key,
+         count(*) as endpoints
+    from endpoint where removed_at_ms is null group by 1 order by 1`
+
+function countByKey(connection: Connection): Record<string, number> {
+  const rows = connection.all<{ key: string; endpoints: number }>(endpointsByKey)
+  return Object.fromEntries(rows.map(({ key, endpoints }) => [key, endpoints]))
 }
 
 function checkRows(connection: Connection): AuditProblem[] {

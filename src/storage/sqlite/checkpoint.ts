@@ -26,6 +26,8 @@ export class Checkpoints {
   readonly #ended: Promise<void>
   #isRunning = false
   #forcedAtPages = forcedPages
+  /** How long the log was when scrubbing it was last tried in vain, or looked at since. */
+  #scrubSeenPages = -1
 
   /**
    * @param thread runs `serveCheckpoints`
@@ -51,6 +53,26 @@ export class Checkpoints {
       this.#isRunning = true
       this.#thread.postMessage('checkpoint')
     }
+  }
+
+  /**
+   * Empties the log, so that what it still holds of replaced secrets is gone. A long read can be in
+   * the way, and commits are not held up for it: it is tried again once the log stands still or has
+   * grown a good deal, since every attempt moves what is new.
+   *
+   * @returns whether it is empty
+   */
+  scrub(): boolean {
+    const pages = this.#connection.get<LogState>('pragma wal_checkpoint(noop)')?.log ?? 0
+    const seen = this.#scrubSeenPages
+    this.#scrubSeenPages = pages
+    if (seen >= 0 && pages > seen && pages - seen < worthwhilePages) return false
+    const state = this.#connection.waiting(0, () =>
+      this.#connection.get<{ busy: number }>('pragma wal_checkpoint(truncate)'),
+    )
+    if (state?.busy !== 0) return false
+    this.#scrubSeenPages = -1
+    return true
   }
 
   /** A checkpoint under way is let finish: a thread must not be ended inside SQLite. */

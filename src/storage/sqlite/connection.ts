@@ -46,6 +46,16 @@ export class Connection {
     }
   }
 
+  /** Zeroes what this work deletes or replaces, on every page and overflow page it leaves. */
+  erasing<Result>(work: () => Result): Result {
+    this.database.exec('pragma secure_delete = on')
+    try {
+      return work()
+    } finally {
+      this.database.exec('pragma secure_delete = off')
+    }
+  }
+
   /** @param busyMs how long this work waits for readers; everything else waits five seconds */
   waiting<Result>(busyMs: number, work: () => Result): Result {
     this.database.exec(`pragma busy_timeout = ${busyMs}`)

@@ -22,6 +22,16 @@ export function applyEffect(
   effect: EndpointEffect,
   atMs: number,
 ): void {
+  // The row moves within its page, and its secrets with it: no copy may stay behind.
+  session.connection.erasing(() => writeEffect(session, endpointKey, effect, atMs))
+}
+
+function writeEffect(
+  session: Session,
+  endpointKey: string,
+  effect: EndpointEffect,
+  atMs: number,
+): void {
   const { connection, endpoints } = session
   switch (effect.kind) {
     case 'hold':

@@ -1,21 +1,27 @@
-/** Endpoints and the history of their changes. Knows how a record lies in columns; decides nothing. */
+/**
+ * Endpoints and the history of their changes. Knows how a record lies in columns; decides nothing.
+ *
+ * A row may hold secrets in the clear, so whatever replaces a row, here or elsewhere, has the old
+ * bytes zeroed (Connection.erasing), and the log is begun anew soon after (Checkpoints.scrub).
+ */
 import type { EndpointRecord } from '../../model/endpoint.ts'
-import type { EndpointChange } from '../storage.ts'
+import type { EndpointChange, StoredEndpoint } from '../storage.ts'
 import type { Session } from './session.ts'
 
 const readEndpoints = 'select * from endpoint where removed_at_ms is null order by key'
 
 const upsertEndpoint = `
   insert into endpoint (key, id, tenant_id, url, events, name, description, status, status_reason,
-                        status_changed_at_ms, secrets, filters, retry_config, headers, timeout_ms,
-                        concurrency, batch, version, warning, held_until_ms, created_at_ms,
-                        updated_at_ms)
-  values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                        status_changed_at_ms, secrets, signature_schemes, filters, retry_config, headers,
+                        timeout_ms, concurrency, batch, version, warning, held_until_ms,
+                        created_at_ms, updated_at_ms)
+  values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
   on conflict (key) do update
      set id = excluded.id, tenant_id = excluded.tenant_id, url = excluded.url,
          events = excluded.events, name = excluded.name, description = excluded.description,
          status = excluded.status, status_reason = excluded.status_reason,
          status_changed_at_ms = excluded.status_changed_at_ms, secrets = excluded.secrets,
+         signature_schemes = excluded.signature_schemes,
          filters = excluded.filters, retry_config = excluded.retry_config,
          headers = excluded.headers, timeout_ms = excluded.timeout_ms,
          concurrency = excluded.concurrency, batch = excluded.batch, version = excluded.version,
@@ -36,17 +42,17 @@ const readHistory = `
   select version, what, at_ms, reason, fields from endpoint_change
    where endpoint_key = ? order by version, at_ms`
 
-export function loadEndpoints({ connection }: Session): EndpointRecord[] {
+export function loadEndpoints({ connection }: Session): StoredEndpoint[] {
   return connection.all<EndpointRow>(readEndpoints).map(fromRow)
 }
 
 export function saveEndpoint(
   session: Session,
-  record: EndpointRecord,
+  record: StoredEndpoint,
   change: EndpointChange,
 ): void {
   const { connection, endpoints } = session
-  connection.write(() => {
+  rewriteEndpoints(session, change, () => {
     connection.run(
       upsertEndpoint,
       record.key,
@@ -60,6 +66,7 @@ export function saveEndpoint(
       record.statusReason,
       Math.round(record.statusChangedAtMs),
       JSON.stringify(record.secrets),
+      record.signatureSchemes && JSON.stringify(record.signatureSchemes),
       JSON.stringify(record.filters),
       JSON.stringify(record.retryConfig),
       JSON.stringify(record.headers),
@@ -81,11 +88,20 @@ export function saveEndpoint(
 export function removeEndpoint(session: Session, key: string, change: EndpointChange): void {
   const { connection, endpoints } = session
   const atMs = Math.round(change.atMs)
-  connection.write(() => {
+  rewriteEndpoints(session, change, () => {
     connection.run(tombstone, atMs, atMs, change.version, key)
     appendChange(session, key, change)
     connection.afterCommit(() => endpoints.set(key, { status: 'disabled', removed: true }))
   })
+}
+
+function rewriteEndpoints(session: Session, change: EndpointChange, work: () => void): void {
+  const { connection } = session
+  connection.erasing(() => connection.write(work))
+  const { what, fields } = change
+  if (what === 'removed' || fields.includes('secrets') || fields.includes('headers')) {
+    session.mustScrubLog = true
+  }
 }
 
 export function endpointHistory({ connection }: Session, key: string): EndpointChange[] {
@@ -126,6 +142,7 @@ interface EndpointRow {
   readonly status_reason: string | null
   readonly status_changed_at_ms: number
   readonly secrets: string
+  readonly signature_schemes: string | null
   readonly filters: string
   readonly retry_config: string
   readonly headers: string
@@ -139,7 +156,7 @@ interface EndpointRow {
   readonly updated_at_ms: number
 }
 
-function fromRow(row: EndpointRow): EndpointRecord {
+function fromRow(row: EndpointRow): StoredEndpoint {
   return {
     key: row.key,
     id: row.id,
@@ -152,6 +169,7 @@ function fromRow(row: EndpointRow): EndpointRecord {
     statusReason: row.status_reason,
     statusChangedAtMs: row.status_changed_at_ms,
     secrets: JSON.parse(row.secrets),
+    signatureSchemes: row.signature_schemes === null ? null : JSON.parse(row.signature_schemes),
     filters: JSON.parse(row.filters),
     retryConfig: JSON.parse(row.retry_config),
     headers: JSON.parse(row.headers),

@@ -61,19 +61,15 @@ export function eraseSlice(
   after: string,
 ): EraseSlice {
   const { connection } = session
-  // Zeroes what is deleted, on every page and overflow page it leaves.
-  connection.database.exec('pragma secure_delete = on')
-  try {
-    const slice = connection.write(() => eraseSome(session, selection, nowMs, limit, after))
-    // The log still has older versions of the pages. Behind a long read it keeps them until it is
-    // begun anew: commits cannot wait for that.
-    if (slice.next === null) {
-      connection.waiting(200, () => connection.get('pragma wal_checkpoint(truncate)'))
-    }
-    return slice
-  } finally {
-    connection.database.exec('pragma secure_delete = off')
+  const slice = connection.erasing(() =>
+    connection.write(() => eraseSome(session, selection, nowMs, limit, after)),
+  )
+  // The log still has older versions of the pages. Behind a long read it keeps them until it is
+  // begun anew: commits cannot wait for that.
+  if (slice.next === null) {
+    connection.waiting(200, () => connection.get('pragma wal_checkpoint(truncate)'))
   }
+  return slice
 }
 
 function eraseSome(

@@ -24,6 +24,8 @@ export interface Session {
   readonly tally: Tally
   /** Slots that are on disk, see slot.ts. */
   readonly knownSlots: Set<string>
+  /** The log may still hold what has been replaced by something less secret. */
+  mustScrubLog: boolean
   newKey(nowMs: number): string
 }
 
@@ -59,6 +61,8 @@ export function openSession(database: Database, options: OpenOptions): Session {
     endpoints: readEndpointMirror(connection),
     tally: countTally(connection),
     knownSlots: new Set(),
+    // A process that died may have left what it had just replaced.
+    mustScrubLog: true,
     newKey(nowMs) {
       clockMs = nowMs
       return nextKey()

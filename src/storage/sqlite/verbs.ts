@@ -1,5 +1,4 @@
 /** The verbs of the store as the thread knows them: name → function of the session. */
-import type { EndpointRecord } from '../../model/endpoint.ts'
 import type {
   DeliveryFound,
   DeliveryQuery,
@@ -8,6 +7,7 @@ import type {
   LaneRoom,
   RetentionCutoffs,
   StatisticsQuery,
+  StoredEndpoint,
 } from '../storage.ts'
 import { audit } from './audit.ts'
 import { backup } from './backup.ts'
@@ -32,7 +32,7 @@ export interface Verbs {
   heads(): unknown
   fanOut(limit: number, nowMs: number): unknown
   loadEndpoints(): unknown
-  saveEndpoint(record: EndpointRecord, change: EndpointChange): unknown
+  saveEndpoint(record: StoredEndpoint, change: EndpointChange): unknown
   removeEndpoint(key: string, change: EndpointChange): unknown
   endpointHistory(key: string): unknown
   findEvent(tenantId: string, eventId: string): unknown

@@ -54,7 +54,7 @@ function takeCalls(session: Session, checkpoints: Checkpoints | null): void {
   const verbs = createVerbs(session, () => callId)
   const rest = () => {
     restScheduled = false
-    door.pass(() => checkpoints?.look())
+    if (checkpoints !== null) door.pass(() => lookAfterLog(session, checkpoints))
   }
   const close = async (call: Call) => {
     await checkpoints?.close()
@@ -69,6 +69,15 @@ function takeCalls(session: Session, checkpoints: Checkpoints | null): void {
     if (!restScheduled) setImmediate(rest)
     restScheduled = true
   })
+}
+
+function lookAfterLog(session: Session, checkpoints: Checkpoints): void {
+  try {
+    if (session.mustScrubLog) session.mustScrubLog = !checkpoints.scrub()
+  } catch (error) {
+    say([0, null, failed(errorToWire(storageError(error, location)))])
+  }
+  checkpoints.look()
 }
 
 /** Once the disk has failed nothing is asked of it any more: what it says cannot be trusted. */

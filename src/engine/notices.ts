@@ -1,0 +1,44 @@
+/** What an operator is told once, at the start or at a change, about how safe the secrets are. */
+import type { EndpointRecord } from '../model/endpoint.ts'
+import type { Logger } from '../observe/log.ts'
+import { secretBytes } from '../security/secrets.ts'
+import { secretTypeOf } from '../security/signing-key.ts'
+import type { EndpointChange } from '../storage/storage.ts'
+
+/** Standard Webhooks asks for 24 to 64 random bytes. */
+const advisedBytes = 24
+
+export function warnOfNoSignature(logger: Logger): void {
+  logger.warn(
+    { enableSecurity: false },
+    'Requests are sent without a signature: a receiver cannot tell them from forged ones. Leave `enableSecurity` out to sign.',
+  )
+}
+
+export function warnOfClearText(logger: Logger, location: string): void {
+  logger.warn(
+    { encryption: 'none', location },
+    'Secrets and custom headers are stored unencrypted, readable by whoever reads the file or a backup of it. Set KMSG_WEBHOOK_ENCRYPTION_KEYS or `encryptionKeys`; `npx kmsg-webhook key` makes a key.',
+  )
+}
+
+/** @param name of the option or endpoint it belongs to */
+export function warnOfShortSecret(logger: Logger, name: string, secret: string): void {
+  if (secretTypeOf(secret) === 'ed25519') return
+  const { length } = secretBytes(secret)
+  if (length >= advisedBytes) return
+  logger.warn(
+    { of: name, bytes: length },
+    `A secret of ${length} bytes signs; ${advisedBytes} random ones or more are advised. Leave it out and a safe one is created.`,
+  )
+}
+
+/** When a secret comes in, and not at every start. */
+export function warnOfNewSecret(
+  logger: Logger,
+  { id, secrets: [newest] }: EndpointRecord,
+  { what, fields }: EndpointChange,
+): void {
+  if (newest === undefined || (what !== 'registered' && !fields.includes('secrets'))) return
+  if (what !== 'rotation ended') warnOfShortSecret(logger, id, newest.secret)
+}
