@@ -141,8 +141,7 @@ export class WebhookService implements AsyncDisposable {
     const security = securityOf(config, parts)
     this.#ownsDispatcher = parts.dispatcher === undefined
     this.dispatcher =
-      parts.dispatcher ??
-      new WebhookDispatcher(this.registry, security, this.retryManager)
+      parts.dispatcher ?? new WebhookDispatcher(this.registry, security, this.retryManager)
     this.dispatcher.configure({
       allowedNetworks: this.#options.allowedNetworks,
       redirects: this.#options.redirects,

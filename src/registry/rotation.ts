@@ -19,7 +19,9 @@ export interface RotationRules {
 type Keys = Pick<EndpointRecord, 'id' | 'tenantId' | 'secrets' | 'createdAtMs'>
 
 /** The one that stays; undefined when the service's secret signs. */
-export function currentSecret({ secrets }: Pick<EndpointRecord, 'secrets'>): EndpointSecret | undefined {
+export function currentSecret({
+  secrets,
+}: Pick<EndpointRecord, 'secrets'>): EndpointSecret | undefined {
   return secrets.find((one) => one.expiresAtMs === null)
 }
 

@@ -128,7 +128,13 @@ export class WebhookRegistry {
       created,
       this.#nowMs(),
     )
-    const change = { atMs: record.createdAtMs, version: 1, what: 'registered', reason: null, fields: [] }
+    const change = {
+      atMs: record.createdAtMs,
+      version: 1,
+      what: 'registered',
+      reason: null,
+      fields: [],
+    }
     this.#requireSignable(record)
     return this.#registered(await this.#write(record, change), created)
   }
@@ -143,7 +149,11 @@ export class WebhookRegistry {
     if (given !== undefined && wasReplacedByCall(known, given, this.#nowMs())) {
       // An app that goes on registering with the old one at every start: `rotateSecret` stands.
       secret = undefined
-    } else if (given === undefined && secretType !== undefined && secretType !== currentType(known)) {
+    } else if (
+      given === undefined &&
+      secretType !== undefined &&
+      secretType !== currentType(known)
+    ) {
       created = createSigningSecret(secretType, this.#randomBytes)
       secret = created
     }
@@ -186,8 +196,17 @@ export class WebhookRegistry {
         sharedSecret,
         byCall: true,
       })
-      const { record, change } = secretsChange(known, secrets, 'secret rotated', 'by request', nowMs)
+      const { record, change } = secretsChange(
+        known,
+        secrets,
+        'secret rotated',
+        'by request',
+        nowMs,
+      )
       this.#requireSignable(record)
+      const early = this.#early?.get(idKey(known.tenantId, id))
+      if (early !== undefined)
+        this.#noteEarly({ ...early, secret: secrets[0]?.secret, secretType: undefined })
       return this.#registered(await this.#write(record, change), created)
     })
   }

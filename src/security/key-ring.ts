@@ -41,7 +41,9 @@ export class KeyRing {
     if (!Array.isArray(entries) || entries.length === 0) {
       throw invalid(
         `${name} to be a list of keys, newest first, each ${example}`,
-        Array.isArray(entries) ? 'an empty list; leave it out to store in the clear' : describeValue(entries),
+        Array.isArray(entries)
+          ? 'an empty list; leave it out to store in the clear'
+          : describeValue(entries),
       )
     }
     const keys = new Map<string, KeyObject>()

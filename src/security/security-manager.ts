@@ -39,10 +39,14 @@ export class SecurityManager {
   /** @throws WebhookError ALGORITHM_UNSUPPORTED, OPTION_INVALID, OPTION_UNKNOWN */
   constructor(options: SecurityOptions = {}) {
     if (typeof options !== 'object' || options === null) {
-      throw invalid("the options of signing to be an object such as { algorithm: 'sha512' }", options)
+      throw invalid(
+        "the options of signing to be an object such as { algorithm: 'sha512' }",
+        options,
+      )
     }
     for (const name of Object.keys(options)) {
-      if (!knownOptions.includes(name)) throw unknownOption(name, knownOptions, 'an option of signing')
+      if (!knownOptions.includes(name))
+        throw unknownOption(name, knownOptions, 'an option of signing')
     }
     this.schemes = checkSchemes(options.schemes ?? ['standard', 'body'], '`schemes`')
     this.algorithm = checkAlgorithm(options.algorithm ?? 'sha256')
@@ -114,10 +118,7 @@ export class SecurityManager {
    * @param schemes the endpoint's own, where it has some
    * @throws WebhookError SECRET_MISSING, SECRET_INVALID
    */
-  signer(
-    secrets: readonly string[],
-    schemes: readonly SignatureScheme[] | null = null,
-  ): Signer {
+  signer(secrets: readonly string[], schemes: readonly SignatureScheme[] | null = null): Signer {
     const { algorithm, header, prefix } = this
     return new Signer(secrets, { schemes: schemes ?? this.schemes, algorithm, header, prefix })
   }

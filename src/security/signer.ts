@@ -74,7 +74,11 @@ export class Signer {
 /** @throws WebhookError OPTION_INVALID */
 export function checkSchemes(schemes: unknown, name: string): readonly SignatureScheme[] {
   const known: readonly unknown[] = ['standard', 'body', 'timestamped-body']
-  if (!Array.isArray(schemes) || schemes.length === 0 || !schemes.every((one) => known.includes(one))) {
+  if (
+    !Array.isArray(schemes) ||
+    schemes.length === 0 ||
+    !schemes.every((one) => known.includes(one))
+  ) {
     throw new WebhookError(
       'OPTION_INVALID',
       `Expected ${name} to be a list of 'standard', 'body' and 'timestamped-body', got ${Array.isArray(schemes) && schemes.length > 0 ? JSON.stringify(schemes).slice(0, 100) : describeValue(schemes)}; to send no signature, turn \`enableSecurity\` off.`,

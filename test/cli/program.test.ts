@@ -9,7 +9,10 @@ it('tells its version', async () => {
 })
 
 it.each([
-  [['--help'], ['dev', 'send', 'doctor', 'key', 'Exit codes', 'NO_COLOR', 'KMSG_WEBHOOK_ENCRYPTION_KEYS']],
+  [
+    ['--help'],
+    ['dev', 'send', 'doctor', 'key', 'Exit codes', 'NO_COLOR', 'KMSG_WEBHOOK_ENCRYPTION_KEYS'],
+  ],
   [
     ['dev', '--help'],
     ['--port', '--data', '--speed', '--lang', 'standard input', 'Ctrl-C'],

@@ -45,7 +45,9 @@ test('every attempt verifies with what is live, and what is over is in no file',
   expect(await live('retry, and clear away', startMs + overlapMs)).toEqual([false, true])
   expect(holds(oldSecret)).toBe(false)
   expect(holds(newSecret)).toBe(true)
-  expect(new Set(inbox.received.map((one) => one.headers['webhook-id']))).toEqual(new Set(['evt_1']))
+  expect(new Set(inbox.received.map((one) => one.headers['webhook-id']))).toEqual(
+    new Set(['evt_1']),
+  )
   expect(inbox.received).toHaveLength(3)
   expect((await auditFile(dataFile)).problems).toEqual([])
 }, 60_000)

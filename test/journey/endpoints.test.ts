@@ -288,6 +288,8 @@ describe('a changed endpoint', () => {
       headers: { 'x-team': 'b' },
       secret: changed,
     })
+    // Until then the header of one value is signed with the former secret.
+    await service.finishRotation('shop')
     stage.clock.advance(1_000)
     await service.runDue()
     expect(stage.at('old').map((one) => one.headers['x-team'])).toEqual(['a'])
@@ -295,7 +297,7 @@ describe('a changed endpoint', () => {
       ['b', 'valid'],
     ])
     const { attempts } = await stage.delivery(service, 'evt_1', 'shop')
-    expect(attempts.map((one) => one.endpointVersion)).toEqual([1, 2])
+    expect(attempts.map((one) => one.endpointVersion)).toEqual([1, 3])
   })
 
   journey('a rotated secret: both sign for the overlap, then only the new one', async (stage) => {
@@ -324,6 +326,7 @@ describe('a changed endpoint', () => {
     expect((await second.getEndpointHistory('shop')).map((one) => one.what)).toEqual([
       'registered',
       'secret rotated',
+      'rotation ended',
     ])
   })
 

@@ -12,7 +12,7 @@ import {
   WebhookService,
 } from '@k-msg/webhook'
 import { afterEach, describe, expect, it } from 'vitest'
-import { bytesOf, verifies } from './receiver-keys.ts'
+import { verifies } from './receiver-keys.ts'
 import { journey, type Stage } from './stage.ts'
 
 const [k1, k2] = [createEncryptionKey('k1'), createEncryptionKey('k2')]
@@ -26,9 +26,11 @@ const variable = 'KMSG_WEBHOOK_ENCRYPTION_KEYS'
 /** A secret as text, in base64, and as the bytes that sign. */
 function formsOf(secret: string): Buffer[] {
   const text = secret.replace(/^wh(sec|sk)_|^Bearer /, '')
-  return [text, Buffer.from(secret).toString('base64').slice(0, -4)]
-    .map((one) => Buffer.from(one))
-    .concat(secret.startsWith('wh') ? [bytesOf(secret)] : [])
+  const forms = [
+    Buffer.from(text),
+    Buffer.from(Buffer.from(secret).toString('base64').slice(0, -4)),
+  ]
+  return secret.startsWith('wh') ? [...forms, Buffer.from(text, 'base64')] : forms
 }
 
 /** `file: secret n` for every form of a secret in any file of the stage. */
@@ -210,12 +212,14 @@ describe('the ring', () => {
     await service.close()
     const logger = keepingLogger()
     service = await stage.open({ encryptionKeys: [k1], logger })
-    await Promise.all([
-      ...Array.from({ length: 40 }, (_, i) =>
-        service.updateEndpoint(`e-${i}`, { name: `name ${i}`, secret: second }),
-      ),
-      service.removeEndpoint('e-39'),
-    ].map((one) => one.catch(() => {})))
+    await Promise.all(
+      [
+        ...Array.from({ length: 40 }, (_, i) =>
+          service.updateEndpoint(`e-${i}`, { name: `name ${i}`, secret: second }),
+        ),
+        service.removeEndpoint('e-39'),
+      ].map((one) => one.catch(() => {})),
+    )
     await logger.heard('is encrypted with the newest key')
     await service.close()
     service = await stage.open({ encryptionKeys: [k1] })
@@ -294,7 +298,11 @@ describe('a key that does not fit', () => {
       stage.dataFile,
       "update endpoint set secrets = (select secrets from endpoint where id = 'yours') where id = 'mine'",
     )
-    const refused = new WebhookService({ storage: stage.dataFile, logger: false, encryptionKeys: [k1] })
+    const refused = new WebhookService({
+      storage: stage.dataFile,
+      logger: false,
+      encryptionKeys: [k1],
+    })
     await expect(refused.ready()).rejects.toMatchObject({ code: 'ENCRYPTION_KEY_WRONG' })
     await refused.close()
     const [mine] = own

@@ -48,7 +48,9 @@ describe('values of sensitive headers', () => {
     const service = await stage.open()
     await service.registerEndpoint(stage.endpoint('shop', { headers: given }))
     const read = (await service.getEndpoint('shop'))?.headers ?? {}
-    expect((await service.registerEndpoint(stage.endpoint('shop', { headers: read }))).version).toBe(1)
+    expect(
+      (await service.registerEndpoint(stage.endpoint('shop', { headers: read }))).version,
+    ).toBe(1)
     // One is changed, one is left out, one is written in another case.
     const { Cookie: _, Authorization: __, ...rest } = read
     await service.updateEndpoint('shop', {

@@ -113,30 +113,33 @@ describe('enableSecurity: false', () => {
 })
 
 describe('an Ed25519 endpoint', () => {
-  journey('signs so that its public key verifies, and never shows the private one', async (stage) => {
-    const service = await stage.open()
-    const registered = await service.registerEndpoint(
-      stage.endpoint('shop', { secretType: 'ed25519' }),
-    )
-    expect(registered).not.toHaveProperty('secret')
-    const { publicKey } = registered
-    expect(publicKey).toMatch(/^whpk_[A-Za-z0-9+/]{43}=$/)
-    const request = await next(stage, service)
-    expect(request?.headers['webhook-signature']).toMatch(/^v1a,[A-Za-z0-9+/]{86}==$/)
-    expect(verifies(request, publicKey ?? '')).toBe(true)
-    // That one is an HMAC, and nobody shares a secret.
-    expect(request?.headers['x-webhook-signature']).toBeUndefined()
+  journey(
+    'signs so that its public key verifies, and never shows the private one',
+    async (stage) => {
+      const service = await stage.open()
+      const registered = await service.registerEndpoint(
+        stage.endpoint('shop', { secretType: 'ed25519' }),
+      )
+      expect(registered).not.toHaveProperty('secret')
+      const { publicKey } = registered
+      expect(publicKey).toMatch(/^whpk_[A-Za-z0-9+/]{43}=$/)
+      const request = await next(stage, service)
+      expect(request?.headers['webhook-signature']).toMatch(/^v1a,[A-Za-z0-9+/]{86}==$/)
+      expect(verifies(request, publicKey ?? '')).toBe(true)
+      // That one is an HMAC, and nobody shares a secret.
+      expect(request?.headers['x-webhook-signature']).toBeUndefined()
 
-    // Registered again at a start, over a restart, it keeps its key.
-    await service.close()
-    const second = await stage.open()
-    expect(
-      await second.registerEndpoint(stage.endpoint('shop', { secretType: 'ed25519' })),
-    ).toMatchObject({ publicKey, version: 1 })
-    const reads = [await second.listEndpoints(), await second.getEndpointHistory('shop')]
-    expect(JSON.stringify(reads)).not.toContain('whsk_')
-    expect(verifies(await next(stage, second), publicKey ?? '')).toBe(true)
-  })
+      // Registered again at a start, over a restart, it keeps its key.
+      await service.close()
+      const second = await stage.open()
+      expect(
+        await second.registerEndpoint(stage.endpoint('shop', { secretType: 'ed25519' })),
+      ).toMatchObject({ publicKey, version: 1 })
+      const reads = [await second.listEndpoints(), await second.getEndpointHistory('shop')]
+      expect(JSON.stringify(reads)).not.toContain('whsk_')
+      expect(verifies(await next(stage, second), publicKey ?? '')).toBe(true)
+    },
+  )
 
   journey('takes a key that was brought', async (stage) => {
     const service = await stage.open()
@@ -199,65 +202,81 @@ describe('an Ed25519 endpoint', () => {
 })
 
 describe('rotation', () => {
-  journey('shows a created secret once; both sign; the single header keeps the old', async (stage) => {
-    const service = await stage.open()
-    await service.registerEndpoint(stage.endpoint('shop', { secret: oldSecret }))
-    const { secret: created = '', signingKeys } = await service.rotateSecret('shop')
-    expect(created).toMatch(/^whsec_[A-Za-z0-9+/]{43}=$/)
-    expect(signingKeys).toEqual([
-      { type: 'hmac', publicKey: null, createdAt: new Date(stage.clock.nowMs()), expiresAt: null },
-      {
-        type: 'hmac',
-        publicKey: null,
-        createdAt: new Date(stage.clock.nowMs()),
-        expiresAt: new Date(stage.clock.nowMs() + 24 * hourMs),
-      },
-    ])
-    let request = await next(stage, service)
-    const [first] = request?.headers['webhook-signature']?.split(' ') ?? []
-    expect([verifies(request, oldSecret), verifies(request, created)]).toEqual([true, true])
-    expect(verifies({ ...request!, headers: { ...request!.headers, 'webhook-signature': first } }, created)).toBe(true)
-    expect(request?.headers['x-webhook-signature']).toBe(
-      `sha256=${bodyMac(request?.body ?? '', oldSecret)}`,
-    )
+  journey(
+    'shows a created secret once; both sign; the single header keeps the old',
+    async (stage) => {
+      const service = await stage.open()
+      await service.registerEndpoint(stage.endpoint('shop', { secret: oldSecret }))
+      const { secret: created = '', signingKeys } = await service.rotateSecret('shop')
+      expect(created).toMatch(/^whsec_[A-Za-z0-9+/]{43}=$/)
+      expect(signingKeys).toEqual([
+        {
+          type: 'hmac',
+          publicKey: null,
+          createdAt: new Date(stage.clock.nowMs()),
+          expiresAt: null,
+        },
+        {
+          type: 'hmac',
+          publicKey: null,
+          createdAt: new Date(stage.clock.nowMs()),
+          expiresAt: new Date(stage.clock.nowMs() + 24 * hourMs),
+        },
+      ])
+      let request = await next(stage, service)
+      const [first] = request?.headers['webhook-signature']?.split(' ') ?? []
+      expect([verifies(request, oldSecret), verifies(request, created)]).toEqual([true, true])
+      expect(
+        verifies(
+          { ...request!, headers: { ...request!.headers, 'webhook-signature': first } },
+          created,
+        ),
+      ).toBe(true)
+      expect(request?.headers['x-webhook-signature']).toBe(
+        `sha256=${bodyMac(request?.body ?? '', oldSecret)}`,
+      )
 
-    const ended = await service.finishRotation('shop')
-    expect(ended.signingKeys).toHaveLength(1)
-    request = await next(stage, service)
-    expect([verifies(request, oldSecret), verifies(request, created)]).toEqual([false, true])
-    expect(request?.headers['x-webhook-signature']).toBe(
-      `sha256=${bodyMac(request?.body ?? '', created)}`,
-    )
-    // Nothing left to end.
-    expect(await service.finishRotation('shop')).toEqual(ended)
-    const history = await service.getEndpointHistory('shop')
-    expect(history.map((one) => [one.what, one.reason, one.fields])).toEqual([
-      ['registered', null, []],
-      ['secret rotated', 'by request', ['secrets']],
-      ['rotation ended', 'by request', ['secrets']],
-    ])
-    expect(JSON.stringify([history, ended])).not.toContain(created.slice(6))
-  })
+      const ended = await service.finishRotation('shop')
+      expect(ended.signingKeys).toHaveLength(1)
+      request = await next(stage, service)
+      expect([verifies(request, oldSecret), verifies(request, created)]).toEqual([false, true])
+      expect(request?.headers['x-webhook-signature']).toBe(
+        `sha256=${bodyMac(request?.body ?? '', created)}`,
+      )
+      // Nothing left to end.
+      expect(await service.finishRotation('shop')).toEqual(ended)
+      const history = await service.getEndpointHistory('shop')
+      expect(history.map((one) => [one.what, one.reason, one.fields])).toEqual([
+        ['registered', null, []],
+        ['secret rotated', 'by request', ['secrets']],
+        ['rotation ended', 'by request', ['secrets']],
+      ])
+      expect(JSON.stringify([history, ended])).not.toContain(created.slice(6))
+    },
+  )
 
-  journey('of a delivery between its retries: every attempt signs with what is live', async (stage) => {
-    stage.inbox.setAnswer(() => ({ status: stage.at('shop').length < 4 ? 503 : 200 }))
-    const service = await stage.open({ retryScheduleMs: [hourMs, hourMs, hourMs, hourMs] })
-    await service.registerEndpoint(stage.endpoint('shop', { secret: oldSecret }))
-    await service.dispatchEvent(stage.event())
-    await service.runDue()
-    await service.rotateSecret('shop', { secret: newSecret, overlapMs: 2 * hourMs })
-    await stage.passTime(service)
-    expect(
-      stage.at('shop').map((one) => [verifies(one, oldSecret), verifies(one, newSecret)]),
-    ).toEqual([
-      [true, false],
-      [true, true],
-      // The overlap ends at this very moment.
-      [false, true],
-      [false, true],
-    ])
-    expect(new Set(stage.at('shop').map((one) => one.headers['webhook-id'])).size).toBe(1)
-  })
+  journey(
+    'of a delivery between its retries: every attempt signs with what is live',
+    async (stage) => {
+      stage.inbox.setAnswer(() => ({ status: stage.at('shop').length < 4 ? 503 : 200 }))
+      const service = await stage.open({ retryScheduleMs: [hourMs, hourMs, hourMs, hourMs] })
+      await service.registerEndpoint(stage.endpoint('shop', { secret: oldSecret }))
+      await service.dispatchEvent(stage.event())
+      await service.runDue()
+      await service.rotateSecret('shop', { secret: newSecret, overlapMs: 2 * hourMs })
+      await stage.passTime(service)
+      expect(
+        stage.at('shop').map((one) => [verifies(one, oldSecret), verifies(one, newSecret)]),
+      ).toEqual([
+        [true, false],
+        [true, true],
+        // The overlap ends at this very moment.
+        [false, true],
+        [false, true],
+      ])
+      expect(new Set(stage.at('shop').map((one) => one.headers['webhook-id'])).size).toBe(1)
+    },
+  )
 
   journey('with overlapMs: 0 ends every earlier secret at once', async (stage) => {
     const service = await stage.open()
@@ -300,20 +319,23 @@ describe('rotation', () => {
     expect(await service.rotateSecret('shop', { secret: newSecret })).toEqual(once)
   })
 
-  journey('by call stands, although the app registers with the old one at its start', async (stage) => {
-    const service = await stage.open()
-    await service.registerEndpoint(stage.endpoint('shop', { secret: oldSecret }))
-    const rotated = await service.rotateSecret('shop', { secret: newSecret })
-    await service.close()
-    const second = await stage.open()
-    const again = await second.registerEndpoint(stage.endpoint('shop', { secret: oldSecret }))
-    expect(again.signingKeys).toEqual(rotated.signingKeys)
-    // Asked for, it goes back.
-    await second.updateEndpoint('shop', { secret: oldSecret })
-    await second.finishRotation('shop')
-    const request = await next(stage, second)
-    expect([verifies(request, oldSecret), verifies(request, newSecret)]).toEqual([true, false])
-  })
+  journey(
+    'by call stands, although the app registers with the old one at its start',
+    async (stage) => {
+      const service = await stage.open()
+      await service.registerEndpoint(stage.endpoint('shop', { secret: oldSecret }))
+      const rotated = await service.rotateSecret('shop', { secret: newSecret })
+      await service.close()
+      const second = await stage.open()
+      const again = await second.registerEndpoint(stage.endpoint('shop', { secret: oldSecret }))
+      expect(again.signingKeys).toEqual(rotated.signingKeys)
+      // Asked for, it goes back.
+      await second.updateEndpoint('shop', { secret: oldSecret })
+      await second.finishRotation('shop')
+      const request = await next(stage, second)
+      expect([verifies(request, oldSecret), verifies(request, newSecret)]).toEqual([true, false])
+    },
+  )
 
   journey('by registering goes back by registering', async (stage) => {
     const service = await stage.open()
@@ -336,7 +358,11 @@ describe('rotation', () => {
   ])('refuses %j', async (options, code) => {
     const { WebhookRegistry } = await import('@k-msg/webhook')
     const registry = new WebhookRegistry()
-    const before = await registry.register({ id: 'a', url: 'https://a.example.com/', events: ['*'] })
+    const before = await registry.register({
+      id: 'a',
+      url: 'https://a.example.com/',
+      events: ['*'],
+    })
     await expect(registry.rotateSecret('a', options as object)).rejects.toMatchObject({ code })
     expect(registry.get('a')?.version).toBe(before.version)
   })
@@ -355,7 +381,11 @@ describe('rotation', () => {
 describe('a short secret', () => {
   journey('is advised against when it comes in, and not again', async (stage) => {
     const warnings: [Record<string, unknown>, string][] = []
-    const logger = { ...console, info() {}, warn: (...line: (typeof warnings)[0]) => warnings.push(line) }
+    const logger = {
+      ...console,
+      info() {},
+      warn: (...line: (typeof warnings)[0]) => warnings.push(line),
+    }
     const service = await stage.open({ logger })
     const short = stage.endpoint('shop', { secret: 'sixteen-bytes-16' })
     await service.registerEndpoint(short)

@@ -120,7 +120,9 @@ describe('a secret that changes', () => {
     await registry.update('shop', { secret: secret(3) })
     await expect(registry.update('shop', { secret: secret(4) })).rejects.toMatchObject({
       code: 'SECRET_LIMIT',
-      message: expect.stringMatching(/finishRotation\("shop"\).*1970-01-02T00:00:01\.000Z/) as string,
+      message: expect.stringMatching(
+        /finishRotation\("shop"\).*1970-01-02T00:00:01\.000Z/,
+      ) as string,
     })
     expect(secretsOf('shop')?.map(([one]) => one)).toEqual([3, 1, 2].map(secret))
   })
@@ -211,7 +213,12 @@ describe('a bad endpoint', () => {
     ['a secret that is not base64', { ...hook(), secret: 'whsec_!' }, 'SECRET_INVALID', /base64/],
     ['a private key that is cut', { ...hook(), secret: 'whsk_AAAA' }, 'SECRET_INVALID', /64 bytes/],
     ['a public key', { ...hook(), secret: 'whpk_AAAA' }, 'SECRET_INVALID', /private key/],
-    ['a signature scheme of its own', { ...hook(), signatureSchemes: ['v2'] }, 'OPTION_INVALID', /v2/],
+    [
+      'a signature scheme of its own',
+      { ...hook(), signatureSchemes: ['v2'] },
+      'OPTION_INVALID',
+      /v2/,
+    ],
     [
       'a filter that is no list',
       { ...hook(), filters: { providerId: 'a' } },

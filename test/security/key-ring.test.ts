@@ -46,7 +46,7 @@ describe('a sealed text', () => {
     const sealed = Buffer.from(ring(k1).seal('secret', place).slice(3), 'base64')
     const bad = [...sealed.keys()].map((i) => {
       const changed = Buffer.from(sealed)
-      changed[i] = (changed[i] ?? 0) ^ (1 << i % 8)
+      changed[i] = (changed[i] ?? 0) ^ (1 << (i % 8))
       return changed
     })
     for (const cut of [0, 5, 12, 20, 28, sealed.length - 1]) bad.push(sealed.subarray(0, cut))

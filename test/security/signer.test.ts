@@ -96,7 +96,9 @@ describe('0.30', () => {
   it('keeps to header, prefix and algorithm', () => {
     const security = new SecurityManager({ algorithm: 'sha512', header: 'X-Hub-Sig', prefix: 't=' })
     const mac = createHmac('sha512', secret).update(`1767225600.${body}`).digest('hex')
-    expect(signed([secret], ['timestamped-body'], {}, security)).toEqual({ 'X-Hub-Sig': `t=${mac}` })
+    expect(signed([secret], ['timestamped-body'], {}, security)).toEqual({
+      'X-Hub-Sig': `t=${mac}`,
+    })
   })
 })
 
@@ -107,7 +109,8 @@ it('verifies for any id and body with the public key, and for no other body', ()
       fc.string({ unit: 'binary', maxLength: 100 }),
       fc.uint8Array({ maxLength: 2_000 }),
       (id, bytes) => {
-        const value = signed([ed25519], ['standard'], { id, body: bytes })['webhook-signature'] ?? ''
+        const value =
+          signed([ed25519], ['standard'], { id, body: bytes })['webhook-signature'] ?? ''
         const message = Buffer.concat([Buffer.from(`${id}.1767225600.`), bytes])
         expect(verifies(publicKey, value, message)).toBe(true)
         expect(verifies(publicKey, value, Buffer.concat([message, Buffer.from(' ')]))).toBe(false)
@@ -121,5 +124,7 @@ it.each([
   ['no secret', [], ['standard', 'body']],
   ['an Ed25519 key and no scheme for it', [ed25519], ['body']],
 ] as const)('refuses to sign with %s', (_, secrets, schemes) => {
-  expect(() => signed(secrets, schemes)).toThrow(expect.objectContaining({ code: 'SECRET_MISSING' }))
+  expect(() => signed(secrets, schemes)).toThrow(
+    expect.objectContaining({ code: 'SECRET_MISSING' }),
+  )
 })

@@ -13,7 +13,11 @@ export function audit(connection: Connection): AuditReport {
       counted[name] = connection.get<{ n: number }>(sql)?.n ?? 0
     }
     const encryption = countByKey(connection)
-    return { counts: counted, encryption, problems: [...checkFile(connection), ...checkRows(connection)] }
+    return {
+      counts: counted,
+      encryption,
+      problems: [...checkFile(connection), ...checkRows(connection)],
+    }
   } finally {
     connection.database.exec('rollback')
   }

@@ -32,6 +32,19 @@ export const endpointStories: Stories = {
     )
   },
 
+  'encrypted fields come back as they were, and are counted by their key': async ({ store }) => {
+    const sealed = { ...endpoint('one'), secrets: 'k2:AAAA', headers: 'k2:BBBB' }
+    const clear = endpoint('two', { signatureSchemes: ['standard', 'timestamped-body'] })
+    const third = { ...endpoint('three'), secrets: 'k1:AAAA', headers: 'k1:BBBB' }
+    for (const one of [sealed, clear, third]) await store.saveEndpoint(one, change('registered'))
+    const removed = { ...endpoint('four'), secrets: 'k0:AAAA', headers: 'k0:BBBB' }
+    await store.saveEndpoint(removed, change('registered'))
+    await store.removeEndpoint(removed.key, change('removed', { version: 2 }))
+    const byId = new Map((await store.loadEndpoints()).map((one) => [one.id, one]))
+    expect([byId.get('one'), byId.get('two')]).toEqual([sealed, clear])
+    expect((await store.audit()).encryption).toEqual({ '': 1, k1: 1, k2: 1 })
+  },
+
   'saving again replaces and appends to the history': async ({ store }) => {
     await store.saveEndpoint(endpoint('one'), change('registered'))
     const second = change('updated', { version: 2, atMs: startMs + 5, fields: ['url'] })

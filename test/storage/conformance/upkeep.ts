@@ -222,6 +222,7 @@ export const upkeepStories: Stories = {
     await commitAccepts(store, accept(host, { owned: true }), accept(host))
     expect(await store.audit()).toEqual({
       counts: expect.objectContaining({ events: 2, waiting: 1, delivering: 1, attempts: 0 }),
+      encryption: {},
       problems: [],
     })
   },
