@@ -2,6 +2,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { auditFile } from '@k-msg/webhook'
@@ -41,8 +42,14 @@ test('every attempt verifies with what is live, and what is over is in no file',
   expect(await live('rotate', startMs)).toEqual([true, false])
   expect(await live('retry', startMs + 5_000)).toEqual([true, true])
   expect(holds(oldSecret)).toBe(true)
+
   inbox.setAnswer(() => ({ status: 200 }))
-  expect(await live('retry, and clear away', startMs + overlapMs)).toEqual([false, true])
+  // A reader keeps the log as it is, so that the process dies before it could clear it.
+  const reader = readingConnection(dataFile)
+  expect(await live('retry', startMs + overlapMs)).toEqual([false, true])
+  expect(holds(oldSecret)).toBe(true)
+  reader.close()
+  await live('live on', startMs + overlapMs)
   expect(holds(oldSecret)).toBe(false)
   expect(holds(newSecret)).toBe(true)
   expect(new Set(inbox.received.map((one) => one.headers['webhook-id']))).toEqual(
@@ -51,3 +58,15 @@ test('every attempt verifies with what is live, and what is over is in no file',
   expect(inbox.received).toHaveLength(3)
   expect((await auditFile(dataFile)).problems).toEqual([])
 }, 60_000)
+
+function readingConnection(file: string): { close(): void } {
+  const { DatabaseSync } = createRequire(import.meta.url)('@photostructure/sqlite') as {
+    DatabaseSync: new (
+      file: string,
+      options: { readOnly: boolean },
+    ) => { exec(sql: string): void; close(): void }
+  }
+  const database = new DatabaseSync(file, { readOnly: true })
+  database.exec('begin; select count(*) from endpoint')
+  return database
+}
