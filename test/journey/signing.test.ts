@@ -329,6 +329,7 @@ describe('rotation', () => {
       const second = await stage.open()
       const again = await second.registerEndpoint(stage.endpoint('shop', { secret: oldSecret }))
       expect(again.signingKeys).toEqual(rotated.signingKeys)
+      expect(second.registry.find('shop')?.secrets[0]?.secret).toBe(newSecret)
       // Asked for, it goes back.
       await second.updateEndpoint('shop', { secret: oldSecret })
       await second.finishRotation('shop')
