@@ -3,10 +3,8 @@
  * store encrypted, and comes back through here. No store ever sees a key.
  */
 import type { EndpointRecord } from '../model/endpoint.ts'
-import { type KeyRing, keyIdOf, missingKey } from '../security/key-ring.ts'
-import type { StoredEndpoint } from '../storage/storage.ts'
-
-type SecretField = 'secrets' | 'headers'
+import { type KeyRing, keyIdOf, missingKey, type Place } from '../security/key-ring.ts'
+import { type EncryptedField, encryptedFields, type StoredEndpoint } from '../storage/storage.ts'
 
 export class EndpointEncryption {
   /** Null: stored in the clear. */
@@ -39,23 +37,23 @@ export class EndpointEncryption {
   #open(stored: StoredEndpoint): EndpointRecord {
     const ring = this.#ring
     if (ring !== null && !isUnder(ring.newestId, stored)) this.#outdated.add(stored.key)
-    const open = <Value>(field: SecretField, value: Value | string): Value =>
-      typeof value === 'string' && ring !== null
-        ? (JSON.parse(ring.open(value, placeOf(stored.key, field))) as Value)
-        : (value as Value)
-    return {
-      ...stored,
-      secrets: open('secrets', stored.secrets),
-      headers: open('headers', stored.headers),
+    if (ring === null) return stored as EndpointRecord
+    const open = (field: EncryptedField) => {
+      const value = stored[field]
+      const isSealed = typeof value === 'string'
+      return [field, isSealed ? JSON.parse(ring.open(value, placeOf(stored, field))) : value]
     }
+    return { ...stored, ...Object.fromEntries(encryptedFields.map(open)) }
   }
 
   seal(record: EndpointRecord): StoredEndpoint {
     const ring = this.#ring
     if (ring === null) return record
-    const seal = (field: SecretField): string =>
-      ring.seal(JSON.stringify(record[field]), placeOf(record.key, field))
-    return { ...record, secrets: seal('secrets'), headers: seal('headers') }
+    const seal = (field: EncryptedField) => [
+      field,
+      ring.seal(JSON.stringify(record[field]), placeOf(record, field)),
+    ]
+    return { ...record, ...Object.fromEntries(encryptedFields.map(seal)) }
   }
 
   /** It is in the store as `seal` gave it, or is no longer there. */
@@ -64,14 +62,17 @@ export class EndpointEncryption {
   }
 }
 
-function placeOf(row: string, field: SecretField): { table: string; row: string; field: string } {
-  return { table: 'endpoint', row, field }
+function placeOf({ key }: StoredEndpoint, field: EncryptedField): Place {
+  return { table: 'endpoint', row: key, field }
 }
 
-function keyIdsOf({ secrets, headers }: StoredEndpoint): string[] {
-  return [secrets, headers].filter((one) => typeof one === 'string').map(keyIdOf)
+function keyIdsOf(stored: StoredEndpoint): string[] {
+  return encryptedFields
+    .map((field) => stored[field])
+    .filter((value) => typeof value === 'string')
+    .map(keyIdOf)
 }
 
 function isUnder(id: string, stored: StoredEndpoint): boolean {
-  return keyIdsOf(stored).filter((one) => one === id).length === 2
+  return keyIdsOf(stored).filter((one) => one === id).length === encryptedFields.length
 }

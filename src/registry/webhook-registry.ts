@@ -16,7 +16,7 @@ import type { WebhookEvent } from '../model/event.ts'
 import { newEndpointKey, type RandomBytes } from '../model/ids.ts'
 import type { SecretType, SignatureScheme } from '../model/signature.ts'
 import { createSigningSecret, secretTypeOf } from '../security/signing-key.ts'
-import type { EndpointChange } from '../storage/storage.ts'
+import { type EndpointChange, encryptedFields } from '../storage/storage.ts'
 import {
   applyChanges,
   type ChangeRules,
@@ -389,8 +389,10 @@ export class WebhookRegistry {
       const record = this.#byKey.get(endpointKey)
       if (record === undefined) return
       const { version } = record
-      const fields = ['secrets', 'headers']
-      const change = { atMs: this.#nowMs(), version, what, reason: null, fields }
+      const change = {
+        ...{ atMs: this.#nowMs(), version, what, reason: null },
+        fields: encryptedFields,
+      }
       // What a settlement wrote meanwhile has been overwritten: it is in memory, and goes again.
       if ((await this.#save(record, change)) === null) return
     }

@@ -247,11 +247,13 @@ export interface FanOutResult {
 
 // ── endpoints, repair ────────────────────────────────────────────────────────────────────────────
 
-/** An endpoint as a store keeps it: two fields are encrypted texts when the service has a key. */
-export interface StoredEndpoint extends Omit<EndpointRecord, 'secrets' | 'headers'> {
-  /** Encrypted: `<key id>:<base64>`. */
-  readonly secrets: EndpointRecord['secrets'] | string
-  readonly headers: EndpointRecord['headers'] | string
+/** What is secret about an endpoint: texts `<key id>:<base64>` when the service has a key. */
+export const encryptedFields = ['secrets', 'headers'] as const
+export type EncryptedField = (typeof encryptedFields)[number]
+
+/** An endpoint as a store keeps it. */
+export type StoredEndpoint = Omit<EndpointRecord, EncryptedField> & {
+  readonly [Field in EncryptedField]: EndpointRecord[Field] | string
 }
 
 export interface EndpointChange {

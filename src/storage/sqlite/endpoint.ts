@@ -5,7 +5,7 @@
  * bytes zeroed (Connection.erasing), and the log is begun anew soon after (Checkpoints.scrub).
  */
 import type { EndpointRecord } from '../../model/endpoint.ts'
-import type { EndpointChange, StoredEndpoint } from '../storage.ts'
+import { type EndpointChange, encryptedFields, type StoredEndpoint } from '../storage.ts'
 import type { Session } from './session.ts'
 
 const readEndpoints = 'select * from endpoint where removed_at_ms is null order by key'
@@ -99,7 +99,7 @@ function rewriteEndpoints(session: Session, change: EndpointChange, work: () => 
   const { connection } = session
   connection.erasing(() => connection.write(work))
   const { what, fields } = change
-  if (what === 'removed' || fields.includes('secrets') || fields.includes('headers')) {
+  if (what === 'removed' || encryptedFields.some((field) => fields.includes(field))) {
     session.mustScrubLog = true
   }
 }

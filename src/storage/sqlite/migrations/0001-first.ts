@@ -25,9 +25,7 @@ create table endpoint (
   status text not null check (status in ('active', 'paused', 'disabled')),
   status_reason text,
   status_changed_at_ms integer not null,
-  -- A list; a text when it is encrypted: '"<key id>:<base64>"'. The same for headers.
   secrets text not null check (json_valid(secrets)),
-  signature_schemes text check (json_valid(signature_schemes)),
   filters text not null check (json_valid(filters)),
   retry_config text not null check (json_valid(retry_config)),
   headers text not null check (json_valid(headers)),

@@ -1,6 +1,7 @@
 /** All schema changes, in order. A published one is never edited: its number is in users' files. */
 import { firstSchema } from './0001-first.ts'
 import { deliverySlots } from './0002-delivery-slots.ts'
+import { signatureSchemes } from './0003-signature-schemes.ts'
 
 /** Migration n brings a database from `user_version` n - 1 to n. */
-export const migrations: readonly string[] = [firstSchema, deliverySlots]
+export const migrations: readonly string[] = [firstSchema, deliverySlots, signatureSchemes]
