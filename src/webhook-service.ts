@@ -140,6 +140,10 @@ export class WebhookService implements AsyncDisposable {
       redirects: this.#options.redirects,
       timeoutMs: this.#options.timeoutMs,
       maxConnections: Math.max(1_024, this.#options.maxConcurrency),
+      tls: config.tls,
+      proxy: config.proxy,
+      dns: config.dns,
+      lookup: config.lookup,
       nowMs: config.clock === undefined ? undefined : () => this.#clock.nowMs(),
     })
     this.#warnOfShortSchedule()
@@ -148,7 +152,11 @@ export class WebhookService implements AsyncDisposable {
     this.#opening.catch(() => {})
   }
 
-  /** Resolves when the store is open and delivering has begun. */
+  /**
+   * Resolves when the store is open and delivering has begun.
+   *
+   * @throws WebhookError STORAGE_…; GUARD_BYPASSED when the HTTP client would send unguarded
+   */
   async ready(): Promise<void> {
     await this.#opening
   }
@@ -446,6 +454,7 @@ export class WebhookService implements AsyncDisposable {
   // ── inside ─────────────────────────────────────────────────────────────────────────────────────
 
   async #open(storage: Storage, logAttempts: boolean): Promise<Opened> {
+    await this.dispatcher.ready()
     const store = await storage.open({
       nowMs: () => this.#clock.nowMs(),
       log: (level, message, fields) => this.#logger[level](fields, message),

@@ -2,6 +2,7 @@
 import type { EndpointRecord, WebhookEndpointInput } from '../model/endpoint.ts'
 import { WebhookError } from '../model/errors.ts'
 import { type OutcomeKind, outcomeError, outcomeStatus } from '../model/outcome.ts'
+import { checkEndpointTls } from '../security/endpoint-tls.ts'
 import { checkSecret } from '../security/secrets.ts'
 import type { AttemptReport } from './attempt-request.ts'
 
@@ -38,6 +39,7 @@ export function recordOf(endpoint: WebhookEndpointInput): EndpointRecord {
     )
   }
   checkSecret(endpoint.secret)
+  checkEndpointTls(endpoint.tls)
   return {
     key: '',
     id: endpoint.id,
@@ -53,6 +55,7 @@ export function recordOf(endpoint: WebhookEndpointInput): EndpointRecord {
     filters: {},
     retryConfig: {},
     headers: endpoint.headers ?? {},
+    tls: endpoint.tls ?? null,
     timeoutMs: endpoint.timeoutMs ?? null,
     concurrency: null,
     batch: false,

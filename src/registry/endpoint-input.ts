@@ -4,6 +4,7 @@ import { describeValue, WebhookError } from '../model/errors.ts'
 import { checkEventPattern, checkTenantId, idPattern } from '../model/names.ts'
 import { unknownOption } from '../model/suggest.ts'
 import { checkRetryConfig } from '../policy/retry-manager.ts'
+import { checkEndpointTls } from '../security/endpoint-tls.ts'
 import { checkEndpointUrl } from '../security/endpoint-url.ts'
 import { checkHeaders } from '../security/headers.ts'
 import { checkSecret } from '../security/secrets.ts'
@@ -24,6 +25,7 @@ const fields = [
   'filters',
   'retryConfig',
   'headers',
+  'tls',
   'timeoutMs',
   'concurrency',
   'batch',
@@ -67,6 +69,7 @@ export function checkEndpointInput(input: WebhookEndpointInput, rules: EndpointR
   checkEvents(input.events)
   if (input.secret !== undefined) checkSecret(input.secret)
   if (input.headers !== undefined) checkHeaders(input.headers)
+  checkEndpointTls(input.tls)
   checkFilters(input.filters)
   checkRetry(input.retryConfig)
   checkInteger('timeoutMs', input.timeoutMs, 1, 300_000)

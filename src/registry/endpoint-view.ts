@@ -22,6 +22,7 @@ export function publicEndpoint(record: EndpointRecord): WebhookEndpoint {
         sensitiveName.test(name) ? '***' : value,
       ]),
     ),
+    tls: record.tls && { ...record.tls, ...(record.tls.key && { key: '***' }) },
     timeoutMs: record.timeoutMs,
     concurrency: record.concurrency,
     batch: record.batch,

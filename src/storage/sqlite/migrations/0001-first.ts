@@ -29,6 +29,7 @@ create table endpoint (
   filters text not null check (json_valid(filters)),
   retry_config text not null check (json_valid(retry_config)),
   headers text not null check (json_valid(headers)),
+  tls text not null check (json_valid(tls)),
   timeout_ms integer,
   concurrency integer,
   batch text not null check (json_valid(batch)),
@@ -37,7 +38,7 @@ create table endpoint (
   held_until_ms integer not null,
   created_at_ms integer not null,
   updated_at_ms integer not null,
-  -- A removed endpoint stays as a name for its history; its secrets and headers are gone.
+  -- A removed endpoint stays as a name for its history; its secrets, headers and keys are gone.
   removed_at_ms integer
 ) strict;
 create unique index endpoint_id on endpoint (tenant_id, id) where removed_at_ms is null;
