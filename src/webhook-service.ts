@@ -30,7 +30,7 @@ import type { WebhookEvent } from './model/event.ts'
 import { createKeyMaker } from './model/ids.ts'
 import { nearMissOfKnownType } from './model/names.ts'
 import { type FactListener, type FactName, Facts } from './observe/facts.ts'
-import { defaultLogger, type Logger, silentLogger } from './observe/log.ts'
+import { defaultLogger, type Logger, silentLogger, tolerant } from './observe/log.ts'
 import { type EndpointStats, type HourlyFigures, perHour, summarise } from './observe/statistics.ts'
 import { RetryManager } from './policy/retry-manager.ts'
 import {
@@ -125,7 +125,8 @@ export class WebhookService implements AsyncDisposable {
     this.#options = checkConfig(config)
     this.#clock = config.clock ?? systemClock()
     this.#random = config.random ?? Math.random
-    this.#logger = config.logger === false ? silentLogger : (config.logger ?? defaultLogger())
+    this.#logger =
+      config.logger === false ? silentLogger : tolerant(config.logger ?? defaultLogger())
     this.#facts = new Facts((name, error) =>
       this.#logger.error({ fact: name, error: String(error) }, 'a listener threw'),
     )

@@ -81,7 +81,7 @@ class Path implements Opening {
   }
 
   begin(): void {
-    const { setTimer, connectTimeoutMs, lookup, proxy } = this.#tools
+    const { setTimer, connectTimeoutMs, proxy } = this.#tools
     this.#cancelTimer = setTimer(
       () => this.giveUp(new ConnectTimeoutError(connectTimeoutMs, this.isResolving)),
       connectTimeoutMs,
@@ -90,12 +90,21 @@ class Path implements Opening {
     if (family !== 0) this.#resolved(null, [{ address: this.#hostname, family }])
     // The proxy will resolve it, and has to judge what it finds.
     else if (proxy?.connectTo === 'name') this.#tunnel(proxy, [this.#hostname])
-    else {
-      this.isResolving = true
-      lookup(this.#hostname, (error, found) => {
-        this.isResolving = false
-        if (!this.#ended) this.#resolved(error, found)
-      })
+    else this.#resolve()
+  }
+
+  #resolve(): void {
+    const answered = (error: NodeJS.ErrnoException | null, found: Vetted | undefined): void => {
+      // A lookup handed in by the user may call twice; the second time is too late.
+      if (this.#ended || !this.isResolving) return
+      this.isResolving = false
+      this.#resolved(error, found ?? [])
+    }
+    this.isResolving = true
+    try {
+      this.#tools.lookup(this.#hostname, answered)
+    } catch (error) {
+      answered(error as NodeJS.ErrnoException, [])
     }
   }
 

@@ -70,6 +70,9 @@ export function checkEndpointInput(input: WebhookEndpointInput, rules: EndpointR
   if (input.secret !== undefined) checkSecret(input.secret)
   if (input.headers !== undefined) checkHeaders(input.headers)
   checkEndpointTls(input.tls)
+  if (input.tls && href.startsWith('http:')) {
+    throw invalid('`tls`', 'to come with an https `url`', 'one with http')
+  }
   checkFilters(input.filters)
   checkRetry(input.retryConfig)
   checkInteger('timeoutMs', input.timeoutMs, 1, 300_000)

@@ -155,6 +155,37 @@ it.each([
 })
 
 it.each([
+  [
+    'throws',
+    () => {
+      throw Object.assign(new Error('mine'), { code: 'EMINE' })
+    },
+    { kind: 'unreachable', code: 'EMINE', at: 'dns' },
+  ],
+  [
+    'calls back twice, at once',
+    (_: string, callback: Parameters<NonNullable<DispatcherOptions['lookup']>>[1]) => {
+      callback(null, [lookupAddress('127.0.0.1')])
+      callback(null, [lookupAddress('10.0.0.1')])
+    },
+    { kind: 'accepted', status: 200, redirected: false },
+  ],
+  [
+    'gives no list',
+    (_: string, callback: (...parameters: never[]) => void) =>
+      callback(...([null, undefined] as never[])),
+    { kind: 'unreachable', code: 'ENOTFOUND', at: 'dns' },
+  ],
+])('survives a lookup that %s', async (_, lookup, outcome) => {
+  await using receiver = await receive()
+  const dispatcher = build({ allowedNetworks, lookup: lookup as DispatcherOptions['lookup'] })
+  const endpoint = endpointRecord(`http://hooks.example.net:${receiver.port}/`)
+  expect((await attempt(dispatcher, attemptRequest(endpoint))).outcome).toEqual(outcome)
+  expect(receiver.sockets.length).toBe(outcome.kind === 'accepted' ? 1 : 0)
+  await dispatcher.close()
+})
+
+it.each([
   ['resolving takes longer than its own limit', { connectTimeoutMs: 20 }, 5_000],
   ['the deadline comes first', { connectTimeoutMs: 5_000 }, 20],
 ])('times out while resolving when %s', async (_, options, timeoutMs) => {

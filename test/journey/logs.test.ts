@@ -173,6 +173,22 @@ journey('the log says to which address a name led; what customers read does not'
   expect(lines.filter(({ text }) => text.includes('"cause":"dns ENOTFOUND"'))).toHaveLength(3)
 })
 
+journey('a logger that throws stops no delivery', async (stage) => {
+  const full = (): never => {
+    throw new Error('no space left for logs')
+  }
+  const logger: Logger = { debug: full, info: full, warn: full, error: full }
+  const service = await stage.open({ logger })
+  service.on('event.accepted', full)
+  stage.inbox.setAnswer(() => ({ status: 410 }))
+  await service.registerEndpoint(stage.endpoint('gone'))
+  const event = stage.event({ type: 'mesage.sent' })
+  await service.dispatchEvent(event)
+  await stage.passTime(service)
+  expect((await service.getEndpoint('gone'))?.status).toBe('disabled')
+  expect((await stage.delivery(service, event.id, 'gone')).state).toBe('rejected')
+})
+
 test('lines about a store in trouble say nothing of what it was to write', async () => {
   const { lines, logger } = collect()
   const { WebhookService } = await import('@k-msg/webhook')

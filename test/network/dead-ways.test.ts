@@ -31,7 +31,7 @@ it.skipIf(missing !== null)(
       [name in 'swallowed' | 'deadSix' | 'deadFour' | 'neither']: Sent
     }
     console.log(`dead ways: ${JSON.stringify(sent)}`)
-  for (const { outcome, error, ms } of [sent.swallowed, sent.neither]) {
+    for (const { outcome, error, ms } of [sent.swallowed, sent.neither]) {
       expect([outcome, error]).toEqual(['timed-out', 'timed out (connect)'])
       expect(Math.abs(ms - 5_000)).toBeLessThan(500)
     }
