@@ -1,4 +1,4 @@
-import { type WebhookConfig, WebhookService } from '@k-msg/webhook'
+import { memory, type WebhookConfig, WebhookService } from '@k-msg/webhook'
 import { expect, it } from 'vitest'
 import { checkEndpointTls } from '../../src/security/endpoint-tls.ts'
 import { Authority } from './tls/certificates.ts'
@@ -14,7 +14,7 @@ it.each([
   [{ proxy: { url: 'https://proxy.internal', connectTo: 'name' } }],
   [{ tls: { ca: authority.cert + authority.cert } }],
 ] as [WebhookConfig][])('takes %o', async (config) => {
-  const service = new WebhookService({ logger: false, storage: 'unused.db', ...config })
+  const service = new WebhookService({ logger: false, storage: memory(), ...config })
   service.ready().catch(() => {})
   await service.close()
 })
