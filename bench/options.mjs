@@ -5,7 +5,15 @@ import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { CONTENDERS } from './contenders/list.mjs'
 
-export const MEASUREMENTS = ['cold', 'steady', 'latency', 'slow-commit', 'accept', 'matching']
+export const MEASUREMENTS = [
+  'cold',
+  'steady',
+  'latency',
+  'slow-commit',
+  'accept',
+  'matching',
+  'guard',
+]
 
 const HELP = `npm --prefix bench start -- [options]
 
@@ -32,6 +40,8 @@ export function readOptions(args) {
   return {
     quick,
     coldEvents: events,
+    // Each takes a connection of its own there, and a port for a while after.
+    newConnections: Math.min(events, 20_000),
     steadyEvents: values.full ? 300_000 : events,
     warmUp: quick ? 1000 : 20_000,
     backlog: 5000,

@@ -2,7 +2,7 @@
 // and the one who begins changes from round to round: what the machine does meanwhile, and
 // what the one before left in its caches, meets all of them.
 
-import { CONTENDERS } from './contenders/list.mjs'
+import { CONTENDERS, UNGUARDED } from './contenders/list.mjs'
 
 /**
  * @returns steps `{ measurement, workload, contender, endpoints, receiver, options, env? }`
@@ -14,7 +14,7 @@ export function planRound(round, options) {
     round,
   )
   const ours = all.filter(({ name }) => name === 'ours')
-  const { coldEvents, steadyEvents, warmUp, backlog } = options
+  const { coldEvents, newConnections, steadyEvents, warmUp, backlog } = options
   const cold = { workload: 'cold', options: { events: coldEvents } }
   const steady = { workload: 'steady', options: { warmUp, backlog, events: steadyEvents } }
 
@@ -43,6 +43,12 @@ export function planRound(round, options) {
       const step = { workload: 'matching', endpoints: registered, addresses: 1 }
       add('matching', ours, { ...step, options: options.matching })
     }
+  }
+  if (asked.has('guard') && ours.length > 0) {
+    const pair = rotate([...ours, UNGUARDED], round)
+    const fresh = { workload: 'cold', receiver: 'closing', options: { events: newConnections } }
+    add('guard, kept connections', pair, steady)
+    add('guard, new connections', pair, fresh)
   }
   return steps
 }

@@ -51,17 +51,19 @@ try {
 } finally {
   await receivers.throughput.stop()
   await receivers.latency.stop()
+  await receivers.closing.stop()
 }
 process.exit(failures > 0 ? 1 : 0)
 
 async function startReceivers() {
   const count = Math.max(...options.endpoints)
   const latency = await startNodeReceiver(1, { noteArrivals: true })
+  const closing = await startNodeReceiver(1, { close: true })
   if (nginxIsInstalled()) {
-    return { latency, throughput: await startNginx(join(options.data, 'nginx'), count) }
+    return { latency, closing, throughput: await startNginx(join(options.data, 'nginx'), count) }
   }
   say('nginx is not installed (npm --prefix bench run servers): a Node process receives instead.')
-  return { latency, throughput: await startNodeReceiver(count, { noteArrivals: false }) }
+  return { latency, closing, throughput: await startNodeReceiver(count) }
 }
 
 /** Cores that programs other than the bench kept busy: what makes a run worth little. */

@@ -2,6 +2,7 @@
 export type { DispatchReceipt } from './accept/acceptor.ts'
 export type { DispatcherOptions, LookupAll, RedirectRule } from './deliver/attempt-request.ts'
 export { WebhookDispatcher } from './deliver/dispatcher.ts'
+export type { DnsOptions, ProxyOptions, TlsOptions } from './deliver/network-options.ts'
 export type { DispatchResult } from './deliver/single-dispatch.ts'
 export type { RetentionOptions, WebhookConfig } from './engine/options.ts'
 export type { DeliveryListQuery, DeliveryPage, EventReport } from './engine/queries.ts'
@@ -18,6 +19,7 @@ export type {
   EndpointFilters,
   EndpointRetryConfig,
   EndpointStatus,
+  EndpointTls,
   WebhookEndpoint,
   WebhookEndpointChanges,
   WebhookEndpointInput,

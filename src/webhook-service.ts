@@ -31,7 +31,7 @@ import type { WebhookEvent } from './model/event.ts'
 import { createKeyMaker } from './model/ids.ts'
 import { nearMissOfKnownType } from './model/names.ts'
 import { type FactListener, type FactName, Facts } from './observe/facts.ts'
-import { defaultLogger, type Logger, silentLogger } from './observe/log.ts'
+import { defaultLogger, type Logger, silentLogger, tolerant } from './observe/log.ts'
 import { type EndpointStats, type HourlyFigures, perHour, summarise } from './observe/statistics.ts'
 import { RetryManager } from './policy/retry-manager.ts'
 import type { RotateSecretOptions } from './registry/rotation-input.ts'
@@ -132,7 +132,8 @@ export class WebhookService implements AsyncDisposable {
     this.#options = checkConfig(config)
     this.#clock = config.clock ?? systemClock()
     this.#random = config.random ?? Math.random
-    this.#logger = config.logger === false ? silentLogger : (config.logger ?? defaultLogger())
+    this.#logger =
+      config.logger === false ? silentLogger : tolerant(config.logger ?? defaultLogger())
     this.#facts = new Facts((name, error) =>
       this.#logger.error({ fact: name, error: String(error) }, 'a listener threw'),
     )
@@ -147,6 +148,10 @@ export class WebhookService implements AsyncDisposable {
       redirects: this.#options.redirects,
       timeoutMs: this.#options.timeoutMs,
       maxConnections: Math.max(1_024, this.#options.maxConcurrency),
+      tls: config.tls,
+      proxy: config.proxy,
+      dns: config.dns,
+      lookup: config.lookup,
       nowMs: config.clock === undefined ? undefined : () => this.#clock.nowMs(),
     })
     this.#warnOfShortSchedule()
@@ -158,7 +163,11 @@ export class WebhookService implements AsyncDisposable {
     this.#opening.catch(() => {})
   }
 
-  /** Resolves when the store is open and delivering has begun. */
+  /**
+   * Resolves when the store is open and delivering has begun.
+   *
+   * @throws WebhookError STORAGE_…; GUARD_BYPASSED when the HTTP client would send unguarded
+   */
   async ready(): Promise<void> {
     await this.#opening
   }
@@ -477,6 +486,7 @@ export class WebhookService implements AsyncDisposable {
   // ── inside ─────────────────────────────────────────────────────────────────────────────────────
 
   async #open(storage: Storage, logAttempts: boolean): Promise<Opened> {
+    await this.dispatcher.ready()
     const store = await storage.open({
       nowMs: () => this.#clock.nowMs(),
       log: (level, message, fields) => this.#logger[level](fields, message),

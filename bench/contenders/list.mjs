@@ -55,3 +55,6 @@ export const CONTENDERS = [
     },
   },
 ]
+
+/** Takes part only where the cost of the guard is measured. */
+export const UNGUARDED = { name: 'unguarded', module: 'unguarded', says: 'ours without the guard' }

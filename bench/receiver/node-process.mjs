@@ -7,11 +7,15 @@ import { createServer } from 'node:net'
 import { monotonicMs } from '../machine/clock.mjs'
 
 const ANSWER = Buffer.from('HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok')
+const LAST_ANSWER = Buffer.from(
+  'HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok',
+)
 const HEAD_END = Buffer.from('\r\n\r\n')
 
 let count = 0
 let arrivals = []
 let noteArrivals = false
+let close = false
 
 function serve(socket) {
   let pending = Buffer.alloc(0)
@@ -28,7 +32,8 @@ function serve(socket) {
       if (pending.length < end) return
       count++
       if (noteArrivals) arrivals.push([head.match(/webhook-id: ?(\S+)/i)?.[1], monotonicMs()])
-      socket.write(ANSWER)
+      if (close) socket.end(LAST_ANSWER)
+      else socket.write(ANSWER)
       pending = pending.subarray(end)
     }
   })
@@ -47,6 +52,7 @@ async function listen(portCount) {
 process.on('message', async (message) => {
   if (message.listen) {
     noteArrivals = message.noteArrivals
+    close = message.close
     process.send({ ports: await listen(message.listen) })
   }
   if (message.report === 'count') process.send({ count })

@@ -1,11 +1,12 @@
-// The receiver of the latency runs (it notes when each event arrived), and of the throughput
-// runs where nginx is absent.
+// The receiver of the latency runs (it notes when each event arrived), of runs in which every request
+// takes a new connection (it closes after each answer), and of the throughput runs where nginx is
+// absent.
 
 import { startScript } from '../machine/child.mjs'
 
-export async function startNodeReceiver(count, { noteArrivals }) {
+export async function startNodeReceiver(count, { noteArrivals = false, close = false } = {}) {
   const script = startScript(new URL('./node-process.mjs', import.meta.url))
-  const { ports } = await script.ask({ listen: count, noteArrivals }, 10_000)
+  const { ports } = await script.ask({ listen: count, noteArrivals, close }, 10_000)
   return {
     name: 'node',
     pid: script.pid,

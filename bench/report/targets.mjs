@@ -39,6 +39,11 @@ export function targets(results, options) {
     const ms = results.of('accept', 1, 'ours', (values) => values[field])
     atMost(`dispatchEvents of ${batch.toLocaleString('en-US')}, ${which}`, ms, 250, 'ms')
   }
+  for (const which of ['kept connections', 'new connections']) {
+    const measurement = `guard, ${which}`
+    const kept = results.ratio([measurement, 1, 'ours'], [measurement, 1, 'unguarded'], rate)
+    atLeast(`guard on ÷ off, ${which}`, kept, 0.95)
+  }
   const { few, many } = options.matching
   const grown = results.ratio(['matching', many, 'ours'], ['matching', few, 'ours'], cpu)
   const says = `CPU per event, ${many.toLocaleString('en-US')} ÷ ${few} endpoints registered`

@@ -30,7 +30,8 @@ export async function checkBun() {
   const folder = await install()
   await runProgram(bun, folder, 'quick-start.mjs')
   await runProgram(bun, folder, 'crash.mjs')
-  return { note: `Bun ${versions.bun}: quick start, crash, restart` }
+  await runProgram(bun, folder, 'network.mjs')
+  return { note: `Bun ${versions.bun}: quick start, crash, restart, network` }
 }
 
 async function obtain(runtime) {

@@ -2,6 +2,7 @@
 import type { LookupAddress } from 'node:dns'
 import type { EndpointRecord } from '../model/endpoint.ts'
 import type { Outcome } from '../model/outcome.ts'
+import type { NetworkOptions } from './network-options.ts'
 
 export interface AttemptRequest {
   readonly deliveryId: string
@@ -44,7 +45,7 @@ export type LookupAll = (
   callback: (error: NodeJS.ErrnoException | null, addresses: readonly LookupAddress[]) => void,
 ) => void
 
-export interface DispatcherOptions {
+export interface DispatcherOptions extends NetworkOptions {
   /** CIDR blocks that are reachable although they are not public. Default none. */
   allowedNetworks?: readonly string[] | undefined
   /** Default `'success'`. */
@@ -64,6 +65,6 @@ export interface DispatcherOptions {
   /** Never goes backwards; measures latency and deadlines. */
   monotonicMs?: (() => number) | undefined
   setTimer?: SetTimer | undefined
-  /** DNS; the system's by default. */
+  /** Resolves names instead of `dns`. Every address it finds is checked. */
   lookup?: LookupAll | undefined
 }

@@ -1,5 +1,5 @@
 /** From an answer, or from what came instead of one, to an outcome. Pure. */
-import type { Outcome } from '../model/outcome.ts'
+import { noUsableAddress, type Outcome } from '../model/outcome.ts'
 import type { RedirectRule } from './attempt-request.ts'
 
 /**
@@ -37,9 +37,12 @@ export function mayCarryRetryAfter(status: number): boolean {
 export function classifyError(error: unknown, connected: boolean): Outcome {
   const code = errorCode(error)
   if (error instanceof BlockedAddressError) return { kind: 'blocked', address: error.address }
-  if (!connected && (code === connectTimeoutCode || code === 'ETIMEDOUT')) {
-    return { kind: 'timed-out', phase: 'connect' }
+  if (error instanceof UnresolvableError) return { kind: 'unreachable', code, at: 'dns' }
+  if (error instanceof ProxyError) return { kind: 'unreachable', code, at: 'proxy' }
+  if (error instanceof ConnectTimeoutError) {
+    return { kind: 'timed-out', phase: error.isResolving ? 'dns' : 'connect' }
   }
+  if (!connected && code === 'ETIMEDOUT') return { kind: 'timed-out', phase: 'connect' }
   return { kind: 'unreachable', code: isProtocolError(error, code) ? 'EPROTO' : networkCode(code) }
 }
 
@@ -54,17 +57,12 @@ function networkCode(code: string): string {
   return code === 'UND_ERR_SOCKET' ? 'ECONNRESET' : code
 }
 
-const connectTimeoutCode = 'CONNECT_TIMEOUT'
-
-/** The outside sees one text for both: whether a private name exists is nobody's business. */
-const noAllowedAddress = 'the host has no address that is allowed (see `allowedNetworks`)'
-
 export class BlockedAddressError extends Error {
   readonly code = 'ADDRESS_BLOCKED'
   readonly address: string
 
   constructor(address: string) {
-    super(noAllowedAddress)
+    super(noUsableAddress)
     this.address = address
   }
 }
@@ -73,16 +71,28 @@ export class UnresolvableError extends Error {
   readonly code: string
 
   constructor(cause: NodeJS.ErrnoException | null) {
-    super(noAllowedAddress, { cause })
+    super(noUsableAddress, { cause })
     this.code = cause?.code ?? 'ENOTFOUND'
   }
 }
 
 export class ConnectTimeoutError extends Error {
-  readonly code = connectTimeoutCode
+  readonly code = 'CONNECT_TIMEOUT'
+  readonly isResolving: boolean
 
-  constructor(afterMs: number) {
+  constructor(afterMs: number, isResolving: boolean) {
     super(`not connected after ${afterMs} ms`)
+    this.isResolving = isResolving
+  }
+}
+
+/** The proxy could not be reached (the system's code), or would not open a tunnel (`PROXY_407`). */
+export class ProxyError extends Error {
+  readonly code: string
+
+  constructor(code: string) {
+    super('the proxy opened no tunnel')
+    this.code = code
   }
 }
 

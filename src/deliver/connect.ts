@@ -3,88 +3,183 @@
  * addresses that are connected to: a check before resolving the name again would be a race that
  * whoever owns the name can win. Host and SNI keep the name.
  */
-import { lookup as systemLookup } from 'node:dns'
-import { isIP, type LookupFunction, type Socket } from 'node:net'
+import type { LookupAddress } from 'node:dns'
+import { isIP, type Socket } from 'node:net'
 import type { AddressRule } from '../security/address.ts'
 import type { LookupAll, SetTimer } from './attempt-request.ts'
-import { BlockedAddressError, ConnectTimeoutError, UnresolvableError } from './classify.ts'
-import { buildConnector } from './undici.ts'
+import {
+  BlockedAddressError,
+  ConnectTimeoutError,
+  ProxyError,
+  UnresolvableError,
+} from './classify.ts'
+import { openSocket, readyEvent } from './open-socket.ts'
+import { type EgressProxy, openTunnel } from './proxy.ts'
+import type { TlsIdentity } from './tls-identity.ts'
+import type { buildConnector } from './undici.ts'
 
 export interface ConnectTools {
   readonly addresses: AddressRule
   readonly lookup: LookupAll
+  readonly proxy: EgressProxy | null
   /** DNS, connect and TLS together. */
   readonly connectTimeoutMs: number
   readonly setTimer: SetTimer
 }
 
-/** @returns what gives the connection up; after it the callback is still called, with an error */
-export type Connect = (
-  options: buildConnector.Options,
-  callback: buildConnector.Callback,
-) => (error: Error) => void
-
-export const lookupAll: LookupAll = (hostname, callback) => {
-  systemLookup(hostname, { all: true }, callback)
+/** A connection that is being opened. */
+export interface Opening {
+  /** True until the addresses are known. */
+  readonly isResolving: boolean
+  /** After it the callback is still called, with an error. */
+  giveUp(error: Error): void
 }
 
-export function createConnect(tools: ConnectTools): Connect {
-  const { addresses, connectTimeoutMs, setTimer } = tools
-  // Returns the socket it is opening, which undici's types do not tell.
-  const open = buildConnector({
-    // Our own limit below: undici's is as coarse as a second.
-    timeout: 0,
-    minVersion: 'TLSv1.2',
-    lookup: guardedLookup(tools),
-    autoSelectFamily: true,
-    autoSelectFamilyAttemptTimeout: 250,
-  }) as (...parameters: Parameters<Connect>) => Socket
+export type Connect = (
+  options: Pick<buildConnector.Options, 'hostname' | 'port' | 'protocol'>,
+  identity: TlsIdentity,
+  callback: buildConnector.Callback,
+) => Opening
 
-  return (options, callback) => {
-    // Node asks no lookup about an address, so nothing else would check it.
-    if (isIP(options.hostname) !== 0 && !addresses.allows(options.hostname)) {
-      callback(new BlockedAddressError(options.hostname), null)
-      return () => {}
-    }
-    let settled = false
-    const socket = open(options, (error, opened) => {
-      settled = true
-      cancelTimer()
-      if (error !== null) {
-        callback(error, null)
-        return
-      }
-      // Belt and braces: should a runtime ignore the lookup, nothing has been sent yet.
-      if (opened.remoteAddress === undefined || !addresses.allows(opened.remoteAddress)) {
-        opened.on('error', () => {}).destroy()
-        callback(new BlockedAddressError(opened.remoteAddress ?? 'unknown'), null)
-        return
-      }
-      callback(null, opened)
-    })
-    const cancelTimer = setTimer(
-      () => socket.destroy(new ConnectTimeoutError(connectTimeoutMs)),
-      connectTimeoutMs,
-    )
-    return (error) => {
-      if (!settled) socket.destroy(error)
-    }
+type Vetted = readonly LookupAddress[]
+
+/** A proxy's word that it could not reach this address; another one of the name may do. */
+const unreachedByProxy = new Set(['PROXY_502', 'PROXY_503', 'PROXY_504'])
+
+export function createConnect(tools: ConnectTools): Connect {
+  return (options, identity, callback) => {
+    const path = new Path(tools, options, identity, callback)
+    path.begin()
+    return path
   }
 }
 
-function guardedLookup({ addresses, lookup }: ConnectTools): LookupFunction {
-  return (hostname, options, callback) => {
-    lookup(hostname, (error, found) => {
-      const [first] = found ?? []
-      if (error !== null || first === undefined) {
-        callback(new UnresolvableError(error), '', 0)
-        return
-      }
-      // One bad address refuses all: which of them is connected to is the network's choice.
-      const bad = found.find(({ address }) => !addresses.allows(address))
-      if (bad !== undefined) callback(new BlockedAddressError(bad.address), '', 0)
-      else if (options.all) callback(null, [...found])
-      else callback(null, first.address, first.family)
+/** Name → vetted addresses → perhaps a tunnel → socket, within one time limit. */
+class Path implements Opening {
+  isResolving = false
+  readonly #tools: ConnectTools
+  readonly #hostname: string
+  readonly #port: number
+  /** Null for plain http. */
+  readonly #tls: TlsIdentity | null
+  readonly #callback: buildConnector.Callback
+  #socket: Socket | null = null
+  #ended = false
+  #cancelTimer = (): void => {}
+
+  constructor(
+    tools: ConnectTools,
+    { hostname, port, protocol }: Parameters<Connect>[0],
+    identity: TlsIdentity,
+    callback: buildConnector.Callback,
+  ) {
+    this.#tools = tools
+    this.#hostname = hostname
+    this.#port = Number(port || (protocol === 'https:' ? 443 : 80))
+    this.#tls = protocol === 'https:' ? identity : null
+    this.#callback = callback
+  }
+
+  begin(): void {
+    const { setTimer, connectTimeoutMs, proxy } = this.#tools
+    this.#cancelTimer = setTimer(
+      () => this.giveUp(new ConnectTimeoutError(connectTimeoutMs, this.isResolving)),
+      connectTimeoutMs,
+    )
+    const family = isIP(this.#hostname)
+    if (family !== 0) this.#resolved(null, [{ address: this.#hostname, family }])
+    // The proxy will resolve it, and has to judge what it finds.
+    else if (proxy?.connectTo === 'name') this.#tunnel(proxy, [this.#hostname])
+    else this.#resolve()
+  }
+
+  #resolve(): void {
+    const answered = (error: NodeJS.ErrnoException | null, found: Vetted | undefined): void => {
+      // A lookup handed in by the user may call twice; the second time is too late.
+      if (this.#ended || !this.isResolving) return
+      this.isResolving = false
+      this.#resolved(error, found ?? [])
+    }
+    this.isResolving = true
+    try {
+      this.#tools.lookup(this.#hostname, answered)
+    } catch (error) {
+      answered(error as NodeJS.ErrnoException, [])
+    }
+  }
+
+  giveUp(error: Error): void {
+    if (this.#ended) return
+    this.#socket?.on('error', () => {}).destroy()
+    this.#fail(error)
+  }
+
+  #resolved(error: NodeJS.ErrnoException | null, found: Vetted): void {
+    const { addresses, proxy } = this.#tools
+    if (error !== null || found.length === 0) {
+      this.#fail(new UnresolvableError(error))
+      return
+    }
+    // One bad address refuses all: which of them is connected to is the network's choice.
+    const bad = found.find(({ address }) => !addresses.allows(address))
+    // What is open by `allowedNetworks` is inside; an egress proxy leads out.
+    const isInside = found.every(({ address }) => addresses.opens(address))
+    if (bad !== undefined) this.#fail(new BlockedAddressError(bad.address))
+    else if (proxy === null || isInside) this.#direct(found)
+    else
+      this.#tunnel(
+        proxy,
+        found.map(({ address }) => address),
+      )
+  }
+
+  #direct(addresses: Vetted): void {
+    this.#open(addresses, undefined, (socket) => {
+      const { remoteAddress } = socket
+      // Belt and braces: should a runtime resolve again by itself, nothing has been sent yet.
+      if (remoteAddress !== undefined && this.#tools.addresses.allows(remoteAddress)) {
+        this.#succeed(socket)
+      } else this.giveUp(new BlockedAddressError(remoteAddress ?? 'unknown'))
     })
+  }
+
+  #tunnel(proxy: EgressProxy, [host = '', ...others]: readonly string[]): void {
+    const target = `${isIP(host) === 6 ? `[${host}]` : host}:${this.#port}`
+    this.#socket = openTunnel(proxy, target, this.#tools.lookup, (error, socket) => {
+      if (this.#ended) return
+      const next = error instanceof ProxyError && unreachedByProxy.has(error.code)
+      if (next && others.length > 0) this.#tunnel(proxy, others)
+      else if (error !== null) this.#fail(error)
+      else if (this.#tls === null) this.#succeed(socket)
+      else this.#open([], socket, (secure) => this.#succeed(secure))
+    })
+  }
+
+  #open(addresses: Vetted, through: Socket | undefined, opened: (socket: Socket) => void): void {
+    const tls = this.#tls
+    const place = { hostname: this.#hostname, port: this.#port, addresses, through, tls }
+    const socket = openSocket(place)
+    this.#socket = socket
+    const failed = (error: Error): void => this.#fail(error)
+    socket.once('error', failed).once(readyEvent(place), () => {
+      socket.off('error', failed)
+      if (!this.#ended) opened(socket)
+    })
+  }
+
+  #succeed(socket: Socket): void {
+    this.#end()
+    this.#callback(null, socket)
+  }
+
+  #fail(error: Error): void {
+    if (this.#ended) return
+    this.#end()
+    this.#callback(error, null)
+  }
+
+  #end(): void {
+    this.#ended = true
+    this.#cancelTimer()
   }
 }

@@ -1,41 +1,46 @@
 /**
- * Keeps connections alive between attempts: per origin, reused last in first out, bounded in all.
+ * Keeps connections alive between attempts: per target (origin and TLS identity), reused last in
+ * first out, bounded in all. Each was vetted when it was opened, and none is used for long after.
  *
  * Not undici's Pool: that one looks for a free client from the first on at every request, knows no
  * bound over all origins, and cannot give up a connection that is being opened. Here a connection
  * carries one request at a time, so there are never more of them to an endpoint than the scheduler
  * allows requests.
  */
-import type { Connect } from './connect.ts'
+import type { Connect, Opening } from './connect.ts'
+import type { Target } from './prepare.ts'
 import { Client } from './undici.ts'
 
 const maxHeaderBytes = 16_384
 
-/** Somebody who needs a connection to an origin. */
+/** Somebody who needs a connection. */
 export interface ConnectionUser {
-  readonly origin: string
+  readonly target: Target
   /** Called once, at once or when there is room. */
   use(connection: Connection): void
 }
 
-interface Origin {
-  readonly url: string
+interface Pool {
+  readonly target: Target
   readonly idle: Connection[]
   open: number
   lastUse: number
 }
 
 export class Connection {
-  readonly origin: Origin
+  readonly pool: Pool
   readonly client: Client
+  readonly openedAtMs: number
   isIdle = false
-  #giveUp: (error: Error) => void = () => {}
+  #opening: Opening | null = null
 
-  constructor(origin: Origin, connect: Connect, idleMs: number) {
-    this.origin = origin
-    this.client = new Client(origin.url, {
+  constructor(pool: Pool, connect: Connect, idleMs: number, nowMs: number) {
+    const { origin, identity } = pool.target
+    this.pool = pool
+    this.openedAtMs = nowMs
+    this.client = new Client(origin, {
       connect: (options, callback) => {
-        this.#giveUp = connect(options, callback)
+        this.#opening = connect(options, identity, callback)
       },
       pipelining: 1,
       maxHeaderSize: maxHeaderBytes,
@@ -47,8 +52,13 @@ export class Connection {
     })
   }
 
+  /** True while its name is being resolved. */
+  get isResolving(): boolean {
+    return this.#opening?.isResolving ?? false
+  }
+
   destroy(destroyed: () => void): void {
-    this.#giveUp(new Error('given up'))
+    this.#opening?.giveUp(new Error('given up'))
     this.client.destroy(null, destroyed)
   }
 }
@@ -57,11 +67,18 @@ export interface ConnectionsOptions {
   readonly connect: Connect
   readonly maxConnections: number
   readonly idleMs: number
+  readonly monotonicMs: () => number
 }
+
+/**
+ * A busy connection never becomes idle, and would go on to an address that its name has left long
+ * ago. After so long the name is resolved, and its addresses are checked, again.
+ */
+const maxAgeMs = 300_000
 
 export class Connections {
   readonly #options: ConnectionsOptions
-  readonly #origins = new Map<string, Origin>()
+  readonly #pools = new Map<string, Pool>()
   readonly #waiting = new Set<ConnectionUser>()
   /** Connections that carry a request or could. */
   #open = 0
@@ -81,17 +98,17 @@ export class Connections {
   }
 
   take(user: ConnectionUser): void {
-    const origin = this.#origin(user.origin)
+    const pool = this.#pool(user.target)
     this.#uses += 1
-    origin.lastUse = this.#uses
-    const idle = origin.idle.pop()
+    pool.lastUse = this.#uses
+    const idle = pool.idle.pop()
     if (idle !== undefined) {
       idle.isIdle = false
       this.#idle -= 1
       user.use(idle)
     } else if (this.#hasRoom()) {
       if (this.#open >= this.#options.maxConnections) this.#dropLeastUsed()
-      user.use(this.#connect(origin))
+      user.use(this.#connect(pool))
     } else {
       this.#waiting.add(user)
     }
@@ -104,20 +121,24 @@ export class Connections {
 
   /** Gives back a connection whose answer was read to its end. */
   release(connection: Connection): void {
+    if (this.#options.monotonicMs() - connection.openedAtMs > maxAgeMs) {
+      this.discard(connection)
+      return
+    }
     connection.isIdle = true
     this.#idle += 1
-    connection.origin.idle.push(connection)
+    connection.pool.idle.push(connection)
     if (this.#waiting.size > 0) this.#serve()
     else if (this.#closed !== null) this.#drop(connection)
   }
 
   /** Gives up a connection: one with unread bytes must never carry another request. */
   discard(connection: Connection): void {
-    const { origin } = connection
+    const { pool } = connection
     this.#open -= 1
     this.#closing += 1
-    origin.open -= 1
-    if (origin.open === 0) this.#origins.delete(origin.url)
+    pool.open -= 1
+    if (pool.open === 0) this.#pools.delete(pool.target.key)
     connection.destroy(() => {
       this.#closing -= 1
       this.#resolveWhenClosed()
@@ -127,8 +148,8 @@ export class Connections {
 
   /** Closes what is idle, now and from now on. Resolves when no connection is left. */
   close(): Promise<void> {
-    for (const origin of [...this.#origins.values()]) {
-      for (const connection of [...origin.idle]) this.#drop(connection)
+    for (const pool of [...this.#pools.values()]) {
+      for (const connection of [...pool.idle]) this.#drop(connection)
     }
     return new Promise((resolve) => {
       this.#closed = resolve
@@ -136,30 +157,31 @@ export class Connections {
     })
   }
 
-  #origin(url: string): Origin {
-    let origin = this.#origins.get(url)
-    if (origin === undefined) {
-      origin = { url, idle: [], open: 0, lastUse: 0 }
-      this.#origins.set(url, origin)
+  #pool(target: Target): Pool {
+    let pool = this.#pools.get(target.key)
+    if (pool === undefined) {
+      pool = { target, idle: [], open: 0, lastUse: 0 }
+      this.#pools.set(target.key, pool)
     }
-    return origin
+    return pool
   }
 
-  #connect(origin: Origin): Connection {
-    const connection = new Connection(origin, this.#options.connect, this.#options.idleMs)
+  #connect(pool: Pool): Connection {
+    const { connect, idleMs, monotonicMs } = this.#options
+    const connection = new Connection(pool, connect, idleMs, monotonicMs())
     connection.client.on('disconnect', () => {
       // The receiver closed it, or it was idle for too long.
       if (connection.isIdle) this.#drop(connection)
     })
     this.#open += 1
-    origin.open += 1
-    // The origin may have been forgotten while its last connection went.
-    this.#origins.set(origin.url, origin)
+    pool.open += 1
+    // It may have been forgotten while its last connection went.
+    this.#pools.set(pool.target.key, pool)
     return connection
   }
 
   #drop(connection: Connection): void {
-    const { idle } = connection.origin
+    const { idle } = connection.pool
     idle.splice(idle.indexOf(connection), 1)
     connection.isIdle = false
     this.#idle -= 1
@@ -170,12 +192,12 @@ export class Connections {
     return this.#open < this.#options.maxConnections || this.#idle > 0
   }
 
-  /** Makes room by closing an idle connection of the origin that was used longest ago. */
+  /** Makes room by closing an idle connection of the target that was used longest ago. */
   #dropLeastUsed(): void {
-    let oldest: Origin | undefined
-    for (const origin of this.#origins.values()) {
-      if (origin.idle.length === 0) continue
-      if (oldest === undefined || origin.lastUse < oldest.lastUse) oldest = origin
+    let oldest: Pool | undefined
+    for (const pool of this.#pools.values()) {
+      if (pool.idle.length === 0) continue
+      if (oldest === undefined || pool.lastUse < oldest.lastUse) oldest = pool
     }
     const connection = oldest?.idle[0]
     if (connection !== undefined) this.#drop(connection)

@@ -16,13 +16,17 @@ import type {
   DispatcherOptions,
   SetTimer,
 } from './attempt-request.ts'
-import { createConnect, lookupAll } from './connect.ts'
+import { createConnect } from './connect.ts'
 import { Connections } from './connections.ts'
 import { Deadlines } from './deadlines.ts'
+import { Resolver } from './dns/resolver.ts'
 import { Exchange, type ExchangeTools } from './exchange.ts'
+import { checkNetworkOptions, parseProxy } from './network-options.ts'
 import { type PreparedEndpoint, prepare } from './prepare.ts'
 import { RequestHeaders } from './request-headers.ts'
+import { checkConnectorIsCalled } from './self-check.ts'
 import { type DispatchResult, recordOf, resultOf } from './single-dispatch.ts'
+import { TlsIdentities } from './tls-identity.ts'
 
 /** Where `dispatch` looks an id up; a WebhookRegistry is one. */
 export interface EndpointLookup {
@@ -33,6 +37,9 @@ export interface EndpointLookup {
 export const abortedCode = 'ABORTED'
 
 const defaultTimeoutMs = 30_000
+const defaultConnectTimeoutMs = 5_000
+/** Below the limit of the whole connection: what was too slow should have a name. */
+const defaultDnsTimeoutMs = 4_000
 
 const systemTimer: SetTimer = (callback, delayMs) => {
   // What is waited for holds a socket, and that keeps the process alive; a timer need not.
@@ -52,8 +59,11 @@ export class WebhookDispatcher<Retry = unknown> {
   readonly retryManager: Retry | undefined
   #options: DispatcherOptions
   #addresses: AddressRule
+  #identities: TlsIdentities
   /** From the first attempt on. */
   #tools: ExchangeTools | null = null
+  #resolver: Resolver | null = null
+  #checked: Promise<void> | null = null
   /** By identity: every change of an endpoint makes a new record. */
   #prepared = new WeakMap<EndpointRecord, PreparedEndpoint>()
   readonly #exchanges = new Set<Exchange>()
@@ -62,7 +72,7 @@ export class WebhookDispatcher<Retry = unknown> {
   #closing: Promise<void> | null = null
   #whenIdle: (() => void) | null = null
 
-  /** @throws WebhookError OPTION_INVALID */
+  /** @throws WebhookError OPTION_INVALID, OPTION_UNKNOWN, OPTION_OUT_OF_RANGE */
   constructor(
     registry?: EndpointLookup,
     securityManager?: SecurityManager,
@@ -72,8 +82,10 @@ export class WebhookDispatcher<Retry = unknown> {
     this.registry = registry
     this.securityManager = securityManager ?? new SecurityManager()
     this.retryManager = retryManager
+    checkNetworkOptions(options)
     this.#options = definedOnly(options)
     this.#addresses = new AddressRule(options.allowedNetworks)
+    this.#identities = new TlsIdentities(options.tls?.ca)
   }
 
   /** Attempts under way, those that wait for a connection included. */
@@ -84,15 +96,29 @@ export class WebhookDispatcher<Retry = unknown> {
   /**
    * Fills in what the constructor was not given. Has no effect on options it was given.
    *
-   * @throws WebhookError OPTION_INVALID
+   * @throws WebhookError OPTION_INVALID, OPTION_UNKNOWN, OPTION_OUT_OF_RANGE
    */
   configure(options: DispatcherOptions): void {
+    checkNetworkOptions(options)
     this.#options = { ...definedOnly(options), ...this.#options }
     this.#addresses = new AddressRule(this.#options.allowedNetworks)
+    this.#identities = new TlsIdentities(this.#options.tls?.ca)
     this.#prepared = new WeakMap()
     // Connections opened under the former rules must not outlive them.
     void this.#tools?.connections.close()
+    this.#resolver?.close()
     this.#tools = null
+  }
+
+  /**
+   * Resolves when it is proven that every connection will pass the address guard. A service calls
+   * it before it starts.
+   *
+   * @throws WebhookError GUARD_BYPASSED
+   */
+  ready(): Promise<void> {
+    this.#checked ??= checkConnectorIsCalled()
+    return this.#checked
   }
 
   /**
@@ -124,8 +150,8 @@ export class WebhookDispatcher<Retry = unknown> {
    * Makes one attempt for an event, outside of any service: nothing is stored or retried.
    *
    * @param endpoint an endpoint, or the id of one in the registry
-   * @throws WebhookError ENDPOINT_NOT_FOUND, SECRET_MISSING, and those of a malformed event, URL,
-   *   header or secret; an attempt that fails resolves with `success: false`
+   * @throws WebhookError ENDPOINT_NOT_FOUND, SECRET_MISSING, GUARD_BYPASSED, and those of a malformed
+   *   event, URL, header or secret; an attempt that fails resolves with `success: false`
    */
   async dispatch(
     event: WebhookEvent,
@@ -150,6 +176,7 @@ export class WebhookDispatcher<Retry = unknown> {
       timeoutMs: record.timeoutMs ?? this.#options.timeoutMs ?? defaultTimeoutMs,
       enableSecurity: true,
     }
+    await this.ready()
     return await new Promise((resolve) => {
       this.attempt(request, (report) => resolve(resultOf(report)))
     })
@@ -176,6 +203,7 @@ export class WebhookDispatcher<Retry = unknown> {
       })
     }
     this.#tools?.deadlines.clear()
+    this.#resolver?.close()
     await this.#tools?.connections.close()
   }
 
@@ -183,10 +211,20 @@ export class WebhookDispatcher<Retry = unknown> {
     const options = this.#options
     const monotonicMs = options.monotonicMs ?? (() => performance.now())
     const setTimer = options.setTimer ?? systemTimer
+    const proxy = parseProxy(options.proxy)
+    this.#resolver = new Resolver({
+      servers: options.dns?.servers ?? [],
+      timeoutMs: options.dns?.timeoutMs ?? defaultDnsTimeoutMs,
+      // Names that DNS does not know are names of an inside: of no use where none is open.
+      askSystem: this.#addresses.opensNetworks || proxy !== null,
+      monotonicMs,
+      setTimer,
+    })
     const connect = createConnect({
       addresses: this.#addresses,
-      lookup: options.lookup ?? lookupAll,
-      connectTimeoutMs: options.connectTimeoutMs ?? 5_000,
+      lookup: options.lookup ?? this.#resolver.lookup,
+      proxy,
+      connectTimeoutMs: options.connectTimeoutMs ?? defaultConnectTimeoutMs,
       setTimer,
     })
     return {
@@ -194,6 +232,7 @@ export class WebhookDispatcher<Retry = unknown> {
         connect,
         maxConnections: options.maxConnections ?? 1_024,
         idleMs: options.idleConnectionMs ?? 60_000,
+        monotonicMs,
       }),
       deadlines: new Deadlines(monotonicMs, setTimer),
       redirects: options.redirects ?? 'success',
@@ -209,6 +248,7 @@ export class WebhookDispatcher<Retry = unknown> {
     if (prepared === undefined) {
       prepared = prepare(endpoint, {
         addresses: this.#addresses,
+        identities: this.#identities,
         userAgent: this.#options.userAgent ?? `K-Message-Webhook/${packageVersion}`,
         signatureHeader: this.securityManager.header,
       })

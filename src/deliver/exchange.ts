@@ -10,7 +10,7 @@ import type { AttemptReport, AttemptRequest, RedirectRule } from './attempt-requ
 import { classifyError, classifyStatus, mayCarryRetryAfter } from './classify.ts'
 import type { Connection, Connections, ConnectionUser } from './connections.ts'
 import type { Deadlines, Expiring } from './deadlines.ts'
-import type { PreparedEndpoint } from './prepare.ts'
+import type { PreparedEndpoint, Target } from './prepare.ts'
 import type { RequestHeaders } from './request-headers.ts'
 import { retryAfterMs } from './retry-after.ts'
 
@@ -35,7 +35,7 @@ export class Exchange implements Expiring, ConnectionUser {
   deadlineMs = 0
   before: Expiring | null = null
   after: Expiring | null = null
-  readonly origin: string
+  readonly target: Target
   readonly done: (report: AttemptReport) => void
   readonly #request: AttemptRequest
   readonly #prepared: PreparedEndpoint
@@ -59,7 +59,7 @@ export class Exchange implements Expiring, ConnectionUser {
     this.#request = request
     this.#prepared = prepared
     this.#tools = tools
-    this.origin = prepared.origin
+    this.target = prepared.target
     this.done = done
   }
 
@@ -87,7 +87,8 @@ export class Exchange implements Expiring, ConnectionUser {
   }
 
   expire(): void {
-    const phase = this.#phase === 'headers' ? 'headers' : 'connect'
+    const opening = this.#connection?.isResolving ? 'dns' : 'connect'
+    const phase = this.#phase === 'headers' ? 'headers' : opening
     this.#end(this.#outcome ?? { kind: 'timed-out', phase }, false)
   }
 

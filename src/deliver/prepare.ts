@@ -4,9 +4,10 @@ import type { AddressRule } from '../security/address.ts'
 import { checkEndpointUrl } from '../security/endpoint-url.ts'
 import { checkHeaders } from '../security/headers.ts'
 import type { Signer } from '../security/signer.ts'
+import type { TlsIdentities, TlsIdentity } from './tls-identity.ts'
 
 export interface PreparedEndpoint {
-  readonly origin: string
+  readonly target: Target
   readonly path: string
   /** Names and values in turn; those of the attempt follow. */
   readonly headers: readonly string[]
@@ -21,8 +22,17 @@ export interface Signing {
   readonly fallbackSecret: string | null
 }
 
+/** What a connection is to. Two endpoints share connections only when nothing here differs. */
+export interface Target {
+  readonly origin: string
+  readonly identity: TlsIdentity
+  /** Both in one text. */
+  readonly key: string
+}
+
 export interface PrepareTools {
   readonly addresses: AddressRule
+  readonly identities: TlsIdentities
   readonly userAgent: string
   readonly signatureHeader: string
 }
@@ -34,8 +44,8 @@ export interface PrepareTools {
  * @throws WebhookError ENDPOINT_URL_INVALID, ADDRESS_BLOCKED, ENDPOINT_INVALID
  */
 export function prepare(
-  endpoint: Pick<EndpointRecord, 'url' | 'headers'>,
-  { addresses, userAgent, signatureHeader }: PrepareTools,
+  endpoint: Pick<EndpointRecord, 'url' | 'headers' | 'tls'>,
+  { addresses, identities, userAgent, signatureHeader }: PrepareTools,
 ): PreparedEndpoint {
   const url = checkEndpointUrl(endpoint.url, addresses)
   checkHeaders(endpoint.headers, signatureHeader)
@@ -44,8 +54,9 @@ export function prepare(
   if (!custom.some(([name]) => name.toLowerCase() === 'user-agent')) {
     headers.push('user-agent', userAgent)
   }
+  const identity = identities.of(endpoint.tls)
   return {
-    origin: url.origin,
+    target: { origin: url.origin, identity, key: `${url.origin} ${identity.key}` },
     path: url.pathname + url.search,
     headers: [...headers, ...custom.flat()],
     signing: null,

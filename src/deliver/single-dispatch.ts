@@ -2,6 +2,7 @@
 import type { EndpointRecord, WebhookEndpointInput } from '../model/endpoint.ts'
 import { WebhookError } from '../model/errors.ts'
 import { type OutcomeKind, outcomeError, outcomeStatus } from '../model/outcome.ts'
+import { checkEndpointTls } from '../security/endpoint-tls.ts'
 import { unmaskHeaders } from '../security/headers.ts'
 import { checkSchemes } from '../security/signer.ts'
 import { checkSigningSecret } from '../security/signing-key.ts'
@@ -41,6 +42,7 @@ export function recordOf(endpoint: WebhookEndpointInput): EndpointRecord {
   }
   checkSigningSecret(endpoint.secret)
   const schemes = endpoint.signatureSchemes
+  checkEndpointTls(endpoint.tls)
   return {
     key: '',
     id: endpoint.id,
@@ -57,6 +59,7 @@ export function recordOf(endpoint: WebhookEndpointInput): EndpointRecord {
     filters: {},
     retryConfig: {},
     headers: unmaskHeaders(endpoint.headers ?? {}, {}),
+    tls: endpoint.tls ?? null,
     timeoutMs: endpoint.timeoutMs ?? null,
     concurrency: null,
     batch: false,

@@ -127,12 +127,12 @@ export class Engine {
       random,
       retries: parts.retries,
       commits: this.commits,
-      recorded: (claim, record, endpoint, result) => {
+      recorded: (claim, record, endpoint, result, outcome) => {
         if (result !== 'late') this.#follow(claim, record, endpoint)
         else if (record.settlement.effect?.kind === 'disable') {
           this.scheduler.unsuspend(claim.endpointKey)
         }
-        tellSettled(this.#parts, claim, record, endpoint, result)
+        tellSettled(this.#parts, claim, record, endpoint, result, outcome)
       },
     })
   }

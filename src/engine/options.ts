@@ -2,7 +2,8 @@
  * The options of a WebhookService: their names, defaults and limits. Checked by the constructor,
  * which is the only place where a wrong option throws instead of rejecting.
  */
-import type { RedirectRule } from '../deliver/attempt-request.ts'
+import type { LookupAll, RedirectRule } from '../deliver/attempt-request.ts'
+import { checkNetworkOptions, type NetworkOptions } from '../deliver/network-options.ts'
 import type { Clock, Random } from '../model/clock.ts'
 import { describeValue, WebhookError } from '../model/errors.ts'
 import type { WebhookEventType } from '../model/event.ts'
@@ -15,7 +16,7 @@ import { checkSecret } from '../security/secrets.ts'
 import type { SecurityOptions } from '../security/security-manager.ts'
 import type { Storage } from '../storage/storage.ts'
 
-export interface WebhookConfig {
+export interface WebhookConfig extends NetworkOptions {
   /** Retries after the first attempt: 3 means at most 4 attempts. Default 3. */
   maxRetries?: number | undefined
   /** Delay before the first retry. Default 1000. */
@@ -52,6 +53,8 @@ export interface WebhookConfig {
   storage?: string | Storage | undefined
   /** CIDR blocks that endpoints may live in although they are private, e.g. `['127.0.0.0/8']`. */
   allowedNetworks?: readonly string[] | undefined
+  /** Resolves names instead of `dns`: every address it finds is checked all the same. */
+  lookup?: LookupAll | undefined
   /** 3xx answers: `'success'` with a warning (the default), or `'failure'`. Never followed. */
   redirects?: RedirectRule | undefined
   /** Requests under way, all endpoints together. Default 512. */
@@ -135,6 +138,10 @@ const others = [
   'enabledEvents',
   'storage',
   'allowedNetworks',
+  'lookup',
+  'tls',
+  'proxy',
+  'dns',
   'redirects',
   'retention',
   'logger',
@@ -164,6 +171,13 @@ export function checkConfig(config: WebhookConfig): ServiceOptions {
   oneOf('enableSecurity', config.enableSecurity, [true, false])
   oneOf('redirects', config.redirects, ['success', 'failure'])
   checkNetworks(config.allowedNetworks)
+  checkNetworkOptions(config)
+  if (config.lookup !== undefined && typeof config.lookup !== 'function') {
+    throw new WebhookError(
+      'OPTION_INVALID',
+      `Expected \`lookup\` to be a function (hostname, callback), got ${describeValue(config.lookup)}.`,
+    )
+  }
   return {
     timeoutMs: config.timeoutMs ?? 30_000,
     enableSecurity: config.enableSecurity ?? true,

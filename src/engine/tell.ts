@@ -1,5 +1,6 @@
 /** From a recorded settlement to facts and one wide log line. Nothing here may change a delivery. */
 import type { EndpointRecord } from '../model/endpoint.ts'
+import { type Outcome, outcomeCause } from '../model/outcome.ts'
 import type { DeliveryFact, Facts } from '../observe/facts.ts'
 import type { Logger } from '../observe/log.ts'
 import type { BatchMember, Claim, SettlementRecord, SettlementResult } from '../storage/storage.ts'
@@ -16,8 +17,10 @@ export function tellSettled(
   record: SettlementRecord,
   endpoint: EndpointRecord,
   result: SettlementResult,
+  outcome: Outcome,
 ): void {
   const { attempt, settlement, settledAtMs } = record
+  if (outcome.kind === 'blocked') tellBlocked(tools.logger, endpoint, outcome.address)
   if (tools.logAttempts || result === 'late') {
     tools.logger[result === 'late' ? 'warn' : 'info'](
       {
@@ -29,6 +32,7 @@ export function tellSettled(
         outcome: attempt.outcome,
         status: attempt.httpStatus,
         error: attempt.error,
+        cause: outcomeCause(outcome),
         duration_ms: Math.round(attempt.latencyMs),
         state: settlement.state,
         next_attempt_in_ms:
@@ -40,6 +44,19 @@ export function tellSettled(
   if (result === 'late') return
   if (tools.facts.wants('attempt.settled')) tellAttempt(tools.facts, claim, record, endpoint)
   if (settlement.state !== 'waiting') tellEnd(tools.facts, claim, record, endpoint)
+}
+
+/** Versions of endpoints whose target was refused and spoken of: each of their events would be. */
+const toldBlocked = new WeakSet<EndpointRecord>()
+
+/** An operator has to see what a customer must not: to which address a name has led. */
+function tellBlocked(logger: Logger, endpoint: EndpointRecord, address: string): void {
+  if (toldBlocked.has(endpoint)) return
+  toldBlocked.add(endpoint)
+  logger.warn(
+    { endpoint: endpoint.id, tenant: endpoint.tenantId || undefined, address },
+    'the address guard refused an endpoint: it leads to an address outside of `allowedNetworks`',
+  )
 }
 
 function tellAttempt(

@@ -32,6 +32,16 @@ export interface EndpointBatch {
   timeoutMs: number
 }
 
+/** How TLS is spoken with one endpoint; each field is PEM text. */
+export interface EndpointTls {
+  /** The authorities to believe for this endpoint, instead of all others. */
+  ca?: string | undefined
+  /** Client certificate (mTLS), the chain after it. With `key`. */
+  cert?: string | undefined
+  /** Its private key, not encrypted. Reads return `***`. */
+  key?: string | undefined
+}
+
 /** What `registerEndpoint` takes. Only `id`, `url` and `events` are required. */
 export interface WebhookEndpointInput {
   /** 1–256 characters of `[A-Za-z0-9_-]`, unique per tenant. A known id is updated. */
@@ -57,6 +67,8 @@ export interface WebhookEndpointInput {
   retryConfig?: EndpointRetryConfig | undefined
   /** Sent with every request. Names of the protocol and of the signature are refused. */
   headers?: Readonly<Record<string, string>> | undefined
+  /** Own authorities, a client certificate. `null` takes both away again. */
+  tls?: EndpointTls | null | undefined
   /** Longest time of one whole attempt. */
   timeoutMs?: number | undefined
   /** Requests to this endpoint at the same time. Default 10. */
@@ -99,6 +111,8 @@ export interface WebhookEndpoint {
    * `***` as "leave it as it is".
    */
   headers: Readonly<Record<string, string>>
+  /** The private key reads as `***`. */
+  tls: EndpointTls | null
   timeoutMs: number | null
   concurrency: number | null
   batch: boolean | EndpointBatch
@@ -132,6 +146,7 @@ export interface EndpointRecord {
   readonly filters: EndpointFilters
   readonly retryConfig: EndpointRetryConfig
   readonly headers: Readonly<Record<string, string>>
+  readonly tls: EndpointTls | null
   readonly timeoutMs: number | null
   readonly concurrency: number | null
   readonly batch: boolean | EndpointBatch

@@ -12,9 +12,12 @@ export type Outcome =
   /** 410: the receiver wants nothing more. */
   | { kind: 'gone'; status: number }
   /** Once the head of an answer is there its status decides, however its body ends. */
-  | { kind: 'timed-out'; phase: 'connect' | 'headers' }
-  /** Connection refused, reset, DNS, TLS. `code` is the system's: `ECONNREFUSED`, `ENOTFOUND`, … */
-  | { kind: 'unreachable'; code: string }
+  | { kind: 'timed-out'; phase: 'dns' | 'connect' | 'headers' }
+  /**
+   * Connection refused, reset, DNS, TLS. `code` is the system's: `ECONNREFUSED`, `ENOTFOUND`, …;
+   * `at` says where it ended when that was on the way to the receiver, not at it.
+   */
+  | { kind: 'unreachable'; code: string; at?: 'dns' | 'proxy' }
   /** The address guard refused the target; nothing was sent. */
   | { kind: 'blocked'; address: string }
 
@@ -22,6 +25,29 @@ export type OutcomeKind = Outcome['kind']
 
 export function outcomeStatus(outcome: Outcome): number | null {
   return 'status' in outcome ? outcome.status : null
+}
+
+/**
+ * One text for names that do not resolve and for names that lead to a private network: customers read
+ * it, and which names exist inside is none of their business.
+ */
+export const noUsableAddress =
+  'the host has no address that may be used: its name does not resolve, or leads to a network that is not allowed (see `allowedNetworks`)'
+
+/**
+ * True when the name could not be resolved. It may be our name server that is down, so it never
+ * counts towards disabling an endpoint.
+ */
+export function isDnsTrouble(outcome: Outcome): boolean {
+  if (outcome.kind === 'unreachable') return outcome.at === 'dns'
+  return outcome.kind === 'timed-out' && outcome.phase === 'dns'
+}
+
+/** What `outcomeError` keeps from customers and operators need: for the log, never for a field. */
+export function outcomeCause(outcome: Outcome): string | undefined {
+  if (outcome.kind === 'blocked') return `address ${outcome.address}`
+  if (!isDnsTrouble(outcome)) return undefined
+  return outcome.kind === 'unreachable' ? `dns ${outcome.code}` : 'dns, out of time'
 }
 
 /** One line for people: `HTTP 503`, `timed out while waiting for headers`. Null for a success. */
@@ -35,11 +61,11 @@ export function outcomeError(outcome: Outcome): string | null {
     case 'gone':
       return `HTTP ${outcome.status}`
     case 'timed-out':
-      return `timed out (${outcome.phase})`
+      return isDnsTrouble(outcome) ? noUsableAddress : `timed out (${outcome.phase})`
     case 'unreachable':
-      return `could not be reached (${outcome.code})`
+      return isDnsTrouble(outcome) ? noUsableAddress : `could not be reached (${outcome.code})`
     case 'blocked':
-      return 'the address is not allowed (see `allowedNetworks`)'
+      return noUsableAddress
     default:
       return outcome satisfies never
   }

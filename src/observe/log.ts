@@ -21,6 +21,25 @@ export function defaultLogger(write: (line: string) => void = writeToStderr): Lo
   return { debug() {}, info() {}, warn: line('warn'), error: line('error') }
 }
 
+/** The same logger, but one that throws hurts nobody: a full log disk must not stop a delivery. */
+export function tolerant(logger: Logger): Logger {
+  const attempt =
+    (level: keyof Logger) =>
+    (fields: Record<string, unknown>, message: string): void => {
+      try {
+        logger[level](fields, message)
+      } catch {
+        // There is nowhere left to say it.
+      }
+    }
+  return {
+    debug: attempt('debug'),
+    info: attempt('info'),
+    warn: attempt('warn'),
+    error: attempt('error'),
+  }
+}
+
 function writeToStderr(line: string): void {
   process.stderr.write(line)
 }

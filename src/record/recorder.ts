@@ -6,7 +6,7 @@
 import type { AttemptReport } from '../deliver/attempt-request.ts'
 import type { Clock, Random } from '../model/clock.ts'
 import type { EndpointRecord } from '../model/endpoint.ts'
-import { outcomeError, outcomeStatus } from '../model/outcome.ts'
+import { type Outcome, outcomeError, outcomeStatus } from '../model/outcome.ts'
 import type { Settlement } from '../model/settlement.ts'
 import type { RetryManager } from '../policy/retry-manager.ts'
 import type { RetryPolicy } from '../policy/retry-policy.ts'
@@ -25,6 +25,7 @@ export interface RecorderTools {
     record: SettlementRecord,
     endpoint: EndpointRecord,
     result: SettlementResult,
+    outcome: Outcome,
   ) => void
 }
 
@@ -62,7 +63,7 @@ export class Recorder {
       settlement,
       settledAtMs: nowMs,
     }
-    commits.settle(record, (result) => recorded(claim, record, endpoint, result))
+    commits.settle(record, (result) => recorded(claim, record, endpoint, result, report.outcome))
     return settlement
   }
 

@@ -4,6 +4,7 @@ import { describeValue, WebhookError } from '../model/errors.ts'
 import { checkEventPattern, checkTenantId, idPattern } from '../model/names.ts'
 import { unknownOption } from '../model/suggest.ts'
 import { checkRetryConfig } from '../policy/retry-manager.ts'
+import { checkEndpointTls } from '../security/endpoint-tls.ts'
 import { checkEndpointUrl } from '../security/endpoint-url.ts'
 import { checkHeaders } from '../security/headers.ts'
 import { checkSchemes } from '../security/signer.ts'
@@ -29,6 +30,7 @@ const fields = [
   'filters',
   'retryConfig',
   'headers',
+  'tls',
   'timeoutMs',
   'concurrency',
   'batch',
@@ -75,6 +77,10 @@ export function checkEndpointInput(input: WebhookEndpointInput, rules: EndpointR
     checkSchemes(input.signatureSchemes, '`signatureSchemes`')
   }
   if (input.headers !== undefined) checkHeaders(input.headers, rules.signatureHeader)
+  checkEndpointTls(input.tls)
+  if (input.tls && href.startsWith('http:')) {
+    throw invalid('`tls`', 'to come with an https `url`', 'one with http')
+  }
   checkFilters(input.filters)
   checkRetry(input.retryConfig)
   checkInteger('timeoutMs', input.timeoutMs, 1, 300_000)

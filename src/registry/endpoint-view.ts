@@ -1,5 +1,6 @@
 /** An endpoint as the outside may see it: no secret, and no value of a sensitive header. */
 import type { EndpointRecord, WebhookEndpoint } from '../model/endpoint.ts'
+import { maskTls } from '../security/endpoint-tls.ts'
 import { maskHeaders } from '../security/headers.ts'
 import { signingKeys } from './rotation.ts'
 
@@ -22,6 +23,7 @@ export function publicEndpoint(record: EndpointRecord, nowMs: number): WebhookEn
     filters: structuredClone(record.filters),
     retryConfig: { ...record.retryConfig },
     headers: maskHeaders(record.headers),
+    tls: maskTls(record.tls),
     timeoutMs: record.timeoutMs,
     concurrency: record.concurrency,
     batch: record.batch,

@@ -15,6 +15,7 @@ import { WebhookError } from '../model/errors.ts'
 import type { WebhookEvent } from '../model/event.ts'
 import { newEndpointKey, type RandomBytes } from '../model/ids.ts'
 import type { SecretType, SignatureScheme } from '../model/signature.ts'
+import { unmaskTls } from '../security/endpoint-tls.ts'
 import { createSigningSecret, secretTypeOf } from '../security/signing-key.ts'
 import { type EndpointChange, encryptedFields } from '../storage/storage.ts'
 import {
@@ -115,10 +116,11 @@ export class WebhookRegistry {
     return this.#inTurn(() => this.#register(input))
   }
 
-  async #register(input: WebhookEndpointInput): Promise<RegisteredEndpoint> {
+  async #register(given: WebhookEndpointInput): Promise<RegisteredEndpoint> {
+    const known = this.#byId.get(idKey(given?.tenantId, given?.id))
+    const input = known === undefined ? given : withTls(given, known)
     const url = checkEndpointInput(input, this.#rules)
     this.#noteEarly(input)
-    const known = this.#byId.get(idKey(input.tenantId, input.id))
     if (known !== undefined) return await this.#registerAgain(known, { ...input, url })
     const type = this.#typeToCreate(input)
     const created = type === null ? null : createSigningSecret(type, this.#randomBytes)
@@ -239,14 +241,15 @@ export class WebhookRegistry {
     return this.#inTurn(async () => {
       const known = this.#require(id, scope)
       refuseSecretType(changes)
+      const { tls } = withTls(changes, known)
       const url = checkEndpointInput(
-        { url: known.url, events: known.events, ...definedOnly(changes), id },
+        { url: known.url, events: known.events, ...definedOnly(changes), id, tls },
         this.#rules,
       )
       const early = this.#early?.get(idKey(known.tenantId, id))
       if (early !== undefined) this.#noteEarly({ ...early, ...definedOnly(changes) })
       const { status, active, ...rest } = changes
-      let record = await this.#apply(known, { ...rest, url })
+      let record = await this.#apply(known, { ...rest, tls, url })
       const wanted = status ?? (active === undefined ? undefined : active ? 'active' : 'disabled')
       if (wanted !== undefined) record = await this.#setStatus(record, wanted, 'by request')
       return this.#view(record)
@@ -559,6 +562,15 @@ function refuseSecretType(changes: object): void {
     'ENDPOINT_INVALID',
     "Expected no `secretType` among the changes; use rotateSecret(id, { secretType: 'ed25519' }).",
   )
+}
+
+/** With the TLS settings it will have: those known where none are given, or its key is masked. */
+function withTls<Given extends { tls?: WebhookEndpointInput['tls'] }>(
+  given: Given,
+  { tls: known }: EndpointRecord,
+): Given & { tls: WebhookEndpointInput['tls'] } {
+  const tls = given?.tls === undefined ? known : unmaskTls(given.tls, known)
+  return { ...given, tls: tls as WebhookEndpointInput['tls'] }
 }
 
 function definedOnly<T extends object>(changes: T): Partial<T> {

@@ -102,10 +102,16 @@ function checkPort(parsed: URL): void {
 }
 
 function invalid(expected: string, got: unknown): WebhookError {
+  const shown = typeof got === 'string' ? withoutSecrets(got) : got
   return new WebhookError(
     'ENDPOINT_URL_INVALID',
-    `Expected \`url\` ${expected}, got ${describeValue(got)}.`,
+    `Expected \`url\` ${expected}, got ${describeValue(shown)}.`,
   )
+}
+
+/** Tokens travel in the query, passwords before the @, and an error ends up in a log. */
+function withoutSecrets(url: string): string {
+  return url.replace(/[?#].*$/s, '?…').replace(/^([^/]*)\/\/[^/]*@/s, '$1//…@')
 }
 
 function blocked(what: string): WebhookError {

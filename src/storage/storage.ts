@@ -248,7 +248,7 @@ export interface FanOutResult {
 // ── endpoints, repair ────────────────────────────────────────────────────────────────────────────
 
 /** What is secret about an endpoint: texts `<key id>:<base64>` when the service has a key. */
-export const encryptedFields = ['secrets', 'headers'] as const
+export const encryptedFields = ['secrets', 'headers', 'tls'] as const
 export type EncryptedField = (typeof encryptedFields)[number]
 
 /** An endpoint as a store keeps it. */

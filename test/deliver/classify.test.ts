@@ -96,8 +96,11 @@ describe('classifyError', () => {
     [error('UND_ERR_SOCKET', 'other side closed'), { kind: 'unreachable', code: 'ECONNRESET' }],
     [error('UND_ERR_SOCKET', 'bad response'), { kind: 'unreachable', code: 'EPROTO' }],
     [error('UND_ERR_SOCKET', 'bad upgrade'), { kind: 'unreachable', code: 'EPROTO' }],
-    [new UnresolvableError(error('EAI_AGAIN')), { kind: 'unreachable', code: 'EAI_AGAIN' }],
-    [new UnresolvableError(null), { kind: 'unreachable', code: 'ENOTFOUND' }],
+    [
+      new UnresolvableError(error('EAI_AGAIN')),
+      { kind: 'unreachable', code: 'EAI_AGAIN', at: 'dns' },
+    ],
+    [new UnresolvableError(null), { kind: 'unreachable', code: 'ENOTFOUND', at: 'dns' }],
     [new BlockedAddressError('10.0.0.1'), { kind: 'blocked', address: '10.0.0.1' }],
     [new Error('no code'), { kind: 'unreachable', code: 'UNKNOWN' }],
     [undefined, { kind: 'unreachable', code: 'UNKNOWN' }],
@@ -106,7 +109,7 @@ describe('classifyError', () => {
   })
 
   it('tells a connection that took too long from one that died later', () => {
-    expect(classifyError(new ConnectTimeoutError(5000), false)).toEqual({
+    expect(classifyError(new ConnectTimeoutError(5000, false), false)).toEqual({
       kind: 'timed-out',
       phase: 'connect',
     })

@@ -150,18 +150,49 @@ it.each([
     dispatcher,
     attemptRequest(endpointRecord('http://hooks.example.net/')),
   )
-  expect(report.outcome).toEqual({ kind: 'unreachable', code })
+  expect(report.outcome).toEqual({ kind: 'unreachable', code, at: 'dns' })
   await dispatcher.close()
 })
 
 it.each([
-  ['connecting takes longer than its own limit', { connectTimeoutMs: 20 }, 5_000],
+  [
+    'throws',
+    () => {
+      throw Object.assign(new Error('mine'), { code: 'EMINE' })
+    },
+    { kind: 'unreachable', code: 'EMINE', at: 'dns' },
+  ],
+  [
+    'calls back twice, at once',
+    (_: string, callback: Parameters<NonNullable<DispatcherOptions['lookup']>>[1]) => {
+      callback(null, [lookupAddress('127.0.0.1')])
+      callback(null, [lookupAddress('10.0.0.1')])
+    },
+    { kind: 'accepted', status: 200, redirected: false },
+  ],
+  [
+    'gives no list',
+    (_: string, callback: (...parameters: never[]) => void) =>
+      callback(...([null, undefined] as never[])),
+    { kind: 'unreachable', code: 'ENOTFOUND', at: 'dns' },
+  ],
+])('survives a lookup that %s', async (_, lookup, outcome) => {
+  await using receiver = await receive()
+  const dispatcher = build({ allowedNetworks, lookup: lookup as DispatcherOptions['lookup'] })
+  const endpoint = endpointRecord(`http://hooks.example.net:${receiver.port}/`)
+  expect((await attempt(dispatcher, attemptRequest(endpoint))).outcome).toEqual(outcome)
+  expect(receiver.sockets.length).toBe(outcome.kind === 'accepted' ? 1 : 0)
+  await dispatcher.close()
+})
+
+it.each([
+  ['resolving takes longer than its own limit', { connectTimeoutMs: 20 }, 5_000],
   ['the deadline comes first', { connectTimeoutMs: 5_000 }, 20],
-])('times out while connecting when %s', async (_, options, timeoutMs) => {
+])('times out while resolving when %s', async (_, options, timeoutMs) => {
   const dispatcher = build({ ...options, lookup: () => {} })
   const endpoint = endpointRecord('http://hooks.example.net/')
   const report = await attempt(dispatcher, attemptRequest(endpoint, { timeoutMs }))
-  expect(report.outcome).toEqual({ kind: 'timed-out', phase: 'connect' })
+  expect(report.outcome).toEqual({ kind: 'timed-out', phase: 'dns' })
   await dispatcher.close()
 })
 
@@ -171,6 +202,53 @@ it('reports a closed port', async () => {
   const dispatcher = build({ allowedNetworks })
   const report = await attempt(dispatcher, attemptRequest(endpointRecord(receiver.url)))
   expect(report.outcome).toEqual({ kind: 'unreachable', code: 'ECONNREFUSED' })
+  await dispatcher.close()
+})
+
+it('keeps one connection alive for a hundred requests to one name, vetted once', async () => {
+  await using receiver = await receive()
+  const { asked, lookup } = resolver(['127.0.0.1'])
+  const dispatcher = build({ allowedNetworks, lookup })
+  const endpoint = endpointRecord(`http://hooks.example.net:${receiver.port}/`)
+  for (let i = 0; i < 100; i += 1) {
+    const { outcome } = await attempt(dispatcher, attemptRequest(endpoint))
+    expect(outcome.kind).toBe('accepted')
+  }
+  expect(receiver.requests).toHaveLength(100)
+  expect(receiver.sockets).toHaveLength(1)
+  expect(asked).toEqual(['hooks.example.net'])
+  await dispatcher.close()
+})
+
+it('checks a name again after five minutes, also where its connection is never idle', async () => {
+  await using receiver = await receive()
+  const { asked, lookup } = resolver(['127.0.0.1'], ['10.0.0.1'])
+  let nowMs = 0
+  const dispatcher = build({ allowedNetworks, lookup, monotonicMs: () => nowMs })
+  const endpoint = endpointRecord(`http://hooks.example.net:${receiver.port}/`)
+  const kinds: string[] = []
+  for (; nowMs <= 360_000; nowMs += 60_000) {
+    kinds.push((await attempt(dispatcher, attemptRequest(endpoint))).outcome.kind)
+  }
+  // The one that finds it too old still gets its answer; the next one needs a new connection.
+  expect(kinds).toEqual([...Array(7).fill('accepted')])
+  expect((await attempt(dispatcher, attemptRequest(endpoint))).outcome.kind).toBe('blocked')
+  expect(asked).toHaveLength(2)
+  expect(receiver.sockets).toHaveLength(1)
+  await dispatcher.close()
+})
+
+it('connections of stricter rules are not those of looser ones', async () => {
+  await using receiver = await receive()
+  const { lookup } = resolver(['127.0.0.1'])
+  const dispatcher = build({ lookup })
+  const endpoint = endpointRecord(`http://hooks.example.net:${receiver.port}/`)
+  dispatcher.configure({ allowedNetworks })
+  expect((await attempt(dispatcher, attemptRequest(endpoint))).outcome.kind).toBe('accepted')
+  const [socket] = receiver.sockets
+  const closed = new Promise((resolve) => socket?.once('close', resolve))
+  dispatcher.configure({ timeoutMs: 1_000 })
+  await closed
   await dispatcher.close()
 })
 

@@ -1,9 +1,10 @@
-/** Receivers that answer late, never, for ever, or in no language: D1–D9 of the fault list. */
+/** Receivers that answer late, never, for ever, in no language or elsewhere: D1–D12 of the fault list. */
 import type { Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { brotliCompressSync, gzipSync } from 'node:zlib'
 import { afterAll, describe, expect, it } from 'vitest'
 import { WebhookDispatcher } from '../../src/deliver/dispatcher.ts'
-import { attempt, attemptRequest, endpointRecord, receiveRaw } from './receivers.ts'
+import { attempt, attemptRequest, endpointRecord, receive, receiveRaw } from './receivers.ts'
 
 const timeoutMs = 300
 const dispatcher = new WebhookDispatcher(undefined, undefined, undefined, {
@@ -155,6 +156,73 @@ it('reads little more of an endless body than the cap', async () => {
   await closed(receiver.sockets[0])
   // What the kernel's buffers on both sides took is sent but was never read.
   expect(sent).toBeLessThan(10_000_000)
+})
+
+const zeros = Buffer.alloc(52_000_000)
+
+it.each([
+  ['gzip', () => gzipSync(zeros)],
+  ['br', () => brotliCompressSync(zeros)],
+  ['gzip, gzip', () => gzipSync(gzipSync(zeros))],
+  ['deflate, gzip, br', () => gzipSync(zeros)],
+])('D10 a bomb of 52 MB in %s is bytes like others', async (encoding, make) => {
+  const bomb = make()
+  await using receiver = await receiveRaw((socket) => {
+    const head = `content-encoding: ${encoding}\r\ncontent-length: ${bomb.length}\r\n\r\n`
+    socket.write(statusLine + head)
+    socket.write(bomb)
+  })
+  const endpoint = endpointRecord(receiver.url)
+  await attempt(dispatcher, attemptRequest(endpoint))
+  const before = process.memoryUsage()
+  const report = await attempt(dispatcher, attemptRequest(endpoint))
+  const after = process.memoryUsage()
+  expect(report.outcome).toEqual(statusKept.outcome)
+  expect(Buffer.from(report.responseBody ?? [])).toEqual(bomb.subarray(0, 4096))
+  expect(after.rss - before.rss).toBeLessThan(5_000_000)
+  expect(after.external - before.external).toBeLessThan(5_000_000)
+})
+
+it.each([301, 302, 303, 307, 308])('D12 %i leads nowhere', async (status) => {
+  await using canary = await receive()
+  for (const headers of [
+    { location: canary.url },
+    { location: `//127.0.0.1:${canary.port}/` },
+    { location: '/elsewhere' },
+    { location: canary.url, refresh: `0; url=${canary.url}` },
+  ]) {
+    await using receiver = await receive((response) => response.writeHead(status, headers).end())
+    const report = await attempt(dispatcher, attemptRequest(endpointRecord(receiver.url)))
+    expect(report.outcome).toEqual({ kind: 'accepted', status, redirected: true })
+    expect(receiver.requests.map(({ url }) => url)).toEqual(['/hook'])
+  }
+  expect(canary.sockets).toHaveLength(0)
+})
+
+it('D12 a 200 with a Refresh header or a page that moves leads nowhere', async () => {
+  await using canary = await receive()
+  await using receiver = await receive((response) => {
+    response.writeHead(200, { refresh: `0; url=${canary.url}`, 'content-location': canary.url })
+    response.end(`<meta http-equiv="refresh" content="0; url=${canary.url}">`)
+  })
+  const report = await attempt(dispatcher, attemptRequest(endpointRecord(receiver.url)))
+  expect(report.outcome).toEqual(statusKept.outcome)
+  expect(receiver.requests).toHaveLength(1)
+  expect(canary.sockets).toHaveLength(0)
+})
+
+it('holds little memory for two hundred floods at one time', async () => {
+  await using receiver = await receiveRaw((socket) =>
+    flood(socket, `${statusLine}\r\n`, 'z'.repeat(10_000)),
+  )
+  const endpoint = endpointRecord(receiver.url)
+  const before = process.memoryUsage().external
+  const reports = await Promise.all(
+    Array.from({ length: 200 }, () => attempt(dispatcher, attemptRequest(endpoint))),
+  )
+  expect(reports.every(({ outcome }) => outcome.kind === 'accepted')).toBe(true)
+  // 4 KiB each is what is kept; the receiver's own buffers are in this process, too.
+  expect(process.memoryUsage().external - before).toBeLessThan(60_000_000)
 })
 
 function closed(socket: Socket | undefined): Promise<void> {

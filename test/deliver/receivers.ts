@@ -100,6 +100,7 @@ export function endpointRecord(url: string, changes: Partial<EndpointRecord> = {
     filters: {},
     retryConfig: {},
     headers: {},
+    tls: null,
     timeoutMs: null,
     concurrency: null,
     batch: false,

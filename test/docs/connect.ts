@@ -2,8 +2,6 @@
 import type { Connect } from '../../src/deliver/connect.ts'
 import { connectToReceiver } from './local.ts'
 
-export { lookupAll } from '../../src/deliver/connect.ts'
-
 export function createConnect(): Connect {
   return connectToReceiver
 }

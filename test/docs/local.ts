@@ -44,7 +44,7 @@ const { port } = server.address() as AddressInfo
  * Takes the place of the package's connector: also for https, every connection leads here, except
  * those to a receiver that the document itself has started on 127.0.0.1.
  */
-export const connectToReceiver: Connect = (options, callback) => {
+export const connectToReceiver: Connect = (options, _, callback) => {
   const own = options.hostname === '127.0.0.1' && options.port !== ''
   const socket = connect(own ? Number(options.port) : port, '127.0.0.1')
   const failed = (error: Error) => callback(error, null)
@@ -52,8 +52,11 @@ export const connectToReceiver: Connect = (options, callback) => {
     socket.off('error', failed)
     callback(null, socket)
   })
-  return (error) => {
-    socket.destroy(error)
+  return {
+    isResolving: false,
+    giveUp: (error) => {
+      socket.destroy(error)
+    },
   }
 }
 

@@ -106,6 +106,7 @@ export function endpointRecord(key: string, fields: Partial<EndpointRecord> = {}
     filters: {},
     retryConfig: {},
     headers: {},
+    tls: null,
     timeoutMs: null,
     concurrency: null,
     batch: false,

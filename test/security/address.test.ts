@@ -2,6 +2,7 @@ import { BlockList } from 'node:net'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { AddressRule } from '../../src/security/address.ts'
+import { compareRules } from './address-property.ts'
 
 const rule = new AddressRule()
 
@@ -86,6 +87,25 @@ describe('random addresses', () => {
         expect(new AddressRule(['0.0.0.0/0']).allows(carrier + address)).toBe(false)
       }),
     )
+  })
+})
+
+describe('a rule written a second time, on bytes', () => {
+  it('agrees on a hundred thousand addresses and on the edges of every block', () => {
+    const { disagreements, allowed, refused } = compareRules(100_000)
+    expect(disagreements).toEqual([])
+    expect(Math.min(allowed, refused)).toBeGreaterThan(10_000)
+  })
+
+  it.each([
+    ['forgets mapped addresses', (text: string) => /^::ffff:/i.test(text) || rule.allows(text)],
+    [
+      'ends a block one too early',
+      (text: string) => text === '172.31.255.255' || rule.allows(text),
+    ],
+    ['opens one bit too many', (text: string) => /^3fff:/i.test(text) || rule.allows(text)],
+  ])('finds a rule that %s', (_, judge) => {
+    expect(compareRules(2_000, judge).disagreements).not.toEqual([])
   })
 })
 

@@ -215,6 +215,7 @@ export function endpoint(name: string, fields: Partial<EndpointRecord> = {}): En
     filters: { providerId: ['kakao'] },
     retryConfig: { maxRetries: 3 },
     headers: { 'x-team': 'blue' },
+    tls: null,
     timeoutMs: null,
     concurrency: 5,
     batch: false,

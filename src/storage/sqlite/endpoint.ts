@@ -12,10 +12,10 @@ const readEndpoints = 'select * from endpoint where removed_at_ms is null order 
 
 const upsertEndpoint = `
   insert into endpoint (key, id, tenant_id, url, events, name, description, status, status_reason,
-                        status_changed_at_ms, secrets, signature_schemes, filters, retry_config, headers,
-                        timeout_ms, concurrency, batch, version, warning, held_until_ms,
-                        created_at_ms, updated_at_ms)
-  values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                        status_changed_at_ms, secrets, signature_schemes, filters, retry_config,
+                        headers, tls, timeout_ms, concurrency, batch, version, warning,
+                        held_until_ms, created_at_ms, updated_at_ms)
+  values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
   on conflict (key) do update
      set id = excluded.id, tenant_id = excluded.tenant_id, url = excluded.url,
          events = excluded.events, name = excluded.name, description = excluded.description,
@@ -23,7 +23,7 @@ const upsertEndpoint = `
          status_changed_at_ms = excluded.status_changed_at_ms, secrets = excluded.secrets,
          signature_schemes = excluded.signature_schemes,
          filters = excluded.filters, retry_config = excluded.retry_config,
-         headers = excluded.headers, timeout_ms = excluded.timeout_ms,
+         headers = excluded.headers, tls = excluded.tls, timeout_ms = excluded.timeout_ms,
          concurrency = excluded.concurrency, batch = excluded.batch, version = excluded.version,
          warning = excluded.warning, held_until_ms = excluded.held_until_ms,
          updated_at_ms = excluded.updated_at_ms, removed_at_ms = null`
@@ -35,7 +35,8 @@ const insertChange = `
 /** The name stays for old deliveries; what could sign or send for it does not. */
 const tombstone = `
   update endpoint
-     set removed_at_ms = ?, updated_at_ms = ?, version = ?, secrets = '[]', headers = '{}'
+     set removed_at_ms = ?, updated_at_ms = ?, version = ?, secrets = '[]', headers = '{}',
+         tls = 'null'
    where key = ?`
 
 const readHistory = `
@@ -70,6 +71,7 @@ export function saveEndpoint(
       JSON.stringify(record.filters),
       JSON.stringify(record.retryConfig),
       JSON.stringify(record.headers),
+      JSON.stringify(record.tls),
       record.timeoutMs,
       record.concurrency,
       JSON.stringify(record.batch),
@@ -146,6 +148,7 @@ interface EndpointRow {
   readonly filters: string
   readonly retry_config: string
   readonly headers: string
+  readonly tls: string
   readonly timeout_ms: number | null
   readonly concurrency: number | null
   readonly batch: string
@@ -173,6 +176,7 @@ function fromRow(row: EndpointRow): StoredEndpoint {
     filters: JSON.parse(row.filters),
     retryConfig: JSON.parse(row.retry_config),
     headers: JSON.parse(row.headers),
+    tls: JSON.parse(row.tls),
     timeoutMs: row.timeout_ms,
     concurrency: row.concurrency,
     batch: JSON.parse(row.batch),

@@ -2,6 +2,12 @@
 import { firstSchema } from './0001-first.ts'
 import { deliverySlots } from './0002-delivery-slots.ts'
 import { signatureSchemes } from './0003-signature-schemes.ts'
+import { endpointTls } from './0004-endpoint-tls.ts'
 
 /** Migration n brings a database from `user_version` n - 1 to n. */
-export const migrations: readonly string[] = [firstSchema, deliverySlots, signatureSchemes]
+export const migrations: readonly string[] = [
+  firstSchema,
+  deliverySlots,
+  signatureSchemes,
+  endpointTls,
+]

@@ -1,0 +1,214 @@
+/** C8 of the fault list, own authorities, and client certificates. */
+import { constants } from 'node:crypto'
+import { type AddressInfo, createServer, type Socket } from 'node:net'
+import type { TlsOptions } from 'node:tls'
+import { expect, it } from 'vitest'
+import type { DispatcherOptions } from '../../../src/deliver/attempt-request.ts'
+import { WebhookDispatcher } from '../../../src/deliver/dispatcher.ts'
+import type { EndpointTls } from '../../../src/model/endpoint.ts'
+import { attempt, attemptRequest, endpointRecord, receiveRaw } from '../receivers.ts'
+import { Authority, selfSigned } from './certificates.ts'
+import { receiveTls, type TlsReceiver } from './receivers.ts'
+
+const authority = new Authority()
+const stranger = new Authority('Another authority')
+const host = 'hooks.example.net'
+const good = authority.certify(host)
+const dayMs = 86_400_000
+
+function build(options: DispatcherOptions = {}) {
+  return new WebhookDispatcher(undefined, undefined, undefined, {
+    allowedNetworks: ['127.0.0.0/8'],
+    lookup: (_, callback) =>
+      queueMicrotask(() => callback(null, [{ address: '127.0.0.1', family: 4 }])),
+    tls: { ca: authority.cert },
+    ...options,
+  })
+}
+
+const endpointAt = ({ port }: { port: number }, tls: EndpointTls | null = null) =>
+  endpointRecord(`https://${host}:${port}/hook`, { tls })
+
+async function outcomeOf(
+  receiver: { port: number },
+  tls: EndpointTls | null = null,
+  options: DispatcherOptions = {},
+) {
+  const dispatcher = build(options)
+  const { outcome } = await attempt(dispatcher, attemptRequest(endpointAt(receiver, tls)))
+  await dispatcher.close()
+  return outcome
+}
+
+const delivered = { kind: 'accepted', status: 200, redirected: false }
+
+it('delivers to a receiver whose certificate an added authority has signed', async () => {
+  await using receiver = await receiveTls(good)
+  expect(await outcomeOf(receiver)).toEqual(delivered)
+  expect(receiver.requests[0]).toMatchObject({ servername: host })
+  expect(receiver.requests[0]?.text).toContain(`host: ${host}:${receiver.port}\r\n`)
+})
+
+it('goes on believing the usual authorities: an added one is one more', async () => {
+  await using receiver = await receiveTls(stranger.certify(host))
+  const code = 'UNABLE_TO_VERIFY_LEAF_SIGNATURE'
+  expect(await outcomeOf(receiver)).toEqual({ kind: 'unreachable', code })
+})
+
+const badCertificates: [string, TlsOptions, string][] = [
+  [
+    'expired',
+    authority.certify(host, { notBefore: daysAgo(9), notAfter: daysAgo(1) }),
+    'CERT_HAS_EXPIRED',
+  ],
+  [
+    'not yet valid',
+    authority.certify(host, { notBefore: daysAgo(-1), notAfter: daysAgo(-9) }),
+    'CERT_NOT_YET_VALID',
+  ],
+  ['self-signed', selfSigned(host), 'DEPTH_ZERO_SELF_SIGNED_CERT'],
+  ['of another host', authority.certify('other.example.net'), 'ERR_TLS_CERT_ALTNAME_INVALID'],
+]
+
+it.each(badCertificates)('refuses a certificate that is %s', async (_, options, code) => {
+  await using receiver = await receiveTls(options)
+  expect(await outcomeOf(receiver)).toEqual({ kind: 'unreachable', code })
+  expect(receiver.requests).toEqual([])
+})
+
+it('refuses TLS 1.1', async () => {
+  const old = {
+    ...good,
+    minVersion: 'TLSv1' as const,
+    maxVersion: 'TLSv1.1' as const,
+    ciphers: 'DEFAULT@SECLEVEL=0',
+    secureOptions: constants.SSL_OP_LEGACY_SERVER_CONNECT,
+  }
+  await using receiver = await receiveTls(old)
+  expect(await outcomeOf(receiver)).toMatchObject({
+    kind: 'unreachable',
+    code: expect.stringMatching(
+      /PROTOCOL_VERSION|UNSUPPORTED_PROTOCOL|ECONNRESET|EPROTO/,
+    ) as string,
+  })
+  expect(receiver.requests).toEqual([])
+})
+
+it.each([
+  ['garbage', 'no TLS at all, sorry\r\n'],
+  ['plain HTTP', 'HTTP/1.1 400 Bad\r\n\r\n'],
+])('refuses %s', async (_, answer) => {
+  await using receiver = await onFirstBytes(answer)
+  const outcome = await outcomeOf(receiver)
+  expect(outcome).toMatchObject({
+    kind: 'unreachable',
+    code: expect.stringMatching(/^(?:ERR_SSL_|EPROTO)/) as string,
+  })
+})
+
+it('gives a handshake that stalls the connect limit, and destroys its socket', async () => {
+  await using receiver = await receiveRaw(() => {})
+  const outcome = await outcomeOf(receiver, null, { connectTimeoutMs: 60 })
+  expect(outcome).toEqual({ kind: 'timed-out', phase: 'connect' })
+  const [socket] = receiver.sockets
+  if (socket?.destroyed === false) await new Promise((resolve) => socket.once('close', resolve))
+})
+
+it.each(['TLSv1.2', 'TLSv1.3'] as const)(
+  'a client certificate is demanded, by %s',
+  async (version) => {
+    await using receiver = await receiveTls({ ...demandsClient(), maxVersion: version })
+    expect(await outcomeOf(receiver)).toMatchObject({
+      kind: 'unreachable',
+      code: expect.stringMatching(/^(?:ERR_SSL_|ECONNRESET|EPROTO)/) as string,
+    })
+    expect(receiver.requests).toEqual([])
+    // Of the wrong authority.
+    expect(await outcomeOf(receiver, stranger.certify('client-x'))).toMatchObject({
+      kind: 'unreachable',
+    })
+    expect(await outcomeOf(receiver, authority.certify('client-a'))).toEqual(delivered)
+    expect(receiver.requests.map(({ client }) => client)).toEqual(['client-a'])
+  },
+)
+
+it('an authority of the endpoint is believed instead of all others', async () => {
+  await using ours = await receiveTls(good)
+  await using theirs = await receiveTls(stranger.certify(host))
+  const pinned = { ca: stranger.cert }
+  expect(await outcomeOf(theirs, pinned)).toEqual(delivered)
+  expect(await outcomeOf(ours, pinned)).toMatchObject({ kind: 'unreachable' })
+})
+
+it('endpoints that differ in TLS share neither connections nor sessions', async () => {
+  await using receiver = await receiveTls(demandsClient())
+  const dispatcher = build()
+  const clients = ['client-a', 'client-b'].map((name) => authority.certify(name))
+  const endpoints = [...clients, ...clients].map((tls) => endpointAt(receiver, { ...tls }))
+  for (const endpoint of endpoints) {
+    expect((await attempt(dispatcher, attemptRequest(endpoint))).outcome).toEqual(delivered)
+  }
+  // Of the same certificate: the same connection. Of another one: its own, not a resumed session.
+  expect(receiver.sockets).toHaveLength(2)
+  expect(receiver.requests.map(({ client, resumed }) => [client, resumed])).toEqual([
+    ['client-a', false],
+    ['client-b', false],
+    ['client-a', false],
+    ['client-b', false],
+  ])
+  // Nor does an endpoint without one get in on the session of the others.
+  const { outcome } = await attempt(dispatcher, attemptRequest(endpointAt(receiver)))
+  expect(outcome).toMatchObject({ kind: 'unreachable' })
+  await dispatcher.close()
+})
+
+it('resumes the session of a receiver that hangs up', async () => {
+  await using receiver = await receiveTls({ ...good, maxVersion: 'TLSv1.2' })
+  const dispatcher = build()
+  const endpoint = endpointAt(receiver)
+  for (let i = 0; i < 2; i += 1) {
+    expect((await attempt(dispatcher, attemptRequest(endpoint))).outcome).toEqual(delivered)
+    await hangUp(receiver)
+  }
+  expect(receiver.requests.map(({ resumed }) => resumed)).toEqual([false, true])
+  await dispatcher.close()
+})
+
+it('a key that does not fit its row is an outcome, and no secret is in it', async () => {
+  await using receiver = await receiveTls(good)
+  const tls = { cert: good.cert, key: 'no key at all' }
+  expect(await outcomeOf(receiver, tls)).toEqual({ kind: 'unreachable', code: 'ENDPOINT_INVALID' })
+})
+
+function daysAgo(days: number): Date {
+  return new Date(Date.now() - days * dayMs)
+}
+
+function demandsClient(): TlsOptions {
+  return { ...good, ca: authority.cert, requestCert: true, rejectUnauthorized: true }
+}
+
+async function hangUp(receiver: TlsReceiver): Promise<void> {
+  const socket = receiver.sockets.at(-1)
+  const closed = new Promise((resolve) => socket?.once('close', resolve))
+  socket?.end()
+  await closed
+}
+
+/** Answers a ClientHello with other words. */
+async function onFirstBytes(text: string) {
+  const sockets: Socket[] = []
+  const server = createServer((socket) => {
+    sockets.push(socket)
+    socket.on('error', () => {})
+    socket.once('data', () => socket.write(text))
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  return {
+    port: (server.address() as AddressInfo).port,
+    async [Symbol.asyncDispose]() {
+      for (const socket of sockets) socket.destroy()
+      await new Promise((resolve) => server.close(resolve))
+    },
+  }
+}
