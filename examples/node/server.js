@@ -19,4 +19,6 @@ const server = createServer((request, response) => {
 })
 
 const port = Number(process.env.PORT ?? 3000)
-server.listen(port, '127.0.0.1', () => console.log(`listening on http://127.0.0.1:${port}/webhooks`))
+server.listen(port, '127.0.0.1', () =>
+  console.log(`listening on http://127.0.0.1:${port}/webhooks`),
+)

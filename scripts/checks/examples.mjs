@@ -28,7 +28,10 @@ async function checkExample(name, folder) {
   const cwd = path.join(folder, 'examples', name)
   const ignored = /[\\/](?:node_modules|\.next|\.k-msg)(?:[\\/]|$)/
   const source = path.join(root, 'examples', name)
-  cpSync(source, cwd, { recursive: true, filter: (from) => !ignored.test(from.slice(source.length)) })
+  cpSync(source, cwd, {
+    recursive: true,
+    filter: (from) => !ignored.test(from.slice(source.length)),
+  })
   await npm(['ci', '--ignore-scripts', '--engine-strict'], { cwd })
   const { scripts } = JSON.parse(readFileSync(path.join(cwd, 'package.json'), 'utf8'))
   if (existsSync(path.join(cwd, 'server.js'))) await checkTypes(cwd)

@@ -40,7 +40,8 @@ export async function checkReceiverRuntimes() {
   const passed = []
   const missing = []
   for (const [name, start] of Object.entries(runtimes)) {
-    const program = name === 'node' ? process.execPath : await obtain(name === 'node24' ? 'node' : name)
+    const program =
+      name === 'node' ? process.execPath : await obtain(name === 'node24' ? 'node' : name)
     if (!program) {
       missing.push(name)
       continue

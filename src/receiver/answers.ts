@@ -55,10 +55,6 @@ export function refusal(error: unknown): ReceiverAnswer | null {
   return status === undefined ? null : problem(status, error.code, error.message)
 }
 
-function problem(
-  status: ReceiverAnswer['status'],
-  code: string,
-  message: string,
-): ReceiverAnswer {
+function problem(status: ReceiverAnswer['status'], code: string, message: string): ReceiverAnswer {
   return { status, headers: json, body: { error: { code, message } } }
 }

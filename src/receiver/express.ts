@@ -18,7 +18,11 @@ export interface ExpressRequest extends NodeRequest {
 
 export function expressHandler(
   receiver: RequestReceiver,
-): (request: ExpressRequest, response: NodeResponse, next: (error?: unknown) => void) => Promise<void> {
+): (
+  request: ExpressRequest,
+  response: NodeResponse,
+  next: (error?: unknown) => void,
+) => Promise<void> {
   return async (request, response, next) => {
     try {
       answerWith(response, await receiver.receive(await rawOf(request, receiver.maxBodyBytes)))

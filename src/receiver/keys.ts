@@ -16,7 +16,9 @@ export function checkSecret(secret: unknown): asserts secret is string {
   if (typeof secret !== 'string') throw invalid('`secret` to be a text')
   // A public key taken for a secret would let everybody who may know it sign.
   if (/^wh[ps]k_/.test(secret)) {
-    throw invalid('`secret` to be a shared one, got an ed25519 key; pass its "whpk_…" as `publicKey`')
+    throw invalid(
+      '`secret` to be a shared one, got an ed25519 key; pass its "whpk_…" as `publicKey`',
+    )
   }
   bytesOf(secret)
 }
@@ -78,7 +80,9 @@ function publicBytes(publicKey: unknown): Uint8Array<ArrayBuffer> {
   const encoded = typeof publicKey === 'string' && /^whpk_(.+)$/.exec(publicKey)?.[1]
   const bytes = encoded ? base64Bytes(encoded) : null
   if (bytes?.length === 32) return bytes
-  throw invalid('`publicKey` to be "whpk_" and the base64 of 32 bytes; a "whsk_" key stays with the sender')
+  throw invalid(
+    '`publicKey` to be "whpk_" and the base64 of 32 bytes; a "whsk_" key stays with the sender',
+  )
 }
 
 async function cached(name: string, make: () => Promise<CryptoKey>): Promise<CryptoKey> {

@@ -134,6 +134,8 @@ function headerOf(request: Request | RawRequest): ReadHeader {
   }
 }
 
-function isFetchHeaders(headers: RawRequest['headers']): headers is { get(name: string): string } {
+function isFetchHeaders(
+  headers: RawRequest['headers'],
+): headers is { get(name: string): string | null } {
   return typeof headers.get === 'function'
 }

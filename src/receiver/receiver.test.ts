@@ -54,7 +54,10 @@ describe('handlers', () => {
     const [status, answer] = await post(signed())
     expect([status, answer.error.code]).toEqual([500, 'EVENT_NOT_HANDLED'])
     expect(JSON.stringify(answer)).not.toContain('database')
-    expect(onError).toHaveBeenCalledWith(new Error('the secret of our database'), JSON.parse(eventBody))
+    expect(onError).toHaveBeenCalledWith(
+      new Error('the secret of our database'),
+      JSON.parse(eventBody),
+    )
   })
 
   it('that fail are heard of without `onError`, too', async () => {
@@ -118,22 +121,18 @@ describe('answers', () => {
   it('500 for what is our own fault: the sender must not give the event up', async () => {
     const unset = stage({ secret: undefined })
     expect((await unset.post(signed()))[1].error.code).toBe('EVENT_NOT_HANDLED')
-    expect(unset.onError).toHaveBeenCalledWith(expect.objectContaining({ code: 'SECRET_MISSING' }))
+    expect(unset.onError.mock.calls).toMatchObject([[{ code: 'SECRET_MISSING' }, undefined]])
 
     const parsed = stage()
     const answer = await parsed.receiver.receive({ ...signed(), body: JSON.parse(eventBody) })
     expect(answer.status).toBe(500)
-    expect(parsed.onError).toHaveBeenCalledWith(
-      expect.objectContaining({ code: 'BODY_ALREADY_PARSED' }),
-    )
+    expect(parsed.onError.mock.calls[0]?.[0]).toMatchObject({ code: 'BODY_ALREADY_PARSED' })
 
     const read = stage()
     const request = new Request('https://a.example', { method: 'POST', ...signed() })
     await request.text()
     expect((await read.receiver.handle(request)).status).toBe(500)
-    expect(read.onError).toHaveBeenCalledWith(
-      expect.objectContaining({ code: 'BODY_ALREADY_PARSED' }),
-    )
+    expect(read.onError.mock.calls[0]?.[0]).toMatchObject({ code: 'BODY_ALREADY_PARSED' })
   })
 
   it('413 without reading what is announced or turns out to be too large', async () => {
@@ -273,7 +272,8 @@ describe('deduplication', () => {
 
 describe('batches', () => {
   const member = (id: string) => eventBody.replace('evt_1', id)
-  const batch = (...ids: string[]) => signed({ id: 'bat_1', body: `[${ids.map(member).join(',')}]` })
+  const batch = (...ids: string[]) =>
+    signed({ id: 'bat_1', body: `[${ids.map(member).join(',')}]` })
 
   it('are taken apart', async () => {
     const { on, calls, post } = stage()

@@ -79,7 +79,7 @@ export function createReceiver<DataByType extends object = object>(
   if (!(maxBodyBytes > 0)) {
     throw new WebhookVerificationError('OPTION_INVALID', 'Expected `maxBodyBytes` to be above 0.')
   }
-  const onRefused = unthrowing(options.onRefused as OnError ?? (() => {}))
+  const onRefused = unthrowing((error) => options.onRefused?.(error as WebhookVerificationError))
   const events = new EventHandlers(options, onError)
 
   const receive = async (request: RawRequest): Promise<ReceiverAnswer> => {

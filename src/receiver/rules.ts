@@ -49,7 +49,9 @@ const hashes: Record<string, Hash> = { sha256: 'SHA-256', sha512: 'SHA-512' }
 
 /** @throws WebhookVerificationError SECRET_INVALID, ALGORITHM_UNSUPPORTED, OPTION_INVALID */
 export function rulesOf(options: VerifyOptions): Rules {
-  const secrets = [options.secret, ...(options.secrets ?? [])].filter((one) => one !== undefined && one !== '')
+  const secrets = [options.secret, ...(options.secrets ?? [])].filter(
+    (one) => one !== undefined && one !== '',
+  )
   for (const secret of secrets) checkSecret(secret)
   if (options.publicKey) checkPublicKey(options.publicKey)
 

@@ -143,7 +143,8 @@ function required(header: ReadHeader, name: string): string {
 
 function hintFor(given: readonly Signature[], rules: Rules): string {
   const has = (version: string) => given.some((one) => one.version === version)
-  if (has('v1a') && !has('v1') && rules.publicKey === undefined) return ' It is of v1a: pass `publicKey`.'
+  if (has('v1a') && !has('v1') && rules.publicKey === undefined)
+    return ' It is of v1a: pass `publicKey`.'
   if (has('v1') && !has('v1a') && rules.secrets.length === 0) return ' It is of v1: pass `secret`.'
   return ''
 }

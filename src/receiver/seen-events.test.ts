@@ -14,7 +14,10 @@ const day = 86_400_000
 
 describe.each([
   ['in memory', seenInMemory],
-  ['in SQL, parameters ?', (options: SeenInSqlOptions) => inSqlite({ ...options, placeholder: '?' })],
+  [
+    'in SQL, parameters ?',
+    (options: SeenInSqlOptions) => inSqlite({ ...options, placeholder: '?' }),
+  ],
   ['in SQL, parameters $1', (options: SeenInSqlOptions) => inSqlite(options)],
 ])('seen events %s', (_, make) => {
   it('give one claim, and remember what became of it', async () => {
@@ -141,6 +144,7 @@ function sqlite(): { query: QuerySql; count: () => number } {
       // SQLite takes `$1` for a name; `?1` is its spelling of a number.
       return database.prepare(sql.replaceAll(/\$(\d)/g, '?$1')).all(...values)
     },
-    count: () => Number(database.prepare('select count(*) as n from webhook_seen_event').all()[0]?.n),
+    count: () =>
+      Number(database.prepare('select count(*) as n from webhook_seen_event').all()[0]?.n),
   }
 }

@@ -172,9 +172,7 @@ export function seenInSql(query: QuerySql, options: SeenInSqlOptions = {}): Seen
       const claim = crypto.randomUUID()
       const untilMs = atMs + claimMs
       const won =
-        known === null
-          ? await insert(id, untilMs, claim)
-          : await takeOver(id, untilMs, claim, atMs)
+        known === null ? await insert(id, untilMs, claim) : await takeOver(id, untilMs, claim, atMs)
       if (won) return claimOf(id, claim)
       return (await read(id))?.done ? 'done' : 'busy'
     },

@@ -131,7 +131,8 @@ describe('what is taken', () => {
     const other = 'whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD'
     const request = signed({ key: other })
     expect(await verify(request, { ...options, secrets: ['', undefined, other] })).toBeTruthy()
-    request.headers['webhook-signature'] = `v2,x v1,short v1x ${signed().headers['webhook-signature']}`
+    request.headers['webhook-signature'] =
+      `v2,x v1,short v1x ${signed().headers['webhook-signature']}`
     expect(await verify(request, options)).toBeTruthy()
   })
 

@@ -7,6 +7,6 @@ const handle = nodeHandler(receiver)
 
 createServer(async (request, response) => {
   const answer = await ask(request.url)
-  if (answer === null) handle(request, response)
+  if (answer === null) await handle(request, response)
   else response.setHeader('content-type', 'application/json').end(JSON.stringify(answer))
 }).listen(Number(process.env.PORT), '127.0.0.1')

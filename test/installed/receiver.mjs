@@ -11,9 +11,12 @@ const secret = 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw'
 const publicKey = 'whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4='
 const handled = []
 
-export const receiver = createReceiver({ secret, seen: seenInMemory() }).on('message.*', (event) => {
-  handled.push(event.id)
-})
+export const receiver = createReceiver({ secret, seen: seenInMemory() }).on(
+  'message.*',
+  (event) => {
+    handled.push(event.id)
+  },
+)
 
 /** Answers what is not a webhook. */
 export async function ask(pathname) {
@@ -50,7 +53,10 @@ async function selfCheck() {
     'v1 vector': [await standard(v1, { secret }), 'ok'],
     'v1a vector': [await standard(v1a, { publicKey }), 'ok'],
     'both, either key': [await standard(`${v1} ${v1a}`, { publicKey }), 'ok'],
-    'v1 with the wrong secret': [await standard(v1, { secret: 'another one' }), 'SIGNATURE_INVALID'],
+    'v1 with the wrong secret': [
+      await standard(v1, { secret: 'another one' }),
+      'SIGNATURE_INVALID',
+    ],
     'v1 without a secret': [await standard(v1, { publicKey }), 'SIGNATURE_INVALID'],
     'v1a without a public key': [await standard(v1a, { secret }), 'SIGNATURE_INVALID'],
     'v1a of a changed body': [

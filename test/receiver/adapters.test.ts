@@ -26,17 +26,27 @@ describe.each<[string, (receiver: WebhookReceiver) => RequestListener]>([
   ['express', (receiver) => express().post('/webhooks', expressHandler(receiver))],
   [
     'express with express.raw()',
-    (receiver) => express().use(express.raw({ type: '*/*' })).post('/webhooks', expressHandler(receiver)),
+    (receiver) =>
+      express()
+        .use(express.raw({ type: '*/*' }))
+        .post('/webhooks', expressHandler(receiver)),
   ],
   [
     'express with express.text()',
-    (receiver) => express().use(express.text({ type: '*/*' })).post('/webhooks', expressHandler(receiver)),
+    (receiver) =>
+      express()
+        .use(express.text({ type: '*/*' }))
+        .post('/webhooks', expressHandler(receiver)),
   ],
   [
     'express with express.json() that keeps the bytes',
     (receiver) =>
       express()
-        .use(express.json({ verify: (request, _, bytes) => Object.assign(request, { rawBody: bytes }) }))
+        .use(
+          express.json({
+            verify: (request, _, bytes) => Object.assign(request, { rawBody: bytes }),
+          }),
+        )
         .post('/webhooks', expressHandler(receiver)),
   ],
 ])('%s', (_, listenerOf) => {
@@ -75,7 +85,11 @@ describe('node', () => {
         controller.close()
       },
     })
-    const response = await fetch(url, { method: 'POST', body: pieces, duplex: 'half' } as RequestInit)
+    const response = await fetch(url, {
+      method: 'POST',
+      body: pieces,
+      duplex: 'half',
+    } as RequestInit)
     expect(response.status).toBe(413)
     expect(response.headers.get('connection')).toBe('close')
   })
@@ -109,7 +123,9 @@ describe('node', () => {
 describe('express', () => {
   it('says what to do when express.json() stood in front', async () => {
     const { receiver, errors } = stage()
-    const post = await serve(express().use(express.json()).post('/webhooks', expressHandler(receiver)))
+    const post = await serve(
+      express().use(express.json()).post('/webhooks', expressHandler(receiver)),
+    )
     expect((await post(signed({ body })))[0]).toBe(500)
     expect(errors).toEqual([
       expect.objectContaining({
@@ -121,7 +137,9 @@ describe('express', () => {
 
   it('reads the body itself when express.json() was not meant for it', async () => {
     const { receiver } = stage()
-    const post = await serve(express().use(express.json()).post('/webhooks', expressHandler(receiver)))
+    const post = await serve(
+      express().use(express.json()).post('/webhooks', expressHandler(receiver)),
+    )
     const request = signed({ body })
     request.headers['content-type'] = 'application/webhook'
     expect((await post(request))[0]).toBe(200)
@@ -218,7 +236,10 @@ function stage(options: { maxBodyBytes?: number } = {}) {
   return { receiver, handled, errors }
 }
 
-type Post = (request: { headers: Record<string, string>; body: string }) => Promise<[number, unknown]>
+type Post = (request: {
+  headers: Record<string, string>
+  body: string
+}) => Promise<[number, unknown]>
 
 async function serve(listener: RequestListener): Promise<Post> {
   return (await serveAt(listener)).post

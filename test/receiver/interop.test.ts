@@ -7,7 +7,7 @@ import { verify, WebhookVerificationError } from '@k-msg/webhook/receiver'
 import fc from 'fast-check'
 import { Webhook as StandardWebhook } from 'standardwebhooks'
 import { Webhook as SvixWebhook } from 'svix'
-import { describe, expect, it } from 'vitest'
+import { expect, it } from 'vitest'
 import { createSecret } from '../../src/security/secrets.ts'
 import { standardSignature } from '../../src/security/sign.ts'
 
@@ -22,41 +22,37 @@ interface Theirs {
 
 const libraries: [string, (secret: string) => Theirs][] = [
   ['standardwebhooks', (secret) => new StandardWebhook(secret)],
+  // The last line of svix with a verifier of its own; later ones bring standardwebhooks.
   ['svix', (secret) => new SvixWebhook(secret)],
 ]
 
-describe.each(libraries)('with %s', (_, open) => {
-  it(`${bodies} bodies signed by us are believed by them and by us, and changed ones by nobody`, async () => {
-    for (const { body, secret, id } of samples()) {
-      const timestamp = seconds()
-      const signature = standardSignature(id, timestamp, Buffer.from(body), [secret])
-      const headers = headersOf(id, timestamp, signature)
-      expect(theirVerdict(open(secret), body, headers)).toBe('believed')
-      expect(await ourVerdict(secret, body, headers)).toBe('believed')
-      const changed = `${body} `
-      expect(theirVerdict(open(secret), changed, headers)).toBe('refused')
-      expect(await ourVerdict(secret, changed, headers)).toBe('refused')
+it(`${bodies} bodies signed by any of us are believed by all of us, and changed ones by nobody`, async () => {
+  const timestamp = seconds()
+  const at = new Date(Number(timestamp) * 1_000)
+  for (const { body, secret, id } of samples()) {
+    const signature = standardSignature(id, timestamp, Buffer.from(body), [secret])
+    const headers = headersOf(id, timestamp, signature)
+    const changed = `${body} `
+    expect(await ourVerdict(secret, body, headers)).toBe('believed')
+    expect(await ourVerdict(secret, changed, headers)).toBe('refused')
+    for (const [, open] of libraries) {
+      const theirs = open(secret)
+      expect(theirVerdict(theirs, body, headers)).toBe('believed')
+      expect(theirVerdict(theirs, changed, headers)).toBe('refused')
+      const signedByThem = headersOf(id, timestamp, theirs.sign(id, at, body))
+      expect(await ourVerdict(secret, body, signedByThem)).toBe('believed')
     }
-  })
+  }
+}, 60_000)
 
-  it(`${bodies} bodies signed by them are believed by us`, async () => {
-    for (const { body, secret, id } of samples()) {
-      const timestamp = seconds()
-      const signature = open(secret).sign(id, new Date(Number(timestamp) * 1_000), body)
-      expect(await ourVerdict(secret, body, headersOf(id, timestamp, signature))).toBe('believed')
-    }
-  })
-
-  it('both keys of a rotation are believed by them', () => {
-    const [old, fresh] = [secretOf(1), secretOf(2)]
-    const timestamp = seconds()
-    const signature = standardSignature('evt_1', timestamp, '{}', [fresh, old])
-    for (const secret of [old, fresh]) {
-      expect(theirVerdict(open(secret), '{}', headersOf('evt_1', timestamp, signature))).toBe(
-        'believed',
-      )
-    }
-  })
+it.each(libraries)('both keys of a rotation are believed by %s', (_, open) => {
+  const [old, fresh] = [secretOf(1), secretOf(2)]
+  const timestamp = seconds()
+  const signature = standardSignature('evt_1', timestamp, '{}', [fresh, old])
+  for (const secret of [old, fresh]) {
+    const headers = headersOf('evt_1', timestamp, signature)
+    expect(theirVerdict(open(secret), '{}', headers)).toBe('believed')
+  }
 })
 
 interface Sample {
@@ -73,7 +69,14 @@ function samples(): Sample[] {
     fc.json(),
     fc.string({ unit: 'binary', maxLength: 40 }).map((value) => JSON.stringify({ value })),
     fc.string({ unit: 'grapheme', maxLength: 40 }),
-    fc.constantFrom('', ' ', '\0', '\u{1F468}\u200D\u{1F469}\u200D\u{1F467}', '{"a":1}\n', '가나다'),
+    fc.constantFrom(
+      '',
+      ' ',
+      '\0',
+      '\u{1F468}\u200D\u{1F469}\u200D\u{1F467}',
+      '{"a":1}\n',
+      '가나다',
+    ),
   )
   const small = fc.sample(fc.record({ id, secret, body: text }), bodies - 2)
   const large = ['x', '가'].map((unit, index) => ({
@@ -85,7 +88,9 @@ function samples(): Sample[] {
 }
 
 function secretOf(seed: number): string {
-  return createSecret((size) => Uint8Array.from({ length: size }, (_, at) => (seed * 37 + at) & 255))
+  return createSecret((size) =>
+    Uint8Array.from({ length: size }, (_, at) => (seed * 37 + at) & 255),
+  )
 }
 
 function headersOf(id: string, timestamp: string, signature: string): Record<string, string> {
@@ -112,7 +117,7 @@ function theirVerdict(theirs: Theirs, body: string, headers: Record<string, stri
 
 async function ourVerdict(secret: string, body: string, headers: Record<string, string>) {
   try {
-    await verify({ headers, body }, { secret })
+    await verify({ headers, body }, { secret, batch: true })
     return 'believed'
   } catch (error) {
     if (!(error instanceof WebhookVerificationError)) throw error
