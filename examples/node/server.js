@@ -13,8 +13,8 @@ const receiver = createReceiver({ secret: process.env.WEBHOOK_SECRET, seen: seen
   })
 
 const handle = nodeHandler(receiver)
-const server = createServer((request, response) => {
-  if (request.method === 'POST' && request.url === '/webhooks') handle(request, response)
+const server = createServer(async (request, response) => {
+  if (request.method === 'POST' && request.url === '/webhooks') await handle(request, response)
   else response.end('POST webhooks to /webhooks')
 })
 

@@ -2,7 +2,7 @@
  * Fastify: `await app.register(fastifyPlugin, { path: '/webhooks', receiver })`. The plugin's own
  * scope keeps the raw bytes; the rest of the app goes on parsing JSON.
  */
-import type { RawRequest } from './raw.ts'
+import type { HeaderFields } from './raw.ts'
 import type { RequestReceiver } from './receiver.ts'
 
 /** The part of a Fastify instance that is used. */
@@ -21,7 +21,7 @@ export interface FastifyScope {
 }
 
 interface FastifyRequest {
-  readonly headers: Extract<RawRequest['headers'], Readonly<Record<string, unknown>>>
+  readonly headers: HeaderFields
   readonly body: unknown
 }
 

@@ -2,11 +2,10 @@
  * `@k-msg/webhook/receiver`: verify what a webhook sender sent. No dependency and no module of Node:
  * runs on Node, Bun, Deno and Workers.
  */
-export {
-  type KnownWebhookEventType,
-  type WebhookEventBody,
-  type WebhookEventMetadata,
-  WebhookEventType,
+export type {
+  KnownWebhookEventType,
+  WebhookEventBody,
+  WebhookEventMetadata,
 } from '../model/event.ts'
 export type { ReceiverAnswer } from './answers.ts'
 export type { RawRequest } from './raw.ts'
@@ -17,15 +16,6 @@ export {
   type WebhookReceiver,
 } from './receiver.ts'
 export type { Scheme, VerifyOptions } from './rules.ts'
-export {
-  type QuerySql,
-  type SeenClaim,
-  type SeenEvents,
-  type SeenInSqlOptions,
-  type SeenOptions,
-  seenEventsTable,
-  seenInMemory,
-  seenInSql,
-} from './seen-events.ts'
+export { type SeenClaim, type SeenEvents, type SeenOptions, seenInMemory } from './seen-events.ts'
 export { type VerificationErrorCode, WebhookVerificationError } from './verification-error.ts'
 export { verify } from './verify.ts'

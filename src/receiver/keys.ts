@@ -1,11 +1,12 @@
 /** Secrets and public keys as WebCrypto keys, imported once each. */
 import { secretBytes } from '../security/secrets.ts'
-import { WebhookVerificationError } from './verification-error.ts'
+import { utf8 } from './raw.ts'
+import { expected, WebhookVerificationError } from './verification-error.ts'
 
 /** The web's `CryptoKey`, by whichever name the types of a runtime know it. */
 type CryptoKey = Awaited<ReturnType<typeof crypto.subtle.importKey>>
 
-export type Hash = 'SHA-256' | 'SHA-512'
+export const { subtle } = crypto
 
 /** A receiver has a handful of secrets; the bound is for one that is handed new ones for ever. */
 const maxKeys = 1_000
@@ -16,23 +17,16 @@ export function checkSecret(secret: unknown): asserts secret is string {
   if (typeof secret !== 'string') throw invalid('`secret` to be a text')
   // A public key taken for a secret would let everybody who may know it sign.
   if (/^wh[ps]k_/.test(secret)) {
-    throw invalid(
-      '`secret` to be a shared one, got an ed25519 key; pass its "whpk_…" as `publicKey`',
-    )
+    throw invalid('a shared `secret`, got an ed25519 key; `publicKey` takes its "whpk_" half')
   }
   bytesOf(secret)
 }
 
-/** @throws WebhookVerificationError SECRET_INVALID */
-export function checkPublicKey(publicKey: unknown): asserts publicKey is string {
-  publicBytes(publicKey)
-}
-
 /** @param asText take the characters of `whsec_…` as they are, as senders do that know no prefix */
-export function hmacKey(secret: string, hash: Hash, asText = false): Promise<CryptoKey> {
+export function hmacKey(secret: string, hash: string, asText = false): Promise<CryptoKey> {
   return cached(`${hash} ${asText} ${secret}`, () => {
-    const bytes = asText ? new TextEncoder().encode(secret) : bytesOf(secret)
-    return crypto.subtle.importKey('raw', copy(bytes), { name: 'HMAC', hash }, false, ['verify'])
+    const bytes = asText ? utf8(secret) : bytesOf(secret)
+    return subtle.importKey('raw', new Uint8Array(bytes), { name: 'HMAC', hash }, false, ['verify'])
   })
 }
 
@@ -41,11 +35,11 @@ export function ed25519Key(publicKey: string): Promise<CryptoKey> {
   return cached(publicKey, async () => {
     const bytes = publicBytes(publicKey)
     try {
-      return await crypto.subtle.importKey('raw', bytes, 'Ed25519', false, ['verify'])
+      return await subtle.importKey('raw', bytes, 'Ed25519', false, ['verify'])
     } catch (cause) {
-      throw new WebhookVerificationError(
+      throw expected(
         'ALGORITHM_UNSUPPORTED',
-        'Expected a runtime whose WebCrypto knows Ed25519, got one that does not; register the endpoint with a shared secret instead, or use a newer runtime.',
+        'a runtime with Ed25519; use a newer one, or a shared secret',
         { cause },
       )
     }
@@ -63,26 +57,20 @@ export function base64Bytes(text: string): Uint8Array<ArrayBuffer> | null {
   }
 }
 
-/** WebCrypto wants bytes that nobody else shares. */
-export function copy(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
-  return new Uint8Array(bytes)
-}
-
 function bytesOf(secret: string): Uint8Array {
   try {
     return secretBytes(secret)
   } catch (cause) {
-    throw invalid('`secret` to be a text, or base64 after "whsec_"; it may have been cut', cause)
+    throw new WebhookVerificationError('SECRET_INVALID', (cause as Error).message)
   }
 }
 
-function publicBytes(publicKey: unknown): Uint8Array<ArrayBuffer> {
+/** @throws WebhookVerificationError SECRET_INVALID */
+export function publicBytes(publicKey: unknown): Uint8Array<ArrayBuffer> {
   const encoded = typeof publicKey === 'string' && /^whpk_(.+)$/.exec(publicKey)?.[1]
   const bytes = encoded ? base64Bytes(encoded) : null
   if (bytes?.length === 32) return bytes
-  throw invalid(
-    '`publicKey` to be "whpk_" and the base64 of 32 bytes; a "whsk_" key stays with the sender',
-  )
+  throw invalid('`publicKey` of "whpk_" and 32 bytes in base64')
 }
 
 async function cached(name: string, make: () => Promise<CryptoKey>): Promise<CryptoKey> {
@@ -96,6 +84,6 @@ async function cached(name: string, make: () => Promise<CryptoKey>): Promise<Cry
   return made
 }
 
-function invalid(expected: string, cause?: unknown): WebhookVerificationError {
-  return new WebhookVerificationError('SECRET_INVALID', `Expected ${expected}.`, { cause })
+function invalid(sentence: string): WebhookVerificationError {
+  return expected('SECRET_INVALID', sentence)
 }

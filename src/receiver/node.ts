@@ -1,11 +1,11 @@
 /** Plain `node:http`: `createServer(nodeHandler(receiver))`. Reads the raw bytes itself. */
 import type { ReceiverAnswer } from './answers.ts'
-import { concat } from './raw.ts'
+import { concat, type HeaderFields } from './raw.ts'
 import type { RequestReceiver } from './receiver.ts'
 
 /** The part of `http.IncomingMessage` that is used. */
 export interface NodeRequest extends AsyncIterable<Uint8Array> {
-  readonly headers: Readonly<Record<string, string | readonly string[] | undefined>>
+  readonly headers: HeaderFields
 }
 
 /** The part of `http.ServerResponse` that is used. */

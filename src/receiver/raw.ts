@@ -1,12 +1,13 @@
 /** From whatever a framework hands over to headers and the raw bytes of the body. */
-import { WebhookVerificationError } from './verification-error.ts'
+import { expected, type WebhookVerificationError } from './verification-error.ts'
+
+/** Headers as `node:http` has them. */
+export type HeaderFields = Readonly<Record<string, string | readonly string[] | undefined>>
 
 /** Headers and body as they came, for frameworks without a fetch `Request`. */
 export interface RawRequest {
   /** Fetch `Headers`, or an object as of `node:http`. */
-  headers:
-    | { get(name: string): string | null }
-    | Readonly<Record<string, string | readonly string[] | undefined>>
+  headers: { get(name: string): string | null } | HeaderFields
   /** The bytes or the text as received. A parsed body cannot be verified. */
   body: string | Uint8Array | ArrayBuffer
   /** Where a framework keeps the bytes beside a parsed `body`; taken first. */
@@ -21,45 +22,42 @@ export interface ReadRequest {
   readonly body: Uint8Array
 }
 
-/** @throws WebhookVerificationError BODY_ALREADY_PARSED, BODY_MISSING, HEADER_MISSING */
-export async function readRaw(request: Request | RawRequest): Promise<ReadRequest> {
-  const header = headerOf(request)
-  if (!isFetchRequest(request)) return { header, body: rawBytesOf(request) }
-  if (request.bodyUsed) throw parsed(request, 'a request whose body has been read')
-  return { header, body: new Uint8Array(await request.arrayBuffer()) }
-}
-
-/** By shape: there are more `Request` classes than the global one. */
-function isFetchRequest(request: Request | RawRequest): request is Request {
-  return 'arrayBuffer' in request && 'bodyUsed' in request && request.headers !== undefined
-}
-
 /**
- * Reads the body of a fetch `Request`, and stops when it grows too large.
- *
- * @returns null when it is larger than `maxBytes`
- * @throws WebhookVerificationError BODY_ALREADY_PARSED
+ * @returns null when the body is larger than `maxBytes`
+ * @throws WebhookVerificationError BODY_ALREADY_PARSED, BODY_MISSING
  */
-export async function readFetchBody(
-  request: Request,
+export async function readRaw(
+  request: Request | RawRequest,
   maxBytes: number,
-): Promise<Uint8Array | null> {
-  if (request.bodyUsed) throw parsed(request, 'a request whose body has been read')
+): Promise<ReadRequest | null> {
+  const header = headerOf(request)
+  // By shape: there are more `Request` classes than the global one.
+  const body = 'arrayBuffer' in request ? await readStream(request, maxBytes) : rawBytesOf(request)
+  return body === null || body.byteLength > maxBytes ? null : { header, body }
+}
+
+/** @returns null when it is larger; stops reading there */
+async function readStream(request: Request, maxBytes: number): Promise<Uint8Array | null> {
+  if (request.bodyUsed) throw parsed(request, 'a request that was read')
   if (Number(request.headers.get('content-length')) > maxBytes) return null
-  if (request.body === null) return new Uint8Array(0)
-  const reader = request.body.getReader()
   const chunks: Uint8Array[] = []
   let size = 0
-  for (;;) {
-    const { done, value } = await reader.read()
-    if (done) return concat(chunks, size)
-    size += value.byteLength
+  const reader = request.body?.getReader()
+  // A client that goes away in the middle ends the body: what has come of it cannot verify.
+  const next = () => reader?.read().catch(() => undefined)
+  for (let chunk = await next(); chunk?.value; chunk = await next()) {
+    size += chunk.value.byteLength
     if (size > maxBytes) {
-      await reader.cancel()
+      await reader?.cancel()
       return null
     }
-    chunks.push(value)
+    chunks.push(chunk.value)
   }
+  return concat(chunks, size)
+}
+
+export function utf8(text: string): Uint8Array {
+  return new TextEncoder().encode(text)
 }
 
 export function concat(chunks: readonly Uint8Array[], size: number): Uint8Array<ArrayBuffer> {
@@ -74,7 +72,7 @@ export function concat(chunks: readonly Uint8Array[], size: number): Uint8Array<
 
 /** @returns null when it is not raw: nothing, or what a parser made of it */
 export function bytesOf(body: unknown): Uint8Array | null {
-  if (typeof body === 'string') return new TextEncoder().encode(body)
+  if (typeof body === 'string') return utf8(body)
   if (body instanceof Uint8Array) return body
   return body instanceof ArrayBuffer ? new Uint8Array(body) : null
 }
@@ -82,60 +80,42 @@ export function bytesOf(body: unknown): Uint8Array | null {
 function rawBytesOf(request: RawRequest): Uint8Array {
   const bytes = bytesOf(request.rawBody) ?? bytesOf(request.body)
   if (bytes !== null) return bytes
-  if (request.body !== undefined && request.body !== null) throw parsed(request, 'a parsed one')
-  throw new WebhookVerificationError(
-    'BODY_MISSING',
-    `Expected \`body\` to be the raw body as text or bytes, got nothing. ${fixFor(request)}`,
-  )
+  if ((request.body ?? null) !== null) throw parsed(request, 'a parsed body')
+  throw expected('BODY_MISSING', `the raw body, got nothing. ${fixFor(request)}`)
 }
 
 function parsed(request: object, got: string): WebhookVerificationError {
-  return new WebhookVerificationError(
+  return expected(
     'BODY_ALREADY_PARSED',
-    `Expected the raw body, got ${got}: serialising it again need not give back the signed bytes. ${fixFor(request)}`,
+    `the raw body, got ${got}, which lacks the signed bytes. ${fixFor(request)}`,
   )
 }
 
 /** What to do, by what the request looks like. */
 function fixFor(request: object): string {
-  if ('app' in request && 'res' in request) {
-    return "Express: put express.raw({ type: '*/*' }) on this route, before any express.json(), or use expressHandler of '@k-msg/webhook/receiver/express'."
+  if ('app' in request) {
+    return "Express: use expressHandler, or express.raw({ type: '*/*' }) before express.json()"
   }
-  if ('server' in request && 'raw' in request) {
-    return "Fastify: register fastifyPlugin of '@k-msg/webhook/receiver/fastify', which keeps the bytes."
+  if ('server' in request) return 'Fastify: use fastifyPlugin'
+  if ('query' in request) {
+    return 'Next.js: use nextHandler; in pages/api, nodeHandler with bodyParser: false'
   }
-  if ('cookies' in request && 'query' in request) {
-    return 'Next.js: use a route handler (app/…/route.ts), or `export const config = { api: { bodyParser: false } }` and nodeHandler.'
-  }
-  if ('raw' in request && 'header' in request) {
-    return 'Hono: pass c.req.raw, or { headers: c.req.raw.headers, body: await c.req.text() }.'
-  }
-  if ('bodyUsed' in request) {
-    return 'Pass the request before anything reads it, or read it with `await request.text()` and pass { headers, body }.'
-  }
-  return "Express: express.raw({ type: '*/*' }). Fastify, Next.js, node:http: the adapters of '@k-msg/webhook/receiver/…'. Elsewhere: read the body as text or bytes and pass { headers, body }."
+  if ('raw' in request) return 'Hono: use honoHandler, or pass c.req.raw'
+  return 'Use an adapter, or pass { headers, body } with the body as text or bytes'
 }
 
 function headerOf(request: Request | RawRequest): ReadHeader {
   // A framework's request without a `headers` property gets told what to pass instead.
-  if (request.headers === undefined) throw parsed(request, 'a request of another kind')
+  if (request.headers === undefined) throw parsed(request, 'no headers')
   const { headers } = request
-  if (isFetchHeaders(headers)) return (name) => headers.get(name)
+  if (typeof headers.get === 'function') return (name) => (headers as Headers).get(name)
+  const fields = headers as HeaderFields
   return (name) => {
-    const values = Object.keys(headers)
+    const values = Object.keys(fields)
       .filter((one) => one.toLowerCase() === name)
-      .flatMap((one) => headers[one] ?? [])
+      .flatMap((one) => fields[one] ?? [])
     // Two are an attempt to have one checked and another one used.
     if (values.length <= 1) return values[0] ?? null
-    throw new WebhookVerificationError(
-      'HEADER_INVALID',
-      `Expected the header \`${name}\` once, got it ${values.length} times.`,
-    )
+    throw expected('HEADER_INVALID', `\`${name}\` once, got it ${values.length} times`)
   }
-}
-
-function isFetchHeaders(
-  headers: RawRequest['headers'],
-): headers is { get(name: string): string | null } {
-  return typeof headers.get === 'function'
 }

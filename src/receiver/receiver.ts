@@ -11,12 +11,12 @@ import {
   refusal,
   tooLarge,
   toResponse,
-  unusable,
+  unhandled,
 } from './answers.ts'
-import { type RawRequest, readFetchBody, readRaw } from './raw.ts'
+import { type RawRequest, readRaw } from './raw.ts'
 import { rulesOf, type VerifyOptions } from './rules.ts'
 import type { SeenClaim, SeenEvents } from './seen-events.ts'
-import { WebhookVerificationError } from './verification-error.ts'
+import { expected, type WebhookVerificationError } from './verification-error.ts'
 import { believe, type Verified } from './verify.ts'
 
 export interface ReceiverOptions extends VerifyOptions {
@@ -75,108 +75,83 @@ export function createReceiver<DataByType extends object = object>(
 ): WebhookReceiver<DataByType> {
   const rules = rulesOf(options)
   const { maxBodyBytes = defaultMaxBodyBytes } = options
-  const onError = unthrowing(options.onError ?? printError)
-  if (!(maxBodyBytes > 0)) {
-    throw new WebhookVerificationError('OPTION_INVALID', 'Expected `maxBodyBytes` to be above 0.')
-  }
-  const onRefused = unthrowing((error) => options.onRefused?.(error as WebhookVerificationError))
-  const events = new EventHandlers(options, onError)
+  if (!(maxBodyBytes > 0)) throw expected('OPTION_INVALID', '`maxBodyBytes` above 0')
+  const handlers: Handlers = []
+  const handleOnce = onceHandler(handlers, options)
 
-  const receive = async (request: RawRequest): Promise<ReceiverAnswer> => {
+  const receive = async (request: Request | RawRequest): Promise<ReceiverAnswer> => {
     try {
-      const raw = await readRaw(request)
-      if (raw.body.byteLength > maxBodyBytes) return tooLarge(maxBodyBytes)
-      return await events.handleAll(await believe(raw, rules))
+      const raw = await readRaw(request, maxBodyBytes)
+      if (raw === null) return tooLarge(maxBodyBytes)
+      return await handleAll(await believe(raw, rules), handleOnce)
     } catch (error) {
       const refused = refusal(error)
-      if (refused === null) onError(error)
-      else onRefused(error)
+      tell(refused ? options.onRefused : (options.onError ?? printError), error)
       return refused ?? failed
-    }
-  }
-
-  const read = async (request: Request): Promise<ReceiverAnswer> => {
-    try {
-      const body = await readFetchBody(request, maxBodyBytes)
-      if (body === null) return tooLarge(maxBodyBytes)
-      return await receive({ headers: request.headers, body })
-    } catch (error) {
-      // Anything else is a client that went away in the middle.
-      if (error instanceof WebhookVerificationError) onError(error)
-      return failed
     }
   }
 
   const receiver: WebhookReceiver<DataByType> = {
     maxBodyBytes,
     on(type, handler) {
-      events.add(type, handler)
+      handlers.push([type, handler])
       return receiver
     },
     receive,
-    handle: async (request) => toResponse(await read(request)),
+    handle: async (request) => toResponse(await receive(request)),
   }
   return receiver
 }
 
-type OnError = NonNullable<ReceiverOptions['onError']>
-type EventHandler = (event: WebhookEventBody<never>) => unknown
+type Handlers = [type: string, handler: (event: WebhookEventBody<never>) => unknown][]
+type HandleOnce = (event: WebhookEventBody, key: string | null) => Promise<ReceiverAnswer | null>
 
-class EventHandlers {
-  readonly #handlers: [type: string, handler: EventHandler][] = []
-  readonly #options: ReceiverOptions
-  readonly #onError: OnError
-
-  constructor(options: ReceiverOptions, onError: OnError) {
-    this.#options = options
-    this.#onError = onError
+/** One bad event of a batch keeps none of the others waiting; the batch is repeated for it. */
+async function handleAll(
+  { content, id }: Verified,
+  handleOnce: HandleOnce,
+): Promise<ReceiverAnswer> {
+  const list = (Array.isArray(content) ? content : [content]) as WebhookEventBody[]
+  if (list.some((event) => typeof event?.type !== 'string')) {
+    throw expected('EVENT_INVALID', 'events to be objects with a `type`')
   }
-
-  add(type: string, handler: EventHandler): void {
-    this.#handlers.push([type, handler])
+  let worst: ReceiverAnswer | null = null
+  for (const [index, event] of list.entries()) {
+    // The id in the headers is the event's own, or the batch's. Senders other than ours may have an
+    // `id` in the body that is no event's, and none in the members of a batch.
+    const own = typeof event.id === 'string' ? event.id : null
+    const key = Array.isArray(content) ? (own ?? (id && `${id}/${index}`)) : (id ?? own)
+    const answer = await handleOnce(event, key)
+    if (severity(answer) > severity(worst)) worst = answer
   }
+  return worst ?? handled(list.length)
+}
 
-  /** One bad event of a batch keeps none of the others waiting; the batch is repeated for it. */
-  async handleAll({ content, id }: Verified): Promise<ReceiverAnswer> {
-    const list = (Array.isArray(content) ? content : [content]) as Partial<WebhookEventBody>[]
-    if (list.some((event) => typeof event?.type !== 'string')) {
-      return unusable('EVENT_INVALID', 'Expected events to be objects with a `type`.')
-    }
-    let worst: ReceiverAnswer | null = null
-    for (const [index, event] of list.entries()) {
-      // The id in the headers is the event's own, or the batch's. Senders other than ours may have
-      // an `id` in the body that is no event's, and none in the members of a batch.
-      const own = typeof event.id === 'string' ? event.id : null
-      const key = Array.isArray(content) ? (own ?? (id && `${id}/${index}`)) : (id ?? own)
-      const answer = await this.#handleOnce(event as WebhookEventBody, key)
-      if (answer !== null && severity(answer) > severity(worst)) worst = answer
-    }
-    return worst ?? handled(list.length)
-  }
-
-  /** @returns null when it is handled, now or before */
-  async #handleOnce(event: WebhookEventBody, key: string | null): Promise<ReceiverAnswer | null> {
-    const wanted = this.#handlers.filter(([type]) => fits(type, event.type))
-    if (wanted.length === 0) {
-      if (this.#options.unhandled !== 'refuse') return null
-      return unusable('EVENT_TYPE_UNHANDLED', 'Expected an event of a type that is handled here.')
-    }
-    let claim: SeenClaim | null = null
+/** @returns what answers null when an event is handled, now or before */
+function onceHandler(
+  handlers: Handlers,
+  { seen, unhandled: wish, onError = printError }: ReceiverOptions,
+): HandleOnce {
+  const refuses = wish === 'refuse'
+  return async (event, key) => {
+    const wanted = handlers.filter(([type]) => fits(type, event.type))
+    if (!wanted.length) return refuses ? unhandled : null
+    let claim: SeenClaim | undefined
     try {
-      const begun = key === null ? null : ((await this.#options.seen?.begin(key)) ?? null)
+      const begun = key === null ? undefined : await seen?.begin(key)
       if (begun === 'done') return null
       // Not a 4xx: that would end the delivery, and the one that handles it may still fail.
       if (begun === 'busy') return busy
       claim = begun
       for (const [, handler] of wanted) await handler(event as WebhookEventBody<never>)
     } catch (error) {
-      this.#onError(error, event)
+      tell(onError, error, event)
       // One that cannot be given back now runs out by itself.
-      await claim?.failed().catch((problem) => this.#onError(problem, event))
+      await claim?.failed().catch((problem) => tell(onError, problem, event))
       return failed
     }
     // It is handled. Having it sent again because that could not be noted would handle it twice.
-    await claim?.done().catch((problem) => this.#onError(problem, event))
+    await claim?.done().catch((problem) => tell(onError, problem, event))
     return null
   }
 }
@@ -191,13 +166,17 @@ function fits(type: string, eventType: string): boolean {
   return type.endsWith('.*') && eventType.startsWith(type.slice(0, -1))
 }
 
-function unthrowing(report: OnError): OnError {
-  return (error, event) => {
-    try {
-      report(error, event)
-    } catch {
-      // Whoever is told of an error has no say in the answer.
-    }
+/** Whoever is told of an error has no say in the answer. */
+function tell(
+  // biome-ignore lint/suspicious/noExplicitAny: the caller knows what it caught
+  listener: ((error: any, event?: WebhookEventBody) => void) | undefined,
+  error: unknown,
+  event?: WebhookEventBody,
+): void {
+  try {
+    listener?.(error, event)
+  } catch {
+    // It had its chance.
   }
 }
 
@@ -205,5 +184,5 @@ function unthrowing(report: OnError): OnError {
 function printError(error: unknown, event?: WebhookEventBody): void {
   const what = event ? `${event.type} ${event.id}` : 'a request'
   // biome-ignore lint/suspicious/noConsole: the one place to write to that every runtime has
-  console.error(`Webhook receiver: ${what} was not handled:`, error)
+  console.error(`Webhook receiver: ${what} not handled:`, error)
 }

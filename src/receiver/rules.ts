@@ -1,6 +1,6 @@
 /** The options of verifying, checked and with their defaults. */
-import { checkPublicKey, checkSecret, type Hash } from './keys.ts'
-import { WebhookVerificationError } from './verification-error.ts'
+import { checkSecret, publicBytes } from './keys.ts'
+import { expected } from './verification-error.ts'
 
 /**
  * `standard`: Standard Webhooks. `body`: hexadecimal HMAC of the body. `timestamped-body`: of
@@ -40,12 +40,12 @@ export interface Rules {
   readonly publicKey: string | undefined
   readonly toleranceSeconds: number
   readonly schemes: readonly Scheme[]
-  readonly signature: { readonly header: string; readonly prefix: string; readonly hash: Hash }
+  /** `bits` is 256 or 512: the hash is SHA-2, and the MAC is as long. */
+  readonly signature: { readonly header: string; readonly prefix: string; readonly bits: number }
   readonly nowMs: () => number
 }
 
 const known: readonly Scheme[] = ['standard', 'body', 'timestamped-body']
-const hashes: Record<string, Hash> = { sha256: 'SHA-256', sha512: 'SHA-512' }
 
 /** @throws WebhookVerificationError SECRET_INVALID, ALGORITHM_UNSUPPORTED, OPTION_INVALID */
 export function rulesOf(options: VerifyOptions): Rules {
@@ -53,32 +53,27 @@ export function rulesOf(options: VerifyOptions): Rules {
     (one) => one !== undefined && one !== '',
   )
   for (const secret of secrets) checkSecret(secret)
-  if (options.publicKey) checkPublicKey(options.publicKey)
+  if (options.publicKey) publicBytes(options.publicKey)
 
   const { toleranceSeconds = 300, schemes = ['standard'], signature = {} } = options
-  if (!(toleranceSeconds >= 0)) throw invalid('`toleranceSeconds` to be a number from 0')
-  if (schemes.length === 0 || schemes.some((one) => !known.includes(one))) {
-    throw invalid(`\`schemes\` to name some of ${known.join(', ')}`)
+  if (!(toleranceSeconds >= 0)) throw expected('OPTION_INVALID', '`toleranceSeconds` from 0')
+  if (!schemes.length || schemes.some((one) => !known.includes(one))) {
+    throw expected('OPTION_INVALID', `\`schemes\` of ${known.join(', ')}`)
   }
-  const { algorithm = 'sha256' } = signature
-  const hash = hashes[algorithm]
-  if (hash === undefined) {
-    throw new WebhookVerificationError(
-      'ALGORITHM_UNSUPPORTED',
-      "Expected `algorithm` to be 'sha256' or 'sha512', got another one.",
-    )
+  const {
+    algorithm = 'sha256',
+    header = 'x-webhook-signature',
+    prefix = `${algorithm}=`,
+  } = signature
+  if (!/^sha(256|512)$/.test(algorithm)) {
+    throw expected('ALGORITHM_UNSUPPORTED', '`algorithm` sha256 or sha512')
   }
-  const header = (signature.header ?? 'x-webhook-signature').toLowerCase()
   return {
     secrets: secrets as string[],
-    publicKey: options.publicKey || undefined,
+    publicKey: options.publicKey,
     toleranceSeconds,
     schemes,
-    signature: { header, prefix: signature.prefix ?? `${algorithm}=`, hash },
+    signature: { header: header.toLowerCase(), prefix, bits: Number(algorithm.slice(3)) },
     nowMs: options.nowMs ?? Date.now,
   }
-}
-
-function invalid(expected: string): WebhookVerificationError {
-  return new WebhookVerificationError('OPTION_INVALID', `Expected ${expected}.`)
 }

@@ -1,14 +1,8 @@
 import { createRequire } from 'node:module'
 import { describe, expect, it } from 'vitest'
 import { manualClock } from '../testing/manual-clock.ts'
-import {
-  type QuerySql,
-  type SeenEvents,
-  type SeenInSqlOptions,
-  seenEventsTable,
-  seenInMemory,
-  seenInSql,
-} from './seen-events.ts'
+import { type SeenEvents, seenInMemory } from './seen-events.ts'
+import { type QuerySql, type SeenInSqlOptions, seenEventsTable, seenInSql } from './sql.ts'
 
 const day = 86_400_000
 

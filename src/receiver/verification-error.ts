@@ -5,6 +5,7 @@ export type VerificationErrorCode =
   | 'BODY_ALREADY_PARSED'
   | 'BODY_MISSING'
   | 'BODY_INVALID'
+  | 'EVENT_INVALID'
   | 'BATCH_UNEXPECTED'
   | 'HEADER_MISSING'
   | 'HEADER_INVALID'
@@ -34,4 +35,13 @@ export class WebhookVerificationError extends WebhookError {
     super(code, message, options)
     this.skewSeconds = skewSeconds
   }
+}
+
+/** @param sentence what was expected, what came instead, and what to do */
+export function expected(
+  code: VerificationErrorCode,
+  sentence: string,
+  options?: { cause?: unknown; skewSeconds?: number },
+): WebhookVerificationError {
+  return new WebhookVerificationError(code, `Expected ${sentence}.`, options)
 }

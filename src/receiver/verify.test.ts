@@ -175,10 +175,10 @@ describe('a body that was parsed', () => {
 
   it.each([
     ['Express', { headers, body, app: {}, res: {} }, /express\.raw/],
-    ['Fastify', { headers, body, server: {}, raw: {} }, /receiver\/fastify/],
+    ['Fastify', { headers, body, server: {}, raw: {} }, /fastifyPlugin/],
     ['Next.js', { headers, body, query: {}, cookies: {} }, /bodyParser: false/],
     ['Hono', { raw: {}, header: () => '', arrayBuffer: () => {} }, /c\.req\.raw/],
-    ['none that is known', { headers, body }, /express\.raw.*Fastify/],
+    ['none that is known', { headers, body }, /adapter.*text or bytes/],
   ])('is answered with the fix for %s', async (_, request, fix) => {
     await expect(verify(request as never, options)).rejects.toMatchObject({
       code: 'BODY_ALREADY_PARSED',
@@ -191,7 +191,7 @@ describe('a body that was parsed', () => {
     await request.json()
     await expect(verify(request, options)).rejects.toMatchObject({
       code: 'BODY_ALREADY_PARSED',
-      message: expect.stringContaining('request.text()'),
+      message: expect.stringMatching(/was read.*text or bytes/),
     })
   })
 
@@ -366,9 +366,9 @@ describe('keys', () => {
 
   it('of the other kind are asked for', async () => {
     const v1a = verify(signedAsymmetrically(), options)
-    await expect(v1a).rejects.toThrow(/v1a: pass `publicKey`/)
+    await expect(v1a).rejects.toThrow(/`publicKey` \(v1a\)/)
     const v1 = verify(signed(), { publicKey, nowMs: () => nowMs })
-    await expect(v1).rejects.toThrow(/v1: pass `secret`/)
+    await expect(v1).rejects.toThrow(/`secret` \(v1\)/)
   })
 
   it('need a runtime that knows them', async () => {

@@ -6,7 +6,7 @@ import type { WebhookEventBody } from '../model/event.ts'
 import { type RawRequest, type ReadRequest, readRaw } from './raw.ts'
 import { type Rules, rulesOf, type VerifyOptions } from './rules.ts'
 import { schemes } from './schemes.ts'
-import { WebhookVerificationError } from './verification-error.ts'
+import { expected, type WebhookVerificationError } from './verification-error.ts'
 
 /**
  * Believes a request, or says why not.
@@ -30,12 +30,14 @@ export async function verify<Event = WebhookEventBody>(
   options: VerifyOptions & { batch?: boolean | undefined },
 ): Promise<Event | Event[]> {
   const rules = rulesOf(options)
-  const { content } = await believe(await readRaw(request), rules)
+  // How much to read is decided by whoever made the request an object, a `Request` included.
+  const raw = await readRaw(request, 2 ** 53)
+  const { content } = await believe(raw as ReadRequest, rules)
   if (options.batch === true) return (Array.isArray(content) ? content : [content]) as Event[]
   if (!Array.isArray(content)) return content as Event
-  throw new WebhookVerificationError(
+  throw expected(
     'BATCH_UNEXPECTED',
-    `Expected one event, got a batch of ${content.length}; pass \`batch: true\` to get a list each time, or register the endpoint without \`batch\`.`,
+    `one event, got a batch of ${content.length}; pass \`batch: true\` to get lists`,
   )
 }
 
@@ -47,31 +49,23 @@ export interface Verified {
 }
 
 export async function believe(request: ReadRequest, rules: Rules): Promise<Verified> {
-  if (rules.secrets.length === 0 && rules.publicKey === undefined) {
-    throw new WebhookVerificationError(
+  if (!rules.secrets.length && !rules.publicKey) {
+    throw expected(
       'SECRET_MISSING',
-      'Expected `secret`, `secrets` or `publicKey`, got none; is the environment variable set?',
+      '`secret`, `secrets` or `publicKey`; is the environment variable set?',
     )
   }
-  const id = await firstToFit(request, rules)
-  return { content: parse(request.body), id }
-}
-
-async function firstToFit(request: ReadRequest, rules: Rules): Promise<string | null> {
-  let problem: unknown
+  let problem: WebhookVerificationError | undefined
   for (const name of rules.schemes) {
     try {
-      return await schemes[name](request, rules)
+      const id = await schemes[name](request, rules)
+      return { content: parse(request.body), id }
     } catch (error) {
       // A scheme whose headers are not there says less than one that was tried.
-      if (problem === undefined || isMissingHeader(problem)) problem = error
+      if (!problem || problem.code === 'HEADER_MISSING') problem = error as typeof problem
     }
   }
   throw problem
-}
-
-function isMissingHeader(error: unknown): boolean {
-  return error instanceof WebhookVerificationError && error.code === 'HEADER_MISSING'
 }
 
 function parse(body: Uint8Array): unknown {
@@ -79,9 +73,6 @@ function parse(body: Uint8Array): unknown {
     return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(body))
   } catch {
     // Without the parser's own error, which quotes the body.
-    throw new WebhookVerificationError(
-      'BODY_INVALID',
-      'Expected the body to be JSON in UTF-8, got something else under a valid signature.',
-    )
+    throw expected('BODY_INVALID', 'JSON in UTF-8 under the signature')
   }
 }
