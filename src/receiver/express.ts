@@ -3,7 +3,7 @@
  * what `express.raw()`, `express.text()` or a kept `rawBody` hold; a parsed body is answered with 500
  * and told to `onError`, with the fix.
  */
-import { answerWith, type NodeRequest, type NodeResponse, readBody } from './node.ts'
+import { answerWith, type NodeRequest, type NodeResponse, readBody } from './node-http.ts'
 import { bytesOf, type RawRequest } from './raw.ts'
 import type { RequestReceiver } from './receiver.ts'
 

@@ -78,6 +78,23 @@ describe('in SQL', () => {
     expect(await orders.begin('evt_1')).toBe('done')
   })
 
+  it('let one take over even when another saw the old claim before and acts on it after', async () => {
+    const clock = manualClock()
+    const { query } = sqlite()
+    const first = seenInSql(query, { nowMs: clock.nowMs })
+    let taken: unknown
+    const late: QuerySql = async (sql, values) => {
+      if (sql.startsWith('update')) taken = await first.begin('evt_1')
+      return query(sql, values)
+    }
+    const second = seenInSql(late, { nowMs: clock.nowMs })
+    await first.begin('evt_1')
+    await second.begin('evt_2') // forgets the old ones now, and not when it counts
+    clock.advance(60_000)
+    expect(await second.begin('evt_1')).toBe('busy')
+    expect(taken).toBeTypeOf('object')
+  })
+
   it('clear the table of what is forgotten', async () => {
     const clock = manualClock()
     const { query, count } = sqlite()

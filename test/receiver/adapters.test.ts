@@ -79,6 +79,7 @@ describe('node', () => {
     const { receiver } = stage({ maxBodyBytes: 1_000 })
     const { url, post } = await serveAt(nodeHandler(receiver))
     expect((await post({ ...signed(), body: 'x'.repeat(1_001) }))[0]).toBe(413)
+    expect((await post({ ...signed(), body: 'x'.repeat(30_000) }))[0]).toBe(413)
     const pieces = new ReadableStream({
       start(controller) {
         for (let i = 0; i < 15; i += 1) controller.enqueue(new Uint8Array(100))
@@ -133,6 +134,29 @@ describe('express', () => {
         message: expect.stringContaining('express.raw'),
       }),
     ])
+  })
+
+  it('takes the bytes that a platform has read before it, and does not wait for more', async () => {
+    const { receiver } = stage()
+    const statuses: number[] = []
+    const { headers } = signed({ body })
+    const request = {
+      headers,
+      rawBody: Buffer.from(body),
+      body: JSON.parse(body),
+      readableDidRead: false,
+      [Symbol.asyncIterator]: () => {
+        throw new Error('the stream belongs to the platform')
+      },
+    }
+    const response = {
+      writeHead: (status: number) => statuses.push(status),
+      end: () => {},
+      destroy: () => {},
+    }
+    const failed: unknown[] = []
+    await expressHandler(receiver)(request, response, (error) => failed.push(error))
+    expect([statuses, failed]).toEqual([[200], []])
   })
 
   it('reads the body itself when express.json() was not meant for it', async () => {
