@@ -5,9 +5,11 @@
 //   node scripts/test.mjs lint package    only these steps
 import { build } from './build.mjs'
 import { bin, Finding, run } from './checks/command.mjs'
+import { checkExamples } from './checks/examples.mjs'
 import { checkFreshClone } from './checks/fresh-clone.mjs'
 import { checkBundles, checkInstall } from './checks/install.mjs'
 import { checkPackage } from './checks/package.mjs'
+import { checkReceiverRuntimes, checkReceiverSize } from './checks/receiver.mjs'
 import { checkBun, checkNode24 } from './checks/runtimes.mjs'
 import { suite } from './checks/suite.mjs'
 
@@ -24,6 +26,9 @@ const steps = {
   'fresh-clone': checkFreshClone,
   node24: checkNode24,
   bun: checkBun,
+  'receiver-size': checkReceiverSize,
+  receiver: checkReceiverRuntimes,
+  examples: checkExamples,
   full: () => suite('full', { timeoutMs: 3_600_000 }),
 }
 

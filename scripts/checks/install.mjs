@@ -44,6 +44,7 @@ export async function checkInstall() {
   await runProgram(process.execPath, folder, 'quick-start.mjs')
   await runProgram(process.execPath, folder, 'crash.mjs')
   await runProgram(process.execPath, folder, 'network.mjs')
+  await runProgram(process.execPath, folder, 'require.cjs')
   await checkTypes(folder)
   const help = await run(path.join(folder, 'node_modules/.bin/kmsg-webhook'), ['--help'])
   if (!help.includes('kmsg-webhook')) throw new Finding(`kmsg-webhook --help printed:\n${help}`)

@@ -1,21 +1,11 @@
 /** Two requests for the receivers that documents show: one of ours, and one with a changed body. */
-import { SecurityManager } from '@k-msg/webhook'
+import { signed as sign } from '../receiver/signed.ts'
 
 const secret = 'your-endpoint-secret'
-const body = '{"id":"evt_123","type":"message.sent","data":{"price":1.0}}'
+const body = '{"id":"evt_123","type":"message.delivered","data":{"price":1.0}}'
 
 process.env.WEBHOOK_SECRET = secret
 
-export const signed = post(body)
-export const forged = post(body.replace('evt_123', 'evt_124'))
-
-function post(sent: string): RequestInit {
-  return {
-    method: 'POST',
-    headers: {
-      'content-type': 'application/json',
-      'x-webhook-signature': new SecurityManager().generateSignature(body, secret),
-    },
-    body: sent,
-  }
-}
+const timestamp = String(Math.floor(Date.now() / 1_000))
+export const signed = { method: 'POST', ...sign({ id: 'evt_123', timestamp, body, key: secret }) }
+export const forged = { ...signed, body: body.replace('1.0', '100') }

@@ -1,0 +1,3 @@
+// @ts-check
+/** @type {import('next').NextConfig} */
+export default { poweredByHeader: false }

@@ -1,0 +1,63 @@
+// Owns examples/: each is installed from its lockfile with the package as it is published, type-checked,
+// started the way its README says, and sent to by the real sender.
+import { cpSync, existsSync, readdirSync, readFileSync } from 'node:fs'
+import path from 'node:path'
+import { bin, emptyFolder, Finding, npm, root, run } from './command.mjs'
+import { checkDeliveries, freePort, startServer } from './deliveries.mjs'
+import { pack } from './package.mjs'
+
+export async function checkExamples() {
+  // Where the package lies in a clone, so that `file:../..` in an example means the same.
+  const folder = emptyFolder('examples')
+  const { file } = await pack()
+  await run('tar', ['-xzf', file, '-C', folder, '--strip-components=1'])
+  const notes = []
+  for (const name of readdirSync(path.join(root, 'examples')).sort()) {
+    const startMs = performance.now()
+    try {
+      await checkExample(name, folder)
+    } catch (error) {
+      throw new Finding(`examples/${name}: ${error.message}`)
+    }
+    notes.push(`${name} ${((performance.now() - startMs) / 1_000).toFixed(1)} s`)
+  }
+  return { passed: notes.length, note: notes.join(', ') }
+}
+
+async function checkExample(name, folder) {
+  const cwd = path.join(folder, 'examples', name)
+  const ignored = /[\\/](?:node_modules|\.next|\.k-msg)(?:[\\/]|$)/
+  const source = path.join(root, 'examples', name)
+  cpSync(source, cwd, {
+    recursive: true,
+    filter: (from) => !ignored.test(from.slice(source.length)),
+  })
+  await npm(['ci', '--ignore-scripts', '--engine-strict'], { cwd })
+  const { scripts } = JSON.parse(readFileSync(path.join(cwd, 'package.json'), 'utf8'))
+  if (existsSync(path.join(cwd, 'server.js'))) await checkTypes(cwd)
+  const env = { NEXT_TELEMETRY_DISABLED: '1' }
+  if (scripts.build) await npm(['run', 'build'], { cwd, env })
+
+  const port = await freePort()
+  const server = await startServer('npm', ['start', '--silent'], { port, cwd, env })
+  try {
+    const handled = async () => handledIn(server.output())
+    await checkDeliveries({ url: `http://127.0.0.1:${port}/webhooks`, handled })
+  } catch (error) {
+    throw new Finding(`${error.message}\n${server.output()}`)
+  } finally {
+    await server.stop()
+  }
+}
+
+function handledIn(output) {
+  return [...output.matchAll(/^handled \S+ (\S+)/gm)].map(([, id]) => id)
+}
+
+/** The adapters ask for shapes; whether the framework has them is said by its own types. */
+async function checkTypes(cwd) {
+  const options = ['--noEmit', '--strict', '--checkJs', '--skipLibCheck', '--target', 'es2022']
+  const modules = ['--module', 'nodenext', '--lib', 'es2023,esnext.disposable']
+  const types = ['--types', 'node', '--typeRoots', path.join(root, 'node_modules/@types')]
+  await run(bin('tsc'), ['server.js', ...options, ...modules, ...types], { cwd })
+}

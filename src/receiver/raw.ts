@@ -1,0 +1,121 @@
+/** From whatever a framework hands over to headers and the raw bytes of the body. */
+import { expected, type WebhookVerificationError } from './verification-error.ts'
+
+/** Headers as `node:http` has them. */
+export type HeaderFields = Readonly<Record<string, string | readonly string[] | undefined>>
+
+/** Headers and body as they came, for frameworks without a fetch `Request`. */
+export interface RawRequest {
+  /** Fetch `Headers`, or an object as of `node:http`. */
+  headers: { get(name: string): string | null } | HeaderFields
+  /** The bytes or the text as received. A parsed body cannot be verified. */
+  body: string | Uint8Array | ArrayBuffer
+  /** Where a framework keeps the bytes beside a parsed `body`; taken first. */
+  rawBody?: string | Uint8Array | ArrayBuffer | undefined
+}
+
+/** Value of a header by its lower-case name; null when it is missing. Throws when it came twice. */
+export type ReadHeader = (name: string) => string | null
+
+export interface ReadRequest {
+  readonly header: ReadHeader
+  readonly body: Uint8Array
+}
+
+/**
+ * @returns null when the body is larger than `maxBytes`
+ * @throws WebhookVerificationError BODY_ALREADY_PARSED, BODY_MISSING
+ */
+export async function readRaw(
+  request: Request | RawRequest,
+  maxBytes: number,
+): Promise<ReadRequest | null> {
+  const header = headerOf(request)
+  // By shape: there are more `Request` classes than the global one.
+  const body = 'arrayBuffer' in request ? await readStream(request, maxBytes) : rawBytesOf(request)
+  return body === null || body.byteLength > maxBytes ? null : { header, body }
+}
+
+/** @returns null when it is larger; stops reading there */
+async function readStream(request: Request, maxBytes: number): Promise<Uint8Array | null> {
+  if (request.bodyUsed) throw parsed(request, 'a request that was read')
+  if (Number(request.headers.get('content-length')) > maxBytes) return null
+  const chunks: Uint8Array[] = []
+  let size = 0
+  const reader = request.body?.getReader()
+  // A client that goes away in the middle ends the body: what has come of it cannot verify.
+  const next = () => reader?.read().catch(() => undefined)
+  for (let chunk = await next(); chunk?.value; chunk = await next()) {
+    size += chunk.value.byteLength
+    if (size > maxBytes) {
+      await reader?.cancel()
+      return null
+    }
+    chunks.push(chunk.value)
+  }
+  return concat(chunks, size)
+}
+
+export function utf8(text: string): Uint8Array {
+  return new TextEncoder().encode(text)
+}
+
+export function concat(chunks: readonly Uint8Array[], size: number): Uint8Array<ArrayBuffer> {
+  const all = new Uint8Array(size)
+  let end = 0
+  for (const chunk of chunks) {
+    all.set(chunk, end)
+    end += chunk.byteLength
+  }
+  return all
+}
+
+/** @returns null when it is not raw: nothing, or what a parser made of it */
+export function bytesOf(body: unknown): Uint8Array | null {
+  if (typeof body === 'string') return utf8(body)
+  if (body instanceof Uint8Array) return body
+  return body instanceof ArrayBuffer ? new Uint8Array(body) : null
+}
+
+function rawBytesOf(request: RawRequest): Uint8Array {
+  const bytes = bytesOf(request.rawBody) ?? bytesOf(request.body)
+  if (bytes !== null) return bytes
+  if ((request.body ?? null) !== null) throw parsed(request, 'a parsed body')
+  throw expected('BODY_MISSING', `the raw body, got nothing. ${fixFor(request)}`)
+}
+
+function parsed(request: object, got: string): WebhookVerificationError {
+  return expected(
+    'BODY_ALREADY_PARSED',
+    `the raw body, got ${got}, which lacks the signed bytes. ${fixFor(request)}`,
+  )
+}
+
+/** What to do, by what the request looks like. */
+function fixFor(request: object): string {
+  if ('app' in request) {
+    return "Express: use expressHandler, or express.raw({ type: '*/*' }) before express.json()"
+  }
+  if ('server' in request) return 'Fastify: use fastifyPlugin'
+  if ('query' in request) {
+    return 'Next.js: use nextHandler; in pages/api, nodeHandler with bodyParser: false'
+  }
+  if ('raw' in request) return 'Hono: use honoHandler, or pass c.req.raw'
+  return 'Use an adapter, or pass { headers, body } with the body as text or bytes'
+}
+
+function headerOf(request: Request | RawRequest): ReadHeader {
+  // A framework's request without a `headers` property gets told what to pass instead.
+  if (request.headers === undefined) throw parsed(request, 'no headers')
+  const { headers } = request
+  if (typeof headers.get === 'function') return (name) => (headers as Headers).get(name)
+  const fields = headers as HeaderFields
+  return (name) => {
+    const values = Object.keys(fields)
+      .filter((one) => one.toLowerCase() === name)
+      .flatMap((one) => fields[one] ?? [])
+    // Two are an attempt to have one checked and another one used.
+    if (values.length <= 1) return values[0] ?? null
+    throw expected('HEADER_INVALID', `\`${name}\` once, got it ${values.length} times`)
+  }
+}

@@ -1,0 +1,78 @@
+/**
+ * Verifies what a webhook sender sent. Uses only what every runtime of the web has: Node, Bun, Deno
+ * and Workers run it as it is. Knows no framework; the adapters beside it do.
+ */
+import type { WebhookEventBody } from '../model/event.ts'
+import { type RawRequest, type ReadRequest, readRaw } from './raw.ts'
+import { type Rules, rulesOf, type VerifyOptions } from './rules.ts'
+import { schemes } from './schemes.ts'
+import { expected, type WebhookVerificationError } from './verification-error.ts'
+
+/**
+ * Believes a request, or says why not.
+ *
+ * @param request a fetch `Request` whose body is unread, or headers and the raw body
+ * @returns the parsed body, typed as you say it is; with `batch: true` a list of events
+ * @throws WebhookVerificationError saying which step failed and what to do
+ * @example
+ * const event = await verify(request, { secret: process.env.WEBHOOK_SECRET })
+ */
+export async function verify<Event = WebhookEventBody>(
+  request: Request | RawRequest,
+  options: VerifyOptions & { batch: true },
+): Promise<Event[]>
+export async function verify<Event = WebhookEventBody>(
+  request: Request | RawRequest,
+  options: VerifyOptions & { batch?: false | undefined },
+): Promise<Event>
+export async function verify<Event = WebhookEventBody>(
+  request: Request | RawRequest,
+  options: VerifyOptions & { batch?: boolean | undefined },
+): Promise<Event | Event[]> {
+  const rules = rulesOf(options)
+  // How much to read is decided by whoever made the request an object, a `Request` included.
+  const raw = await readRaw(request, 2 ** 53)
+  const { content } = await believe(raw as ReadRequest, rules)
+  if (options.batch === true) return (Array.isArray(content) ? content : [content]) as Event[]
+  if (!Array.isArray(content)) return content as Event
+  throw expected(
+    'BATCH_UNEXPECTED',
+    `one event, got a batch of ${content.length}; pass \`batch: true\` to get lists`,
+  )
+}
+
+export interface Verified {
+  /** What the body's JSON says. */
+  readonly content: unknown
+  /** `webhook-id`, when it is signed: constant over retries. */
+  readonly id: string | null
+}
+
+export async function believe(request: ReadRequest, rules: Rules): Promise<Verified> {
+  if (!rules.secrets.length && !rules.publicKey) {
+    throw expected(
+      'SECRET_MISSING',
+      '`secret`, `secrets` or `publicKey`; is the environment variable set?',
+    )
+  }
+  let problem: WebhookVerificationError | undefined
+  for (const name of rules.schemes) {
+    try {
+      const id = await schemes[name](request, rules)
+      return { content: parse(request.body), id }
+    } catch (error) {
+      // A scheme whose headers are not there says less than one that was tried.
+      if (!problem || problem.code === 'HEADER_MISSING') problem = error as typeof problem
+    }
+  }
+  throw problem
+}
+
+function parse(body: Uint8Array): unknown {
+  try {
+    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(body))
+  } catch {
+    // Without the parser's own error, which quotes the body.
+    throw expected('BODY_INVALID', 'JSON in UTF-8 under the signature')
+  }
+}
