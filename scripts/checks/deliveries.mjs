@@ -11,14 +11,18 @@ import { pathToFileURL } from 'node:url'
 import { Finding, root } from './command.mjs'
 
 export const secret = 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw'
+/** Of the published Ed25519 vector. */
+const privateKey =
+  'whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg=='
 
 /**
  * Sends one event, one whose answer is lost, a batch, a replay and forgeries.
  *
  * @param url where the receiver takes webhooks
  * @param handled resolves to the ids of the events that its handlers got, in any order
+ * @param holdsPublicKey it knows the public half of `privateKey`, too
  */
-export async function checkDeliveries({ url, handled }) {
+export async function checkDeliveries({ url, handled, holdsPublicKey = false }) {
   const recorder = await record(url)
   const { WebhookService, memory } = await import(pathToFileURL(path.join(root, 'dist/index.js')))
   const service = new WebhookService({
@@ -32,12 +36,14 @@ export async function checkDeliveries({ url, handled }) {
     await sendsOne(service, recorder)
     await sendsAgainWhatWasLost(service, recorder)
     await sendsBatch(service, recorder)
+    if (holdsPublicKey) await sendsSignedByPrivateKey(service, recorder)
     await refusesForgeries(recorder.requests[0], url)
   } finally {
     await service.close()
     recorder.close()
   }
   const wanted = ['evt_batch_1', 'evt_batch_2', 'evt_lost', 'evt_one']
+  if (holdsPublicKey) wanted.push('evt_public')
   const ids = await settled(handled, wanted.length)
   assert.deepEqual(ids, wanted, 'each event is handled once')
 }
@@ -71,6 +77,18 @@ async function sendsBatch(service, { requests }) {
   const batch = requests.at(-1)
   assert.equal(batch.headers['x-webhook-event'], 'batch')
   assert.equal(batch.status, 200, batch.answer)
+}
+
+async function sendsSignedByPrivateKey(service, recorder) {
+  const { url, requests } = recorder
+  const endpoint = { id: 'asymmetric', url, events: ['message.read'], secret: privateKey }
+  await service.registerEndpoint(endpoint)
+  await service.dispatchEvent(eventOf('evt_public', 'message.read'))
+  await service.drain()
+  const { headers, status, answer } = requests.at(-1)
+  assert.match(headers['webhook-signature'], /^v1a,/)
+  assert.equal(headers['x-webhook-signature'], undefined)
+  assert.equal(status, 200, answer)
 }
 
 async function refusesForgeries({ headers, body }, url) {
@@ -197,6 +215,7 @@ export async function startServer(program, args, { port, cwd, env = {}, timeoutM
   return {
     output: () => output,
     stop: async () => {
+      process.off('exit', end)
       const gone = ended ? undefined : once(child, 'exit')
       end()
       await gone

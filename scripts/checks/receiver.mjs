@@ -88,7 +88,7 @@ async function checkRuntime(program, start, cwd) {
       throw new Finding(`self-check: ${JSON.stringify(checked)}`)
     }
     const handled = async () => (await fetch(`${url}/handled`)).json()
-    await checkDeliveries({ url: `${url}/webhooks`, handled })
+    await checkDeliveries({ url: `${url}/webhooks`, handled, holdsPublicKey: true })
   } catch (error) {
     throw new Finding(`${error.message}\n${server.output()}`)
   } finally {

@@ -2,14 +2,10 @@
  * A receiver on 127.0.0.1 for tests and local development: it verifies signatures, keeps what
  * arrives, and answers what the test wants it to answer.
  */
-import { timingSafeEqual } from 'node:crypto'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import type { WebhookEventBody } from '../model/event.ts'
-import { bodySignature, standardSignature } from '../security/sign.ts'
-
-/** `unsigned`: neither signature was sent. `unknown`: the inbox was given no secret for the path. */
-export type SignatureVerdict = 'valid' | 'invalid' | 'unsigned' | 'unknown'
+import { judge, type SignatureVerdict } from './verdict.ts'
 
 export interface ReceivedRequest {
   readonly path: string
@@ -32,7 +28,7 @@ export interface InboxAnswer {
 }
 
 export interface InboxOptions {
-  /** One secret for every path, or one per path. */
+  /** One secret for every path, or one per path; of an Ed25519 endpoint its public key. */
   secret?: string | Readonly<Record<string, string>> | undefined
   /** Port on 127.0.0.1; a free one by default. */
   port?: number | undefined
@@ -169,32 +165,6 @@ function parseEvents(bytes: Buffer): WebhookEventBody[] {
   } catch {
     return []
   }
-}
-
-function judge(
-  headers: Readonly<Record<string, string | undefined>>,
-  body: Uint8Array,
-  secret: string | undefined,
-): SignatureVerdict {
-  const standard = headers['webhook-signature']
-  const plain = headers['x-webhook-signature']
-  if (standard === undefined && plain === undefined) return 'unsigned'
-  if (secret === undefined) return 'unknown'
-  const id = headers['webhook-id'] ?? ''
-  const timestamp = headers['webhook-timestamp'] ?? ''
-  const fits =
-    (standard === undefined ||
-      standard
-        .split(' ')
-        .some((one) => equal(one, standardSignature(id, timestamp, body, [secret])))) &&
-    (plain === undefined || equal(plain, `sha256=${bodySignature('sha256', body, secret)}`))
-  return fits ? 'valid' : 'invalid'
-}
-
-function equal(a: string, b: string): boolean {
-  const x = Buffer.from(a)
-  const y = Buffer.from(b)
-  return x.length === y.length && timingSafeEqual(x, y)
 }
 
 async function reply(response: ServerResponse, answer: InboxAnswer): Promise<void> {

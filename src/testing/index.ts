@@ -5,6 +5,6 @@ export {
   type InboxAnswer,
   type InboxOptions,
   type ReceivedRequest,
-  type SignatureVerdict,
 } from './inbox.ts'
 export { type ManualClock, manualClock } from './manual-clock.ts'
+export type { SignatureVerdict } from './verdict.ts'

@@ -11,7 +11,7 @@ const secret = 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw'
 const publicKey = 'whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4='
 const handled = []
 
-export const receiver = createReceiver({ secret, seen: seenInMemory() }).on(
+export const receiver = createReceiver({ secret, publicKey, seen: seenInMemory() }).on(
   'message.*',
   (event) => {
     handled.push(event.id)
