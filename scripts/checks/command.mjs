@@ -77,9 +77,14 @@ export function npm(args, options) {
   return run('npm', [...args, '--no-audit', '--no-fund', '--no-update-notifier'], options)
 }
 
+const emptyFolders = []
+process.on('exit', () => {
+  for (const folder of emptyFolders) rmSync(folder, { recursive: true, force: true })
+})
+
 /** An empty folder outside the repository, so that nothing resolves by accident; removed at exit. */
 export function emptyFolder(name) {
   const folder = mkdtempSync(path.join(tmpdir(), `k-msg-${name}-`))
-  process.on('exit', () => rmSync(folder, { recursive: true, force: true }))
+  emptyFolders.push(folder)
   return folder
 }

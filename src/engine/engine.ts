@@ -27,7 +27,7 @@ import type {
 } from '../storage/storage.ts'
 import { EndpointEncryption } from './endpoint-encryption.ts'
 import { Janitor } from './janitor.ts'
-import { warnOfNewSecret } from './notices.ts'
+import { warnOfNewSecret, warnOfVoidSecret } from './notices.ts'
 import type { ServiceOptions } from './options.ts'
 import { Rest } from './rest.ts'
 import { SecretKeeper } from './secret-keeper.ts'
@@ -145,11 +145,12 @@ export class Engine {
   async start(): Promise<void> {
     const { store, options, clock, registry, dispatcher } = this.#parts
     const endpoints = this.encryption.openAll(await store.loadEndpoints())
-    await registry.attach(endpoints, this.#backing(), {
+    const voided = await registry.attach(endpoints, this.#backing(), {
       allowedNetworks: options.allowedNetworks,
       signatureHeader: dispatcher.securityManager.header,
       nowMs: () => clock.nowMs(),
     })
+    for (const { id } of voided) warnOfVoidSecret(this.#parts.logger, id)
     for (const head of await store.heads()) {
       if (head.dueAtMs !== null) this.scheduler.stored(head.endpointKey, head.dueAtMs)
     }

@@ -18,7 +18,7 @@ export function warnOfNoSignature(logger: Logger): void {
 export function warnOfClearText(logger: Logger, location: string): void {
   logger.warn(
     { encryption: 'none', location },
-    'Secrets and custom headers are stored unencrypted, readable by whoever reads the file or a backup of it. Set KMSG_WEBHOOK_ENCRYPTION_KEYS or `encryptionKeys`; `npx kmsg-webhook key` makes a key.',
+    'Secrets, custom headers and TLS keys are stored unencrypted, readable by whoever reads the file or a backup of it. Set KMSG_WEBHOOK_ENCRYPTION_KEYS or `encryptionKeys`; `npx kmsg-webhook key` makes a key.',
   )
 }
 
@@ -41,4 +41,12 @@ export function warnOfNewSecret(
 ): void {
   if (newest === undefined || (what !== 'registered' && !fields.includes('secrets'))) return
   if (what !== 'rotation ended') warnOfShortSecret(logger, id, newest.secret)
+}
+
+/** A registry that is used before its service cannot know what the store holds. */
+export function warnOfVoidSecret(logger: Logger, id: string): void {
+  logger.warn(
+    { endpoint: id },
+    'This endpoint was stored before with a secret, which goes on signing; the one that was created and shown before the service started signs nothing. Register on the service, or give a `secret`.',
+  )
 }

@@ -94,6 +94,8 @@ export class WebhookRegistry {
   #backing: RegistryBacking = memoryBacking
   /** What was registered before a store was there; null from then on. */
   #early: Map<string, WebhookEndpointInput> | null = new Map()
+  /** Endpoints whose secret was created, and shown, before a store was there. */
+  readonly #createdEarly = new Set<string>()
   /** Endpoints that are on their way to the store, by key. */
   readonly #writing = new Map<string, Writing>()
   /** Changes run one after another: two at once could both start from the same version. */
@@ -138,6 +140,7 @@ export class WebhookRegistry {
       fields: [],
     }
     this.#requireSignable(record)
+    if (created !== null && this.#early) this.#createdEarly.add(idKey(input.tenantId, input.id))
     return this.#registered(await this.#write(record, change), created)
   }
 
@@ -404,12 +407,14 @@ export class WebhookRegistry {
   /**
    * @internal Puts a store behind the registry: loads what it holds, then writes what was
    * registered here before.
+   *
+   * @returns endpoints whose created secret signs nothing, because the store has them with another
    */
   async attach(
     stored: readonly EndpointRecord[],
     backing: RegistryBacking,
     options: EndpointRules & { readonly nowMs: () => number },
-  ): Promise<void> {
+  ): Promise<EndpointRecord[]> {
     const early = this.#early ?? []
     this.#early = null
     this.#backing = backing
@@ -436,6 +441,7 @@ export class WebhookRegistry {
       // Known to the store: an upsert, as at every start.
       if (known.has(key)) await this.#register(input)
     }
+    return stored.filter((one) => this.#createdEarly.has(idKey(one.tenantId, one.id)))
   }
 
   // ── inside ─────────────────────────────────────────────────────────────────────────────────────

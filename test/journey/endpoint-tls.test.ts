@@ -1,5 +1,7 @@
 /** mTLS through the whole service: written, read without its key, kept over restarts, taken away. */
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
+import path from 'node:path'
+import { createEncryptionKey } from '@k-msg/webhook'
 import { expect } from 'vitest'
 import { Authority } from '../deliver/tls/certificates.ts'
 import { receiveTls } from '../deliver/tls/receivers.ts'
@@ -49,3 +51,34 @@ journey('TLS settings of an endpoint are refused at the door', async (stage) => 
     await expect(refused).rejects.toMatchObject({ code: 'ENDPOINT_INVALID' })
   }
 })
+
+journey(
+  'the private key is encrypted at rest, and kept when it is written back masked',
+  async (stage) => {
+    const authority = new Authority()
+    const own = authority.certify('client-a')
+    const encryptionKeys = [createEncryptionKey('k1')]
+    const service = await stage.open({ encryptionKeys })
+    const url = 'https://127.0.0.1:8443/'
+    await service.registerEndpoint({ id: 'mtls', url, events: ['*'], tls: own })
+    const read = await service.getEndpoint('mtls')
+    const again = { id: 'mtls', url, events: ['*'], tls: read?.tls }
+    expect(await service.registerEndpoint(again)).toMatchObject({ version: 1 })
+    const tls = { ...read?.tls, ca: authority.cert }
+    expect(await service.updateEndpoint('mtls', { tls })).toMatchObject({ version: 2 })
+    expect(service.registry.find('mtls')?.tls).toEqual({ ...own, ca: authority.cert })
+    const onHttp = service.updateEndpoint('mtls', { url: 'http://127.0.0.1:8080/' })
+    await expect(onHttp).rejects.toMatchObject({ code: 'ENDPOINT_INVALID' })
+    await service.backup(path.join(stage.folder, 'backup.db'))
+    const secretLine = own.key.split('\n')[1] ?? ''
+    expect(secretLine).toHaveLength(64)
+    const files = readdirSync(stage.folder).filter((name) => name.includes('.db'))
+    expect(files).toContain('backup.db')
+    for (const name of files) {
+      expect(readFileSync(path.join(stage.folder, name)).includes(secretLine)).toBe(false)
+    }
+    await service.close()
+    const later = await stage.open({ encryptionKeys })
+    expect(later.registry.find('mtls')?.tls).toEqual({ ...own, ca: authority.cert })
+  },
+)

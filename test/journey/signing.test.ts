@@ -1,5 +1,10 @@
 import { createHmac } from 'node:crypto'
-import { SecurityManager, type WebhookConfig, WebhookService } from '@k-msg/webhook'
+import {
+  SecurityManager,
+  type WebhookConfig,
+  WebhookRegistry,
+  WebhookService,
+} from '@k-msg/webhook'
 import { describe, expect, it } from 'vitest'
 import { bodyMac, verifies } from './receiver-keys.ts'
 import { journey, type Stage, secret } from './stage.ts'
@@ -396,4 +401,31 @@ describe('a short secret', () => {
     expect(advice.map(([fields]) => fields)).toEqual([{ of: 'shop', bytes: 16 }])
     expect(JSON.stringify(warnings)).not.toContain('sixteen-bytes')
   })
+})
+
+journey('a secret shown before the service knew its store is said to be void', async (stage) => {
+  const open = async (registry: WebhookRegistry, warn: string[]) => {
+    const note = (fields: Record<string, unknown>, message: string) => {
+      if (fields.endpoint === 'one') warn.push(message)
+    }
+    const logger = { debug() {}, info() {}, warn: note, error: note }
+    return await stage.open({ logger, secretKey: undefined }, { registry })
+  }
+  const first = new WebhookRegistry({ allowedNetworks: ['127.0.0.0/8'] })
+  const shown = await first.register(stage.endpoint('one'))
+  const warnings: string[] = []
+  const service = await open(first, warnings)
+  await service.dispatchEvent(stage.event())
+  await service.drain()
+  expect(verifies(stage.at('one')[0], shown.secret ?? '')).toBe(true)
+  await service.close()
+  expect(warnings).toEqual([])
+
+  const again = new WebhookRegistry({ allowedNetworks: ['127.0.0.0/8'] })
+  await again.register(stage.endpoint('one'))
+  const reopened = await open(again, warnings)
+  await reopened.dispatchEvent(stage.event())
+  await reopened.drain()
+  expect(verifies(stage.at('one')[1], shown.secret ?? '')).toBe(true)
+  expect(warnings).toEqual([expect.stringContaining('signs nothing')])
 })
