@@ -38,7 +38,7 @@ export interface WebhookConfig extends NetworkOptions {
   /** What signatures look like: `schemes`, `algorithm`, `header` and `prefix`, see SecurityManager. */
   signature?: SecurityOptions | undefined
   /**
-   * Encrypt secrets and custom headers in the store: `'<id>:<32 bytes in base64>'`, newest first; the
+   * Encrypt secrets, custom headers and TLS keys in the store: `'<id>:<32 bytes in base64>'`, newest first; the
    * newest encrypts, every one decrypts. Default: the environment variable
    * `KMSG_WEBHOOK_ENCRYPTION_KEYS`, separated by commas; without it they are stored in the clear.
    */

@@ -17,7 +17,7 @@ import { newEndpointKey, type RandomBytes } from '../model/ids.ts'
 import type { SecretType, SignatureScheme } from '../model/signature.ts'
 import { unmaskTls } from '../security/endpoint-tls.ts'
 import { createSigningSecret, secretTypeOf } from '../security/signing-key.ts'
-import { type EndpointChange, encryptedFields } from '../storage/storage.ts'
+import type { EndpointChange } from '../storage/storage.ts'
 import {
   applyChanges,
   type ChangeRules,
@@ -26,8 +26,9 @@ import {
   statusChange,
 } from './endpoint-changes.ts'
 import { checkEndpointInput, type EndpointRules } from './endpoint-input.ts'
+import { EndpointTable, idKey } from './endpoint-table.ts'
 import { publicEndpoint } from './endpoint-view.ts'
-import { MatchIndex } from './match-index.ts'
+import { EndpointWrites, type WritesTo } from './endpoint-writes.ts'
 import {
   currentSecret,
   currentType,
@@ -53,11 +54,8 @@ export interface RegisteredEndpoint extends WebhookEndpoint {
 }
 
 /** What the service puts behind the registry. */
-export interface RegistryBacking extends ChangeRules {
-  save(record: EndpointRecord, change: EndpointChange): Promise<void>
+export interface RegistryBacking extends ChangeRules, WritesTo {
   remove(record: EndpointRecord, change: EndpointChange): Promise<void>
-  /** After the change is written and in force in memory. */
-  changed(record: EndpointRecord, change: EndpointChange): void
   /** Signatures of endpoints that do not say otherwise. */
   readonly schemes: readonly SignatureScheme[]
 }
@@ -67,11 +65,6 @@ export interface RegistryOptions {
   allowedNetworks?: readonly string[] | undefined
   nowMs?: (() => number) | undefined
   randomBytes?: RandomBytes | undefined
-}
-
-interface Writing {
-  /** What a settlement changed meanwhile. */
-  takenOver: Partial<EndpointRecord> | null
 }
 
 const memoryBacking = {
@@ -85,9 +78,8 @@ const memoryBacking = {
 } satisfies RegistryBacking
 
 export class WebhookRegistry {
-  readonly #byKey = new Map<string, EndpointRecord>()
-  readonly #byId = new Map<string, EndpointRecord>()
-  readonly #index = new MatchIndex()
+  readonly #table = new EndpointTable()
+  readonly #writes = new EndpointWrites(this.#table, () => this.#backing)
   readonly #randomBytes: RandomBytes
   #nowMs: () => number
   #rules: EndpointRules
@@ -96,8 +88,6 @@ export class WebhookRegistry {
   #early: Map<string, WebhookEndpointInput> | null = new Map()
   /** Endpoints whose secret was created, and shown, before a store was there. */
   readonly #createdEarly = new Set<string>()
-  /** Endpoints that are on their way to the store, by key. */
-  readonly #writing = new Map<string, Writing>()
   /** Changes run one after another: two at once could both start from the same version. */
   #turn: Promise<unknown> = Promise.resolve()
 
@@ -119,7 +109,7 @@ export class WebhookRegistry {
   }
 
   async #register(given: WebhookEndpointInput): Promise<RegisteredEndpoint> {
-    const known = this.#byId.get(idKey(given?.tenantId, given?.id))
+    const known = this.#table.byId(given?.tenantId, given?.id)
     const input = known === undefined ? given : withTls(given, known)
     const url = checkEndpointInput(input, this.#rules)
     this.#noteEarly(input)
@@ -141,7 +131,7 @@ export class WebhookRegistry {
     }
     this.#requireSignable(record)
     if (created !== null && this.#early) this.#createdEarly.add(idKey(input.tenantId, input.id))
-    return this.#registered(await this.#write(record, change), created)
+    return this.#registered(await this.#writes.write(record, change), created)
   }
 
   async #registerAgain(
@@ -212,7 +202,7 @@ export class WebhookRegistry {
       const early = this.#early?.get(idKey(known.tenantId, id))
       if (early !== undefined)
         this.#noteEarly({ ...early, secret: secrets[0]?.secret, secretType: undefined })
-      return this.#registered(await this.#write(record, change), created)
+      return this.#registered(await this.#writes.write(record, change), created)
     })
   }
 
@@ -232,7 +222,7 @@ export class WebhookRegistry {
     reason: string,
   ): Promise<EndpointRecord> {
     const ended = secretsChange(known, secrets, 'rotation ended', reason, this.#nowMs())
-    return await this.#write(ended.record, ended.change)
+    return await this.#writes.write(ended.record, ended.change)
   }
 
   /** @throws WebhookError ENDPOINT_NOT_FOUND and those of `register` */
@@ -284,9 +274,7 @@ export class WebhookRegistry {
       }
       this.#early?.delete(idKey(record.tenantId, id))
       await this.#backing.remove(record, change)
-      this.#byKey.delete(record.key)
-      this.#byId.delete(idKey(record.tenantId, record.id))
-      this.#index.remove(record)
+      this.#table.remove(record)
       this.#backing.changed({ ...record, status: 'disabled', statusReason: 'removed' }, change)
     })
   }
@@ -303,7 +291,7 @@ export class WebhookRegistry {
 
   /** The endpoints of the event's tenant that would get it. */
   match(event: Pick<WebhookEvent, 'type' | 'metadata' | 'tenantId'>): WebhookEndpoint[] {
-    return this.#index
+    return this.#table
       .match(event.tenantId ?? '', event.type, event.metadata ?? {})
       .map((record) => this.#view(record))
   }
@@ -312,18 +300,18 @@ export class WebhookRegistry {
 
   /** @internal */
   find(id: string, scope?: TenantScope): EndpointRecord | undefined {
-    return this.#byId.get(idKey(scope?.tenantId, id))
+    return this.#table.byId(scope?.tenantId, id)
   }
 
   /** @internal */
   byKey(key: string): EndpointRecord | undefined {
-    return this.#byKey.get(key)
+    return this.#table.byKey(key)
   }
 
   /** @internal */
   records(scope?: TenantScope): EndpointRecord[] {
     const tenantId = scope?.tenantId ?? ''
-    const all = [...this.#byKey.values()]
+    const all = this.#table.all()
     const chosen = tenantId === '*' ? all : all.filter((one) => one.tenantId === tenantId)
     return chosen.sort((a, b) => (a.id < b.id ? -1 : 1))
   }
@@ -334,46 +322,23 @@ export class WebhookRegistry {
     eventType: string,
     metadata: Readonly<Record<string, unknown>>,
   ): readonly EndpointRecord[] {
-    return this.#index.match(tenantId, eventType, metadata)
+    return this.#table.match(tenantId, eventType, metadata)
   }
 
-  /**
-   * @internal Takes over into memory what a settlement already wrote to the store.
-   */
-  takeOver(
-    endpointKey: string,
-    changed: Partial<EndpointRecord>,
-    change: Omit<EndpointChange, 'version' | 'fields'>,
-  ): EndpointRecord | undefined {
-    const known = this.#byKey.get(endpointKey)
-    if (known === undefined) return undefined
-    const version = known.version + 1
-    const record = { ...known, ...changed, version, updatedAtMs: change.atMs }
-    const full = { ...change, version, fields: Object.keys(changed) }
-    this.#put(record)
-    this.#alsoWrite(endpointKey, changed)
-    this.#backing.changed(record, full)
-    return record
+  /** @internal Takes over into memory what a settlement already wrote to the store. */
+  takeOver(...what: Parameters<EndpointWrites['takeOver']>): EndpointRecord | undefined {
+    return this.#writes.takeOver(...what)
   }
 
   /** @internal The store has noted how long the endpoint asked to be left alone. */
   noteHold(endpointKey: string, untilMs: number): void {
-    const known = this.#byKey.get(endpointKey)
-    if (known === undefined || known.heldUntilMs >= untilMs) return
-    this.#put({ ...known, heldUntilMs: untilMs })
-    this.#alsoWrite(endpointKey, { heldUntilMs: untilMs })
-  }
-
-  /** A change that is on its way to the store began before this one, and would undo it there. */
-  #alsoWrite(endpointKey: string, changed: Partial<EndpointRecord>): void {
-    const writing = this.#writing.get(endpointKey)
-    if (writing !== undefined) writing.takenOver = { ...writing.takenOver, ...changed }
+    this.#writes.noteHold(endpointKey, untilMs)
   }
 
   /** @internal Forgets secrets whose overlap has ended, here and in the store. */
   dropExpiredSecrets(): Promise<void> {
     return this.#inTurn(async () => {
-      for (const record of [...this.#byKey.values()]) {
+      for (const record of this.#table.all()) {
         const live = withoutExpired(record.secrets, this.#nowMs())
         if (live !== null) await this.#endRotation(record, live, 'overlap ended')
       }
@@ -386,22 +351,9 @@ export class WebhookRegistry {
    */
   saveAgain(endpointKeys: readonly string[], what: string): Promise<void> {
     return this.#inTurn(async () => {
-      await Promise.all(endpointKeys.map((key) => this.#saveAgain(key, what)))
+      const nowMs = this.#nowMs()
+      await Promise.all(endpointKeys.map((key) => this.#writes.writeAgain(key, what, nowMs)))
     })
-  }
-
-  async #saveAgain(endpointKey: string, what: string): Promise<void> {
-    for (;;) {
-      const record = this.#byKey.get(endpointKey)
-      if (record === undefined) return
-      const { version } = record
-      const change = {
-        ...{ atMs: this.#nowMs(), version, what, reason: null },
-        fields: encryptedFields,
-      }
-      // What a settlement wrote meanwhile has been overwritten: it is in memory, and goes again.
-      if ((await this.#save(record, change)) === null) return
-    }
   }
 
   /**
@@ -425,11 +377,12 @@ export class WebhookRegistry {
       signatureHeader,
     }
     const known = new Set(stored.map((one) => idKey(one.tenantId, one.id)))
-    const fresh = [...this.#byId].filter(([key]) => !known.has(key)).map(([, record]) => record)
-    this.#byKey.clear()
-    for (const record of stored) this.#put(record)
+    const here = this.#table.all()
+    for (const record of here) this.#table.remove(record)
+    for (const record of stored) this.#table.put(record)
+    const fresh = here.filter((one) => !known.has(idKey(one.tenantId, one.id)))
     for (const record of fresh) {
-      await this.#write(record, {
+      await this.#writes.write(record, {
         atMs: record.createdAtMs,
         version: record.version,
         what: 'registered',
@@ -466,7 +419,7 @@ export class WebhookRegistry {
     const applied = applyChanges(known, definedOnly(changes), this.#nowMs(), this.#backing)
     if (applied === null) return known
     this.#requireSignable(applied.record)
-    return await this.#write(applied.record, applied.change)
+    return await this.#writes.write(applied.record, applied.change)
   }
 
   async #applyStatusOnUpsert(
@@ -486,38 +439,7 @@ export class WebhookRegistry {
   ): Promise<EndpointRecord> {
     if (record.status === status) return record
     const changed = statusChange(record, status, reason, this.#nowMs())
-    return await this.#write(changed.record, changed.change)
-  }
-
-  async #write(record: EndpointRecord, change: EndpointChange): Promise<EndpointRecord> {
-    let written = record
-    for (;;) {
-      const takenOver = await this.#save(written, { ...change, version: written.version })
-      if (takenOver === null) break
-      const version = written.version + 1
-      written = { ...written, ...withoutChosen(takenOver, change), version }
-    }
-    this.#put(written)
-    this.#backing.changed(written, { ...change, version: written.version })
-    return written
-  }
-
-  /** @returns what a settlement changed meanwhile, and this save has overwritten */
-  async #save(record: EndpointRecord, change: EndpointChange): Promise<Writing['takenOver']> {
-    const writing: Writing = { takenOver: null }
-    this.#writing.set(record.key, writing)
-    try {
-      await this.#backing.save(record, change)
-    } finally {
-      this.#writing.delete(record.key)
-    }
-    return writing.takenOver
-  }
-
-  #put(record: EndpointRecord): void {
-    this.#byKey.set(record.key, record)
-    this.#byId.set(idKey(record.tenantId, record.id), record)
-    this.#index.put(record)
+    return await this.#writes.write(changed.record, changed.change)
   }
 
   /** Ed25519 is a signature of Standard Webhooks only. */
@@ -544,21 +466,6 @@ export class WebhookRegistry {
     this.#turn = result.catch(() => {})
     return result
   }
-}
-
-function idKey(tenantId: string | undefined, id: string): string {
-  // A tenant id has no '/', so the pair cannot be read two ways.
-  return `${tenantId ?? ''}/${id}`
-}
-
-/** Who pauses or resumes at the moment of a 410 has the last word on the status. */
-function withoutChosen(
-  changed: Partial<EndpointRecord>,
-  { fields }: EndpointChange,
-): Partial<EndpointRecord> {
-  if (!fields.includes('status')) return changed
-  const { status: _, statusReason: __, statusChangedAtMs: ___, ...rest } = changed
-  return rest
 }
 
 /** The result of `updateEndpoint` has no place for a created secret. */

@@ -1,0 +1,46 @@
+/** The endpoints in memory: by key, by tenant and id, and by what they want. */
+import type { EndpointRecord } from '../model/endpoint.ts'
+import { MatchIndex } from './match-index.ts'
+
+export class EndpointTable {
+  readonly #byKey = new Map<string, EndpointRecord>()
+  readonly #byId = new Map<string, EndpointRecord>()
+  readonly #index = new MatchIndex()
+
+  put(record: EndpointRecord): void {
+    this.#byKey.set(record.key, record)
+    this.#byId.set(idKey(record.tenantId, record.id), record)
+    this.#index.put(record)
+  }
+
+  remove(record: EndpointRecord): void {
+    this.#byKey.delete(record.key)
+    this.#byId.delete(idKey(record.tenantId, record.id))
+    this.#index.remove(record)
+  }
+
+  byKey(key: string): EndpointRecord | undefined {
+    return this.#byKey.get(key)
+  }
+
+  byId(tenantId: string | undefined, id: string): EndpointRecord | undefined {
+    return this.#byId.get(idKey(tenantId, id))
+  }
+
+  all(): EndpointRecord[] {
+    return [...this.#byKey.values()]
+  }
+
+  match(
+    tenantId: string,
+    eventType: string,
+    metadata: Readonly<Record<string, unknown>>,
+  ): readonly EndpointRecord[] {
+    return this.#index.match(tenantId, eventType, metadata)
+  }
+}
+
+export function idKey(tenantId: string | undefined, id: string): string {
+  // A tenant id has no '/', so the pair cannot be read two ways.
+  return `${tenantId ?? ''}/${id}`
+}
