@@ -180,7 +180,7 @@ describe('answers', () => {
 })
 
 describe('deduplication', () => {
-  it('handles a replayed request once, within the tolerance', async () => {
+  it('I14: handles a replayed request once, within the tolerance', async () => {
     const { on, calls, post } = stage({ seen: seenInMemory() })
     on('*')
     expect((await post(signed()))[0]).toBe(200)

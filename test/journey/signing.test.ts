@@ -206,7 +206,7 @@ describe('an Ed25519 endpoint', () => {
   })
 })
 
-describe('rotation', () => {
+describe('rotation (I9)', () => {
   journey(
     'shows a created secret once; both sign; the single header keeps the old',
     async (stage) => {

@@ -36,7 +36,7 @@ describe.each(kinds)('%s', (_, make, covered) => {
     expect(await believed(make())).toBe(true)
   })
 
-  it('rejects every flipped bit of a body', async () => {
+  it('I3: rejects every flipped bit of a body', async () => {
     const { headers, body } = make({ body: '{"id":"evt_1","type":"message.sent"}' })
     const bytes = Buffer.from(body)
     for (let bit = 0; bit < bytes.length * 8; bit += 1) {
@@ -46,7 +46,7 @@ describe.each(kinds)('%s', (_, make, covered) => {
     }
   })
 
-  it('rejects every flipped bit of a header that is signed or signs', async () => {
+  it('I3: rejects every flipped bit of a header that is signed or signs', async () => {
     const { headers, body } = make()
     for (const name of covered) {
       const value = Buffer.from(headers[name] ?? '', 'latin1')
@@ -62,7 +62,7 @@ describe.each(kinds)('%s', (_, make, covered) => {
     }
   })
 
-  it('rejects a signature that was cut, lengthened, doubled or emptied', async () => {
+  it('I4: rejects a signature that was cut, lengthened, doubled or emptied', async () => {
     const name = covered.at(-1) as string
     const { headers, body } = make()
     const value = headers[name] as string
@@ -90,7 +90,7 @@ describe.each(kinds)('%s', (_, make, covered) => {
     }
   })
 
-  it('rejects a signature under the name of another version', async () => {
+  it('I4: rejects a signature under the name of another version', async () => {
     const name = covered.at(-1) as string
     const { headers, body } = make()
     const value = headers[name] as string
@@ -102,7 +102,7 @@ describe.each(kinds)('%s', (_, make, covered) => {
     }
   })
 
-  it('rejects the parts of two messages put together', async () => {
+  it('I3: rejects the parts of two messages put together', async () => {
     const one = make()
     const two = make({
       id: 'evt_2',
@@ -136,7 +136,7 @@ describe.each(kinds)('%s', (_, make, covered) => {
     }
   })
 
-  it.each([-301, 301, -86_400, 86_400, 10 ** 9])('rejects it %i s off', async (skew) => {
+  it.each([-301, 301, -86_400, 86_400, 10 ** 9])('I5: rejects it %i s off', async (skew) => {
     const request = make({ timestamp: String(Number(nowSeconds) + skew) })
     expect(await believed(request)).toBe(false)
   })

@@ -361,7 +361,12 @@ describe('a change that is on its way to the store', () => {
     expect(later.records()).toHaveLength(2)
     // Each once, and under the key that the store knows.
     const matched = later.matchRecords('', 'message.sent', {}).map(({ key }) => key)
-    expect(matched.sort()).toEqual(later.records().map(({ key }) => key).sort())
+    expect(matched.sort()).toEqual(
+      later
+        .records()
+        .map(({ key }) => key)
+        .sort(),
+    )
   })
 
   it('is not in force before it is written', async () => {
