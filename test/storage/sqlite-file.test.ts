@@ -273,6 +273,12 @@ describe('files and folders', () => {
     expect(error).toBeInstanceOf(Error)
   })
 
+  test.skipIf(!existsSync('/proc/self'))('a folder that cannot be made is refused', async () => {
+    const error = await refusal(open({ path: '/proc/none/deep/webhooks.db' }))
+    expect(error.code).toBe('STORAGE_READ_ONLY')
+    expect(error.message).toContain('/proc/none')
+  })
+
   test('options are checked when the storage is made', () => {
     const wrong: [unknown, string][] = [
       [{ file: 'x.db' }, 'OPTION_UNKNOWN'],

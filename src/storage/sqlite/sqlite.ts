@@ -65,10 +65,21 @@ async function openFile(wanted: string, waitForLockMs: number, host: StorageHost
 /** @returns the real path, so that two names of one file are one lock */
 function prepareFolder(wanted: string): string {
   const folder = path.dirname(wanted)
-  if (!existsSync(folder)) mkdirSync(folder, { recursive: true, mode: 0o700 })
+  makeFolder(folder)
   return existsSync(wanted)
     ? realpathSync(wanted)
     : path.join(realpathSync(folder), path.basename(wanted))
+}
+
+/** One level at a time: on Node 20, `recursive` never returns for a path such as /proc/none/data. */
+function makeFolder(folder: string): void {
+  if (existsSync(folder)) return
+  makeFolder(path.dirname(folder))
+  try {
+    mkdirSync(folder, { mode: 0o700 })
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
+  }
 }
 
 /**
