@@ -26,10 +26,10 @@ import type {
   WebhookEndpointChanges,
   WebhookEndpointInput,
 } from './model/endpoint.ts'
-import { WebhookError } from './model/errors.ts'
+import { describeValue, WebhookError } from './model/errors.ts'
 import type { WebhookEvent } from './model/event.ts'
 import { createKeyMaker } from './model/ids.ts'
-import { nearMissOfKnownType } from './model/names.ts'
+import { nearMissOfKnownType, scopedTenantId } from './model/names.ts'
 import { type FactListener, type FactName, Facts } from './observe/facts.ts'
 import { defaultLogger, type Logger, silentLogger, tolerant } from './observe/log.ts'
 import { type EndpointStats, type HourlyFigures, perHour, summarise } from './observe/statistics.ts'
@@ -362,7 +362,7 @@ export class WebhookService implements AsyncDisposable {
   /** Figures of all endpoints of a tenant; `tenantId: '*'` of all. */
   async getStats(scope?: TenantScope): Promise<WebhookStats> {
     const { engine } = await this.#use()
-    const tenantId = scope?.tenantId ?? ''
+    const tenantId = scopedTenantId(scope?.tenantId)
     const rows = await engine.store.statistics({
       tenantId: tenantId === '*' ? null : tenantId,
       endpointKey: null,
@@ -616,6 +616,14 @@ function givenRegistry(parts: WebhookServiceParts): WebhookRegistry | undefined 
 
 function eraseSelection(query: EraseQuery): EraseSelection {
   const { ids, before, tenantId } = query
+  scopedTenantId(tenantId)
+  // A selection that came to nothing is a mistake, and must not erase more than was meant.
+  if (('ids' in query && !Array.isArray(ids)) || ('before' in query && before === undefined)) {
+    throw new WebhookError(
+      'OPTION_INVALID',
+      `Expected \`ids\` to be a list and \`before\` a Date where they are given, got ${describeValue('ids' in query ? ids : before)}.`,
+    )
+  }
   if (ids !== undefined && before === undefined) {
     return { kind: 'ids', tenantId: tenantId ?? '', ids }
   }

@@ -62,8 +62,9 @@ export class EndpointEncryption {
   }
 }
 
-function placeOf({ key }: StoredEndpoint, field: EncryptedField): Place {
-  return { table: 'endpoint', row: key, field }
+/** Also whose it is and where it sends: nobody can give a secret to another tenant's URL. */
+function placeOf({ key, tenantId, id, url }: StoredEndpoint, field: EncryptedField): Place {
+  return { table: 'endpoint', row: JSON.stringify([key, tenantId, id, url]), field }
 }
 
 function keyIdsOf(stored: StoredEndpoint): string[] {

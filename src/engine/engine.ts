@@ -25,6 +25,7 @@ import type {
   SettlementRecord,
   Store,
 } from '../storage/storage.ts'
+import { AtMost } from './at-most.ts'
 import { EndpointEncryption } from './endpoint-encryption.ts'
 import { Janitor } from './janitor.ts'
 import { warnOfNewSecret, warnOfVoidSecret } from './notices.ts'
@@ -48,6 +49,7 @@ export interface EngineParts {
   readonly logAttempts: boolean
 }
 
+const maxTriesAtOnce = 16
 const eraseStep = 500
 const maxBatchBytes = 262_144
 const laneCapacity = 20_000
@@ -68,6 +70,8 @@ export class Engine {
   readonly commits: GroupCommit
   readonly scheduler: Scheduler
   readonly encryption: EndpointEncryption
+  /** Tests of endpoints share the connections of deliveries, and must not take them all. */
+  readonly #tries = new AtMost(maxTriesAtOnce)
   readonly #parts: EngineParts
   readonly #acceptor: Acceptor
   readonly #recorder: Recorder
@@ -167,9 +171,11 @@ export class Engine {
   /** One request outside of any delivery: nothing is stored, counted or retried. */
   tryOnce(event: CheckedEvent, endpoint: EndpointRecord): Promise<AttemptReport> {
     const sendable = { ...event, deliveryId: event.id, eventId: event.id, eventType: event.type }
-    return new Promise((resolve) => {
-      this.#parts.dispatcher.attempt(this.#request(sendable, 1, endpoint), resolve)
-    })
+    const attempt = () =>
+      new Promise<AttemptReport>((resolve) => {
+        this.#parts.dispatcher.attempt(this.#request(sendable, 1, endpoint), resolve)
+      })
+    return this.#tries.run(attempt)
   }
 
   /** In steps, so that commits get their turn. */

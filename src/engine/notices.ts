@@ -1,6 +1,7 @@
 /** What an operator is told once, at the start or at a change, about how safe the secrets are. */
 import type { EndpointRecord } from '../model/endpoint.ts'
 import type { Logger } from '../observe/log.ts'
+import { replacesRotated } from '../registry/endpoint-changes.ts'
 import { secretBytes } from '../security/secrets.ts'
 import { secretTypeOf } from '../security/signing-key.ts'
 import type { EndpointChange } from '../storage/storage.ts'
@@ -37,9 +38,15 @@ export function warnOfShortSecret(logger: Logger, name: string, secret: string):
 export function warnOfNewSecret(
   logger: Logger,
   { id, secrets: [newest] }: EndpointRecord,
-  { what, fields }: EndpointChange,
+  { what, fields, reason }: EndpointChange,
 ): void {
   if (newest === undefined || (what !== 'registered' && !fields.includes('secrets'))) return
+  if (reason === replacesRotated) {
+    logger.warn(
+      { endpoint: id },
+      'Registering or updating replaced the secret that rotateSecret had made. If code still holds an older secret, this brings it back: bring the code up to date.',
+    )
+  }
   if (what !== 'rotation ended') warnOfShortSecret(logger, id, newest.secret)
 }
 

@@ -10,6 +10,7 @@ import type { EndpointRecord } from '../model/endpoint.ts'
 import { describeValue, WebhookError } from '../model/errors.ts'
 import type { WebhookEventBody, WebhookEventType } from '../model/event.ts'
 import { parseDeliveryId } from '../model/ids.ts'
+import { scopedTenantId } from '../model/names.ts'
 import { whyNotMatched } from '../policy/match.ts'
 import type { TenantScope, WebhookRegistry } from '../registry/webhook-registry.ts'
 import type {
@@ -66,7 +67,7 @@ export class Queries {
   }
 
   async event(id: string, scope?: TenantScope): Promise<EventReport | null> {
-    const found = await this.#store.findEvent(scope?.tenantId ?? '', id)
+    const found = await this.#store.findEvent(scopedTenantId(scope?.tenantId), id)
     if (found === null) return null
     const body = found.body === null ? null : parseBody(found.body)
     return {
@@ -91,7 +92,7 @@ export class Queries {
     if (typeof id !== 'string' || parseDeliveryId(id) === null) return null
     const found = await this.#store.findDelivery(id)
     if (found === null) return null
-    const tenantId = scope?.tenantId ?? ''
+    const tenantId = scopedTenantId(scope?.tenantId)
     return tenantId === '*' || tenantId === found.tenantId ? found : null
   }
 
@@ -124,7 +125,7 @@ export class Queries {
 
   /** Null when the endpoint is unknown: nothing can match. */
   #asQuery(query: DeliveryListQuery, limit: number, skipRetried = false): DeliveryQuery | null {
-    const tenantId = query.tenantId ?? ''
+    const tenantId = scopedTenantId(query.tenantId)
     let endpointKey: string | null = null
     if (query.endpointId !== undefined) {
       const endpoint = this.#registry.find(query.endpointId, query)

@@ -39,6 +39,19 @@ export function nearMissOfKnownType(type: string): string | null {
 }
 
 /** @throws WebhookError TENANT_ID_INVALID */
+/**
+ * Whose data a question is about: '' for those without a tenant, '*' for everybody's.
+ *
+ * @throws WebhookError TENANT_ID_INVALID, also for what would only look like the text it becomes
+ */
+export function scopedTenantId(tenantId: unknown): string {
+  if (tenantId === '*' || tenantId === '' || tenantId === undefined || tenantId === null) {
+    return tenantId ?? ''
+  }
+  checkTenantId(tenantId)
+  return tenantId as string
+}
+
 export function checkTenantId(tenantId: unknown): asserts tenantId is string | undefined {
   if (tenantId === undefined) return
   if (typeof tenantId === 'string' && idPattern.test(tenantId)) return

@@ -1,7 +1,7 @@
 /** RetryManager: the retry rules as a part of their own, by the names of the public API. */
 import type { Random } from '../model/clock.ts'
 import type { EndpointRetryConfig } from '../model/endpoint.ts'
-import { WebhookError } from '../model/errors.ts'
+import { describeValue, WebhookError } from '../model/errors.ts'
 import type { Outcome } from '../model/outcome.ts'
 import {
   nextDelayMs,
@@ -59,8 +59,11 @@ export class RetryManager {
   }
 }
 
+/** Every attempt is a row that is kept for 30 days, and is in every read of its delivery. */
+const maxRetries = 200
+
 const ranges: readonly [keyof EndpointRetryConfig, number, number, boolean][] = [
-  ['maxRetries', 0, 1_000, true],
+  ['maxRetries', 0, maxRetries, true],
   ['retryDelayMs', 0, 31_536_000_000, false],
   ['baseDelayMs', 0, 31_536_000_000, false],
   ['maxDelayMs', 0, 31_536_000_000, false],
@@ -97,11 +100,12 @@ function checkSchedule(schedule: EndpointRetryConfig['retryScheduleMs'], name: s
   if (schedule === undefined || schedule === 'standard') return
   const valid =
     Array.isArray(schedule) &&
+    schedule.length <= maxRetries &&
     schedule.every((delay) => typeof delay === 'number' && delay >= 0 && delay <= 31_536_000_000)
   if (!valid) {
     throw new WebhookError(
       'OPTION_OUT_OF_RANGE',
-      `Expected \`${name}\` to be 'standard' or a list of delays from 0 to 31536000000 ms, got ${JSON.stringify(schedule)}.`,
+      `Expected \`${name}\` to be 'standard' or a list of at most ${maxRetries} delays from 0 to 31536000000 ms, got ${describeValue(schedule)}.`,
     )
   }
   if (schedule.length === 0) {

@@ -55,6 +55,9 @@ export function newRecord(
   }
 }
 
+/** Why a change of secret is worth a look: it may bring a leaked one back. */
+export const replacesRotated = 'replaces the secret of rotateSecret'
+
 type Changes = Omit<WebhookEndpointChanges, 'status' | 'active'>
 
 const plainFields = [
@@ -103,7 +106,9 @@ export function applyChanges(
   const version = known.version + 1
   const record = { ...known, ...next, version, updatedAtMs: nowMs } as EndpointRecord
   const what = fields.length === 1 && fields[0] === 'secrets' ? 'secret rotated' : 'updated'
-  return { record, change: { atMs: nowMs, version, what, reason: null, fields } }
+  const undoes = next.secrets !== undefined && currentSecret(known)?.rotatedByCall === true
+  const reason = undoes ? replacesRotated : null
+  return { record, change: { atMs: nowMs, version, what, reason, fields } }
 }
 
 const statusWords = { active: 'enabled', paused: 'paused', disabled: 'disabled' } as const

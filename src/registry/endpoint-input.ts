@@ -39,6 +39,11 @@ const fields = [
   'updatedAt',
 ] as const satisfies readonly (keyof WebhookEndpointInput)[]
 
+/** Each is looked at for every event type that comes by, and kept in memory for the next. */
+const maxEvents = 200
+const maxFilterValues = 1_000
+const maxFilterLength = 256
+
 const retryFields = [
   'maxRetries',
   'retryDelayMs',
@@ -124,6 +129,13 @@ function checkEvents(events: unknown): void {
   if (!Array.isArray(events) || events.length === 0) {
     throw invalid('`events`', "to be a non-empty list such as ['message.sent'] or ['*']", events)
   }
+  if (events.length > maxEvents) {
+    throw invalid(
+      '`events`',
+      `to list at most ${maxEvents} patterns; use 'message.*' or '*'`,
+      events,
+    )
+  }
   for (const pattern of events) checkEventPattern(pattern)
 }
 
@@ -132,6 +144,7 @@ function checkFilters(filters: unknown): void {
   if (typeof filters !== 'object' || filters === null || Array.isArray(filters)) {
     throw invalid('`filters`', "to be an object such as { providerId: ['iwinv'] }", filters)
   }
+  let values = 0
   for (const [key, wanted] of Object.entries(filters)) {
     if (wanted === undefined) continue
     const valid =
@@ -139,6 +152,14 @@ function checkFilters(filters: unknown): void {
       wanted.every((one) => ['string', 'number', 'boolean'].includes(typeof one))
     if (!valid) {
       throw invalid(`\`filters.${key}\``, 'to be a list of texts, numbers or booleans', wanted)
+    }
+    values += wanted.length
+    if (values > maxFilterValues || wanted.some((one) => String(one).length > maxFilterLength)) {
+      throw invalid(
+        '`filters`',
+        `to hold at most ${maxFilterValues} values in all, each of at most ${maxFilterLength} characters`,
+        filters,
+      )
     }
   }
 }

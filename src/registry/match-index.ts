@@ -14,7 +14,7 @@ interface Bucket {
 }
 
 /** Event types are the caller's choice: the cache of one tenant must not grow with them for ever. */
-const maxCachedTypes = 1_000
+const maxCachedTypes = 200
 
 export class MatchIndex {
   readonly #endpoints = new Map<string, Map<string, EndpointRecord>>()

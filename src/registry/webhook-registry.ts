@@ -14,6 +14,7 @@ import type {
 import { WebhookError } from '../model/errors.ts'
 import type { WebhookEvent } from '../model/event.ts'
 import { newEndpointKey, type RandomBytes } from '../model/ids.ts'
+import { scopedTenantId } from '../model/names.ts'
 import type { SecretType, SignatureScheme } from '../model/signature.ts'
 import { unmaskTls } from '../security/endpoint-tls.ts'
 import { createSigningSecret, secretTypeOf } from '../security/signing-key.ts'
@@ -116,12 +117,7 @@ export class WebhookRegistry {
     if (known !== undefined) return await this.#registerAgain(known, { ...input, url })
     const type = this.#typeToCreate(input)
     const created = type === null ? null : createSigningSecret(type, this.#randomBytes)
-    const record = newRecord(
-      { ...input, url },
-      newEndpointKey(this.#randomBytes),
-      created,
-      this.#nowMs(),
-    )
+    const record = newRecord({ ...input, url }, this.#newKey(), created, this.#nowMs())
     const change = {
       atMs: record.createdAtMs,
       version: 1,
@@ -233,7 +229,7 @@ export class WebhookRegistry {
   ): Promise<WebhookEndpoint> {
     return this.#inTurn(async () => {
       const known = this.#require(id, scope)
-      refuseSecretType(changes)
+      refuseWhatStays(changes)
       const { tls } = withTls(changes, known)
       const url = checkEndpointInput(
         { url: known.url, events: known.events, ...definedOnly(changes), id, tls },
@@ -300,7 +296,7 @@ export class WebhookRegistry {
 
   /** @internal */
   find(id: string, scope?: TenantScope): EndpointRecord | undefined {
-    return this.#table.byId(scope?.tenantId, id)
+    return this.#table.byId(scopedTenantId(scope?.tenantId), id)
   }
 
   /** @internal */
@@ -310,7 +306,7 @@ export class WebhookRegistry {
 
   /** @internal */
   records(scope?: TenantScope): EndpointRecord[] {
-    const tenantId = scope?.tenantId ?? ''
+    const tenantId = scopedTenantId(scope?.tenantId)
     const all = this.#table.all()
     const chosen = tenantId === '*' ? all : all.filter((one) => one.tenantId === tenantId)
     return chosen.sort((a, b) => (a.id < b.id ? -1 : 1))
@@ -403,6 +399,14 @@ export class WebhookRegistry {
     this.#early?.set(idKey(input.tenantId, input.id), input)
   }
 
+  /** 40 random bits meet again among a million endpoints: one must never be taken for another. */
+  #newKey(): string {
+    for (;;) {
+      const key = newEndpointKey(this.#randomBytes)
+      if (this.#table.byKey(key) === undefined) return key
+    }
+  }
+
   /** Null when it is given a secret, shares one, or signs nothing. */
   #typeToCreate({ secret, secretType, tenantId }: WebhookEndpointInput): SecretType | null {
     if (secret !== undefined) return null
@@ -468,9 +472,17 @@ export class WebhookRegistry {
   }
 }
 
-/** The result of `updateEndpoint` has no place for a created secret. */
-function refuseSecretType(changes: object): void {
-  if (!('secretType' in changes) || changes.secretType === undefined) return
+function refuseWhatStays(given: object): void {
+  const changes: { id?: unknown; tenantId?: unknown; secretType?: unknown } = given
+  for (const name of ['id', 'tenantId'] as const) {
+    if (changes[name] === undefined) continue
+    throw new WebhookError(
+      'ENDPOINT_INVALID',
+      `Expected no \`${name}\` among the changes, because it never changes; the endpoint to update is named beside them.`,
+    )
+  }
+  // The result of an update has no place for a created secret.
+  if (changes.secretType === undefined) return
   throw new WebhookError(
     'ENDPOINT_INVALID',
     "Expected no `secretType` among the changes; use rotateSecret(id, { secretType: 'ed25519' }).",

@@ -111,8 +111,16 @@ export function missingKey(ids: readonly string[], known: readonly string[]): We
   )
 }
 
-/** A new key as `encryptionKeys` takes it. */
+/**
+ * A new key as `encryptionKeys` takes it.
+ *
+ * @param id 1 to 64 characters of `[A-Za-z0-9_-]`, unique in the ring
+ * @throws WebhookError ENCRYPTION_KEY_INVALID
+ */
 export function createEncryptionKey(id: string): string {
+  if (typeof id !== 'string' || !/^[A-Za-z0-9_-]{1,64}$/.test(id)) {
+    throw invalid("the id of a key to be 1 to 64 characters such as 'k1'", describeValue(id))
+  }
   return `${id}:${randomBytes(keyBytes).toString('base64')}`
 }
 

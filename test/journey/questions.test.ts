@@ -260,7 +260,12 @@ describe('erasing', () => {
 
   journey('must be meant', async (stage) => {
     const service = await stage.open()
-    for (const query of [{}, { ids: ['a'], before: new Date() }]) {
+    for (const query of [
+      {},
+      { ids: ['a'], before: new Date() },
+      { tenantId: 'shop', ids: undefined },
+      { tenantId: 'shop', before: undefined },
+    ]) {
       await expect(service.eraseEvents(query)).rejects.toMatchObject({ code: 'OPTION_INVALID' })
     }
   })

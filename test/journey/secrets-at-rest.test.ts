@@ -306,6 +306,20 @@ describe('a key that does not fit', () => {
     await refused.close()
     const [mine] = own
     change(stage.dataFile, `update endpoint set secrets = '${mine?.secrets}' where id = 'mine'`)
+    // The other way round: the row around the secret, so that you are sent what I would verify.
+    const url = own[1]?.url
+    change(
+      stage.dataFile,
+      `update endpoint set url = 'https://elsewhere.example/' where id = 'yours'`,
+    )
+    const moved = new WebhookService({
+      storage: stage.dataFile,
+      logger: false,
+      encryptionKeys: [k1],
+    })
+    await expect(moved.ready()).rejects.toMatchObject({ code: 'ENCRYPTION_KEY_WRONG' })
+    await moved.close()
+    change(stage.dataFile, `update endpoint set url = '${url}' where id = 'yours'`)
     service = await stage.open({ encryptionKeys: [k1] })
     expect(service.registry.find('mine')?.secrets[0]?.secret).toBe(first)
   })
@@ -334,6 +348,7 @@ describe('without a key', () => {
 })
 
 interface Row {
+  readonly url: string
   readonly id: string
   readonly secrets: string
   readonly headers: string

@@ -429,3 +429,20 @@ journey('a secret shown before the service knew its store is said to be void', a
   expect(verifies(stage.at('one')[1], shown.secret ?? '')).toBe(true)
   expect(warnings).toEqual([expect.stringContaining('signs nothing')])
 })
+
+journey(
+  'a secret that comes back by registering after rotateSecret is warned of',
+  async (stage) => {
+    const warnings: string[] = []
+    const note = (_: Record<string, unknown>, message: string) => {
+      warnings.push(message)
+    }
+    const logger = { debug() {}, info() {}, warn: note, error: note }
+    const service = await stage.open({ logger })
+    await service.registerEndpoint(stage.endpoint('one', { secret: oldSecret }))
+    await service.rotateSecret('one', { secret: newSecret, overlapMs: 0 })
+    expect(warnings.filter((one) => one.includes('rotateSecret'))).toEqual([])
+    await service.registerEndpoint(stage.endpoint('one', { secret: oldSecret }))
+    expect(warnings.filter((one) => one.includes('rotateSecret'))).toHaveLength(1)
+  },
+)

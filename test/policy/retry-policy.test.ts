@@ -114,7 +114,7 @@ describe('jitter', () => {
 describe('whatever is configured', () => {
   const configs = fc.record(
     {
-      maxRetries: fc.nat({ max: 1_000 }),
+      maxRetries: fc.nat({ max: 200 }),
       baseDelayMs: fc.oneof(
         fc.constant(0),
         fc.double({ min: 0, max: 31_536_000_000, noNaN: true }),
@@ -153,9 +153,9 @@ describe('whatever is configured', () => {
     const policy = resolveRetryPolicy({
       baseDelayMs: 0,
       backoffMultiplier: 1_000,
-      maxRetries: 1_000,
+      maxRetries: 200,
     })
-    expect(nextDelayMs(policy, 900, () => 0.5)).toBe(0)
+    expect(nextDelayMs(policy, 200, () => 0.5)).toBe(0)
   })
 })
 

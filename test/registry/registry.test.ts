@@ -369,6 +369,49 @@ describe('a change that is on its way to the store', () => {
     )
   })
 
+  it('never gives one endpoint the key of another, whatever the dice say', async () => {
+    const dice = [1, 1, 1, 2]
+    const registry = new WebhookRegistry({
+      nowMs: () => 1,
+      randomBytes: (size) => new Uint8Array(size).fill(size === 5 ? (dice.shift() ?? 3) : 7),
+    })
+    await registry.register(hook({ id: 'victim', secret: 'a-secret-of-the-victim' }))
+    await registry.register(hook({ id: 'other', secret: 'a-secret-of-the-other' }))
+    expect(registry.records().map(({ id }) => id)).toEqual(['other', 'victim'])
+    expect(registry.find('victim')?.key).not.toBe(registry.find('other')?.key)
+  })
+
+  it.each([[{ tenantId: 'victim' }], [{ id: 'other' }]])(
+    'refuses to change whose an endpoint is: %j',
+    async (changes) => {
+      const registry = new WebhookRegistry({ nowMs: () => 1 })
+      await registry.register(hook())
+      await expect(registry.update('shop', changes as object)).rejects.toMatchObject({
+        code: 'ENDPOINT_INVALID',
+      })
+    },
+  )
+
+  it('takes no list for the name of a tenant', async () => {
+    const registry = new WebhookRegistry({ nowMs: () => 1 })
+    await registry.register(hook({ tenantId: 'victim' }))
+    const scope = { tenantId: ['victim'] as unknown as string }
+    expect(() => registry.get('shop', scope)).toThrow(
+      expect.objectContaining({ code: 'TENANT_ID_INVALID' }),
+    )
+  })
+
+  it.each([
+    [{ events: Array.from({ length: 201 }, (_, i) => `a.b${i}`) }],
+    [{ filters: { k: Array.from({ length: 1_001 }, (_, i) => i) } }],
+    [{ filters: { k: ['x'.repeat(257)] } }],
+    [{ retryConfig: { retryScheduleMs: new Array(201).fill(0) } }],
+    [{ retryConfig: { maxRetries: 201 } }],
+  ])('has a bound on what an endpoint may list', async (fields) => {
+    const registry = new WebhookRegistry({ nowMs: () => 1 })
+    await expect(registry.register(hook(fields))).rejects.toMatchObject({ name: 'WebhookError' })
+  })
+
   it('is not in force before it is written', async () => {
     const { registry, written } = await registered()
     const updating = registry.update('shop', { name: 'new' })

@@ -104,3 +104,9 @@ describe('a key', () => {
     expect(thrown?.message).not.toContain(k1.slice(3))
   })
 })
+
+it.each([undefined, '', 'a:b', 'x'.repeat(65)])('no key is made with the id %j', (id) => {
+  expect(() => createEncryptionKey(id as string)).toThrow(
+    expect.objectContaining({ code: 'ENCRYPTION_KEY_INVALID' }),
+  )
+})

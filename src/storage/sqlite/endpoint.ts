@@ -26,7 +26,8 @@ const upsertEndpoint = `
          headers = excluded.headers, tls = excluded.tls, timeout_ms = excluded.timeout_ms,
          concurrency = excluded.concurrency, batch = excluded.batch, version = excluded.version,
          warning = excluded.warning, held_until_ms = excluded.held_until_ms,
-         updated_at_ms = excluded.updated_at_ms, removed_at_ms = null`
+         updated_at_ms = excluded.updated_at_ms, removed_at_ms = null
+   where tenant_id = excluded.tenant_id and id = excluded.id`
 
 const insertChange = `
   insert into endpoint_change (endpoint_key, version, what, at_ms, reason, fields)
@@ -54,7 +55,7 @@ export function saveEndpoint(
 ): void {
   const { connection, endpoints } = session
   rewriteEndpoints(session, change, () => {
-    connection.run(
+    const written = connection.run(
       upsertEndpoint,
       record.key,
       record.id,
@@ -81,6 +82,10 @@ export function saveEndpoint(
       Math.round(record.createdAtMs),
       Math.round(record.updatedAtMs),
     )
+    if (written === 0) {
+      // Keys are random: one that met that of an endpoint removed long ago must not take its place.
+      throw new Error(`The key of endpoint "${record.id}" is another one's; register it again.`)
+    }
     appendChange(session, record.key, change)
     const { key, status } = record
     connection.afterCommit(() => endpoints.set(key, { status, removed: false }))
