@@ -37,6 +37,25 @@ describe('limits', () => {
     expect(most.get('/four')).toBeGreaterThan(1)
   })
 
+  journey('tests of endpoints take no more than a few connections', async (stage) => {
+    const open: (() => void)[] = []
+    stage.inbox.setAnswer(() => ({
+      after: new Promise<void>((resolve) => {
+        open.push(resolve)
+      }),
+    }))
+    const service = await stage.open()
+    await service.registerEndpoint(stage.endpoint('silent'))
+    const tests = Array.from({ length: 20 }, () => service.testEndpoint('silent'))
+    await stage.inbox.waitForCount(16)
+    await service.health()
+    expect(open).toHaveLength(16)
+    for (const answer of open.splice(0)) answer()
+    await stage.inbox.waitForCount(20)
+    for (const answer of open.splice(0)) answer()
+    expect((await Promise.all(tests)).every(({ success }) => success)).toBe(true)
+  })
+
   journey(
     'never more requests in all than the service allows, and all endpoints get turns',
     async (stage) => {
