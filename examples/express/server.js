@@ -20,4 +20,7 @@ app.get('/', (_request, response) => {
 })
 
 const port = Number(process.env.PORT ?? 3000)
-app.listen(port, '127.0.0.1', () => console.log(`listening on http://127.0.0.1:${port}/webhooks`))
+app.listen(port, '127.0.0.1', (error) => {
+  if (error) throw error
+  console.log(`listening on http://127.0.0.1:${port}/webhooks`)
+})

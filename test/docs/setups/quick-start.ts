@@ -16,8 +16,14 @@ function eventOf(id: string): WebhookEvent {
   }
 }
 
-export function check({ receipt, failedDeliveries, report }: Record<string, unknown>): void {
+export function check({
+  receipt,
+  lastDay,
+  failedDeliveries,
+  report,
+}: Record<string, unknown>): void {
   expect(receipt).toMatchObject({ eventId: 'evt_123', duplicate: false })
+  expect(lastDay).toMatchObject({ totalDeliveries: 4 })
   expect(failedDeliveries).toEqual([])
   expect(report).toMatchObject({ id: 'evt_123', deliveries: [{ endpointId: 'endpoint-1' }] })
   const bodies = received.map((request) => JSON.parse(request.body).id)

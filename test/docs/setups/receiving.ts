@@ -1,12 +1,13 @@
-import { createServer } from 'node:http'
+import { once } from 'node:events'
+import type { Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import type { Express } from 'express'
 import { expect } from 'vitest'
 import { forged, signed } from '../receivers.ts'
 
-export async function check({ app }: { app: Express }): Promise<void> {
-  const server = createServer(app)
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', () => resolve()))
+process.env.PORT = '0' // any free one
+
+export async function check({ server }: { server: Server }): Promise<void> {
+  if (!server.listening) await once(server, 'listening')
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/webhooks`
   expect((await fetch(url, signed)).status).toBe(200)
   expect((await fetch(url, forged)).status).toBe(401)
