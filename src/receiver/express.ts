@@ -10,7 +10,7 @@ import type { RequestReceiver } from './receiver.ts'
 /** The part of Express's `Request` that is used. */
 export interface ExpressRequest extends NodeRequest {
   readonly body?: unknown
-  /** Kept by `express.json({ verify: (req, _res, bytes) => { req.rawBody = bytes } })`. */
+  /** Kept by `express.json({ verify: (req, _res, bytes) => { Object.assign(req, { rawBody: bytes }) } })`. */
   readonly rawBody?: Uint8Array | undefined
   /** Whether something has read the stream, which cannot be read twice. */
   readonly readableDidRead: boolean
