@@ -84,6 +84,26 @@ describe('handlers', () => {
     expect((await post(signed()))[0]).toBe(500)
   })
 
+  it('have the last word even when the hooks are async, and reject or never end', async () => {
+    const unhandled = vi.fn()
+    process.on('unhandledRejection', unhandled)
+    const away = () => Promise.reject(new Error('no database'))
+    const seen = { begin: async () => ({ done: away, failed: away }) }
+    for (const hook of [() => Promise.reject(new Error('logger')), () => new Promise(() => {})]) {
+      const { receiver, post } = stage({ onError: hook, onRefused: hook, seen })
+      expect((await post({ headers: {}, body: '' }))[0]).toBe(401)
+      expect((await post(signed()))[0]).toBe(200)
+      receiver.on('*', () => {})
+      expect((await post(signed()))[0]).toBe(200)
+      receiver.on('*', () => Promise.reject(new Error('of the handler')))
+      expect((await post(signed()))[0]).toBe(500)
+    }
+    // Node tells of unhandled rejections before the next turn.
+    await new Promise(setImmediate)
+    process.off('unhandledRejection', unhandled)
+    expect(unhandled).not.toHaveBeenCalled()
+  })
+
   it('that are missing leave an event acknowledged, or refused when wanted', async () => {
     expect(await stage().post(signed())).toEqual([200, { received: 1 }])
     const [status, answer] = await stage({ unhandled: 'refuse' }).post(signed())

@@ -166,18 +166,16 @@ function fits(type: string, eventType: string): boolean {
   return type.endsWith('.*') && eventType.startsWith(type.slice(0, -1))
 }
 
-/** Whoever is told of an error has no say in the answer. */
+/** Whoever is told of an error has no say in the answer, nor in when it is given. */
 function tell(
   // biome-ignore lint/suspicious/noExplicitAny: the caller knows what it caught
-  listener: ((error: any, event?: WebhookEventBody) => void) | undefined,
+  listener: ((error: any, event?: WebhookEventBody) => unknown) | undefined,
   error: unknown,
   event?: WebhookEventBody,
 ): void {
-  try {
-    listener?.(error, event)
-  } catch {
-    // It had its chance.
-  }
+  const told = async () => listener?.(error, event)
+  // What it throws, now or later, ends here: a rejection that nobody takes ends the process.
+  told().catch(() => {})
 }
 
 /** A failure that nobody hears of is worse than a line on the console. */
