@@ -19,27 +19,33 @@ export type ReadHeader = (name: string) => string | null
 
 export interface ReadRequest {
   readonly header: ReadHeader
-  readonly body: Uint8Array
+  /** Reads at the first call; headers that cannot be right cost no reading. */
+  readonly body: () => Promise<Uint8Array>
 }
 
-/**
- * @returns null when the body is larger than `maxBytes`
- * @throws WebhookVerificationError BODY_ALREADY_PARSED, BODY_MISSING
- */
-export async function readRaw(
-  request: Request | RawRequest,
-  maxBytes: number,
-): Promise<ReadRequest | null> {
+/** @throws WebhookVerificationError BODY_ALREADY_PARSED, BODY_MISSING, BODY_TOO_LARGE; so may `body` */
+export function readRaw(request: Request | RawRequest, maxBytes: number): ReadRequest {
   const header = headerOf(request)
   // By shape: there are more `Request` classes than the global one.
-  const body = 'arrayBuffer' in request ? await readStream(request, maxBytes) : rawBytesOf(request)
-  return body === null || body.byteLength > maxBytes ? null : { header, body }
+  if ('arrayBuffer' in request) {
+    if (request.bodyUsed) throw parsed(request, 'a request that was read')
+    checkSize(Number(header('content-length')), maxBytes)
+    let body: Promise<Uint8Array> | undefined
+    return {
+      header,
+      body: () => {
+        body ??= readStream(request, maxBytes)
+        return body
+      },
+    }
+  }
+  const bytes = rawBytesOf(request)
+  checkSize(bytes.byteLength, maxBytes)
+  return { header, body: async () => bytes }
 }
 
-/** @returns null when it is larger; stops reading there */
-async function readStream(request: Request, maxBytes: number): Promise<Uint8Array | null> {
-  if (request.bodyUsed) throw parsed(request, 'a request that was read')
-  if (Number(request.headers.get('content-length')) > maxBytes) return null
+/** Stops reading at `maxBytes`. */
+async function readStream(request: Request, maxBytes: number): Promise<Uint8Array> {
   const chunks: Uint8Array[] = []
   let size = 0
   const reader = request.body?.getReader()
@@ -48,12 +54,18 @@ async function readStream(request: Request, maxBytes: number): Promise<Uint8Arra
   for (let chunk = await next(); chunk?.value; chunk = await next()) {
     size += chunk.value.byteLength
     if (size > maxBytes) {
-      await reader?.cancel()
-      return null
+      reader?.cancel().catch(() => {})
+      break
     }
     chunks.push(chunk.value)
   }
+  checkSize(size, maxBytes)
   return concat(chunks, size)
+}
+
+function checkSize(bytes: number, maxBytes: number): void {
+  if (bytes > maxBytes)
+    throw expected('BODY_TOO_LARGE', `at most ${maxBytes} bytes (\`maxBodyBytes\`)`)
 }
 
 export function utf8(text: string): Uint8Array {
