@@ -27,45 +27,48 @@ export interface ReadRequest {
 export function readRaw(request: Request | RawRequest, maxBytes: number): ReadRequest {
   const header = headerOf(request)
   // By shape: there are more `Request` classes than the global one.
-  if ('arrayBuffer' in request) {
-    if (request.bodyUsed) throw parsed(request, 'a request that was read')
-    checkSize(Number(header('content-length')), maxBytes)
-    let body: Promise<Uint8Array> | undefined
-    return {
-      header,
-      body: () => {
-        body ??= readStream(request, maxBytes)
-        return body
-      },
-    }
+  const isStream = 'arrayBuffer' in request
+  if (isStream && request.bodyUsed) throw parsed(request, 'a request that was read')
+  const bytes = isStream ? null : rawBytesOf(request)
+  const size = bytes ? bytes.byteLength : Number(header('content-length'))
+  if (size > maxBytes) throw tooLarge(maxBytes)
+  let body = bytes && Promise.resolve(bytes)
+  return {
+    header,
+    body() {
+      body ??= readStream(request as Request, maxBytes)
+      return body
+    },
   }
-  const bytes = rawBytesOf(request)
-  checkSize(bytes.byteLength, maxBytes)
-  return { header, body: async () => bytes }
 }
+
+/** More than any server makes of a request; a body of 1 MiB is some hundred chunks. */
+const maxEmptyChunks = 1_000
 
 /** Stops reading at `maxBytes`. */
 async function readStream(request: Request, maxBytes: number): Promise<Uint8Array> {
   const chunks: Uint8Array[] = []
   let size = 0
+  let empty = 0
   const reader = request.body?.getReader()
   // A client that goes away in the middle ends the body: what has come of it cannot verify.
   const next = () => reader?.read().catch(() => undefined)
   for (let chunk = await next(); chunk?.value; chunk = await next()) {
-    size += chunk.value.byteLength
-    if (size > maxBytes) {
+    const { byteLength } = chunk.value
+    size += byteLength
+    // Chunks of nothing that are always ready would keep this loop, and the thread, for ever.
+    if (!byteLength) empty += 1
+    if (size > maxBytes || empty > maxEmptyChunks) {
       reader?.cancel().catch(() => {})
-      break
+      throw tooLarge(maxBytes)
     }
     chunks.push(chunk.value)
   }
-  checkSize(size, maxBytes)
   return concat(chunks, size)
 }
 
-function checkSize(bytes: number, maxBytes: number): void {
-  if (bytes > maxBytes)
-    throw expected('BODY_TOO_LARGE', `at most ${maxBytes} bytes (\`maxBodyBytes\`)`)
+function tooLarge(maxBytes: number): WebhookVerificationError {
+  return expected('BODY_TOO_LARGE', `at most ${maxBytes} bytes (\`maxBodyBytes\`)`)
 }
 
 export function utf8(text: string): Uint8Array {

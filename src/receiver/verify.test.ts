@@ -259,6 +259,22 @@ describe('how much is read', () => {
     }
   })
 
+  it('is some empty chunks, and not as many as there are', async () => {
+    const { counts, body } = stream(new Uint8Array(0))
+    expect(await codeOf(request(signed().headers, body))).toBe('BODY_TOO_LARGE')
+    expect(counts.pulled).toBeLessThan(1_100)
+
+    const pieces = [...Buffer.from(eventBody)].flatMap((byte) => [[], [byte], []])
+    const slow = new ReadableStream({
+      pull(controller) {
+        const piece = pieces.shift()
+        if (piece) controller.enqueue(Uint8Array.from(piece))
+        else controller.close()
+      },
+    })
+    expect(await verify(request(signed().headers, slow), options)).toBeTruthy()
+  })
+
   it('is once for all schemes', async () => {
     const schemes = ['standard', 'timestamped-body', 'body'] as const
     const { headers, body } = signedPlainly('body')
