@@ -8,7 +8,8 @@ import { checkDeliveries, freePort, startServer } from './deliveries.mjs'
 import { install } from './install.mjs'
 import { obtain, versions } from './runtimes.mjs'
 
-const maxBytes = 10_000
+/** 10 KiB. */
+const maxBytes = 10_240
 
 /** Minified, with everything it needs: no package and no module of Node is left to import. */
 export async function checkReceiverSize() {

@@ -35,6 +35,7 @@ export type WebhookErrorCode =
   | 'BODY_ALREADY_PARSED'
   | 'BODY_MISSING'
   | 'BODY_INVALID'
+  | 'BODY_TOO_LARGE'
   | 'BATCH_UNEXPECTED'
   | 'HEADER_MISSING'
   | 'HEADER_INVALID'

@@ -27,10 +27,6 @@ export const unhandled = problem(400, 'EVENT_TYPE_UNHANDLED', 'No handler is for
 
 export const failed = problem(500, 'EVENT_NOT_HANDLED', 'Send it again.')
 
-export function tooLarge(maxBodyBytes: number): ReceiverAnswer {
-  return problem(413, 'BODY_TOO_LARGE', `Expected at most ${maxBodyBytes} bytes.`)
-}
-
 const unverified = /^(HEADER_MISSING|SIGNATURE|TIMESTAMP_TOO)/
 const malformed = /^(HEADER|TIMESTAMP|BODY|EVENT)_INVALID/
 
@@ -43,6 +39,7 @@ export function refusal(error: unknown): ReceiverAnswer | null {
   if (!(error instanceof WebhookVerificationError)) return null
   const { code, message } = error
   if (unverified.test(code)) return problem(401, code, message)
+  if (code === 'BODY_TOO_LARGE') return problem(413, code, message)
   return malformed.test(code) ? problem(400, code, message) : null
 }
 

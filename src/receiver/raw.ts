@@ -19,41 +19,56 @@ export type ReadHeader = (name: string) => string | null
 
 export interface ReadRequest {
   readonly header: ReadHeader
-  readonly body: Uint8Array
+  /** Reads at the first call; headers that cannot be right cost no reading. */
+  readonly body: () => Promise<Uint8Array>
 }
 
-/**
- * @returns null when the body is larger than `maxBytes`
- * @throws WebhookVerificationError BODY_ALREADY_PARSED, BODY_MISSING
- */
-export async function readRaw(
-  request: Request | RawRequest,
-  maxBytes: number,
-): Promise<ReadRequest | null> {
+/** @throws WebhookVerificationError BODY_ALREADY_PARSED, BODY_MISSING, BODY_TOO_LARGE; so may `body` */
+export function readRaw(request: Request | RawRequest, maxBytes: number): ReadRequest {
   const header = headerOf(request)
   // By shape: there are more `Request` classes than the global one.
-  const body = 'arrayBuffer' in request ? await readStream(request, maxBytes) : rawBytesOf(request)
-  return body === null || body.byteLength > maxBytes ? null : { header, body }
+  const isStream = 'arrayBuffer' in request
+  if (isStream && request.bodyUsed) throw parsed(request, 'a request that was read')
+  const bytes = isStream ? null : rawBytesOf(request)
+  const size = bytes ? bytes.byteLength : Number(header('content-length'))
+  if (size > maxBytes) throw tooLarge(maxBytes)
+  let body = bytes && Promise.resolve(bytes)
+  return {
+    header,
+    body() {
+      body ??= readStream(request as Request, maxBytes)
+      return body
+    },
+  }
 }
 
-/** @returns null when it is larger; stops reading there */
-async function readStream(request: Request, maxBytes: number): Promise<Uint8Array | null> {
-  if (request.bodyUsed) throw parsed(request, 'a request that was read')
-  if (Number(request.headers.get('content-length')) > maxBytes) return null
+/** More than any server makes of a request; a body of 1 MiB is some hundred chunks. */
+const maxEmptyChunks = 1_000
+
+/** Stops reading at `maxBytes`. */
+async function readStream(request: Request, maxBytes: number): Promise<Uint8Array> {
   const chunks: Uint8Array[] = []
   let size = 0
+  let empty = 0
   const reader = request.body?.getReader()
   // A client that goes away in the middle ends the body: what has come of it cannot verify.
   const next = () => reader?.read().catch(() => undefined)
   for (let chunk = await next(); chunk?.value; chunk = await next()) {
-    size += chunk.value.byteLength
-    if (size > maxBytes) {
-      await reader?.cancel()
-      return null
+    const { byteLength } = chunk.value
+    size += byteLength
+    // Chunks of nothing that are always ready would keep this loop, and the thread, for ever.
+    if (!byteLength) empty += 1
+    if (size > maxBytes || empty > maxEmptyChunks) {
+      reader?.cancel().catch(() => {})
+      throw tooLarge(maxBytes)
     }
     chunks.push(chunk.value)
   }
   return concat(chunks, size)
+}
+
+function tooLarge(maxBytes: number): WebhookVerificationError {
+  return expected('BODY_TOO_LARGE', `at most ${maxBytes} bytes (\`maxBodyBytes\`)`)
 }
 
 export function utf8(text: string): Uint8Array {

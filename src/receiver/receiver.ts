@@ -9,11 +9,10 @@ import {
   handled,
   type ReceiverAnswer,
   refusal,
-  tooLarge,
   toResponse,
   unhandled,
 } from './answers.ts'
-import { type RawRequest, readRaw } from './raw.ts'
+import type { RawRequest } from './raw.ts'
 import { rulesOf, type VerifyOptions } from './rules.ts'
 import type { SeenClaim, SeenEvents } from './seen-events.ts'
 import { expected, type WebhookVerificationError } from './verification-error.ts'
@@ -22,8 +21,6 @@ import { believe, type Verified } from './verify.ts'
 export interface ReceiverOptions extends VerifyOptions {
   /** Remembers which events were handled; without it a repeated event is handled again. */
   seen?: SeenEvents | undefined
-  /** Largest body taken, in bytes. Default 1 MiB. */
-  maxBodyBytes?: number | undefined
   /**
    * What becomes of an event that no handler wants: `'accept'` (the default) answers 200, `'refuse'`
    * answers 400, after which a sender gives the event up.
@@ -34,7 +31,7 @@ export interface ReceiverOptions extends VerifyOptions {
    * when there is one; the sender gets a 500 and tries again. Default: a line on `console.error`.
    */
   onError?: ((error: unknown, event?: WebhookEventBody) => void) | undefined
-  /** Told why a request was answered with 400 or 401. Default: nobody, for anyone can send those. */
+  /** Told why a request was answered with 400, 401 or 413. Default: nobody, for anyone can send those. */
   onRefused?: ((error: WebhookVerificationError) => void) | undefined
 }
 
@@ -61,8 +58,6 @@ export interface WebhookReceiver<DataByType extends object = object> extends Req
   ): WebhookReceiver<DataByType>
 }
 
-const defaultMaxBodyBytes = 1_048_576
-
 /**
  * @throws WebhookVerificationError SECRET_INVALID, ALGORITHM_UNSUPPORTED, OPTION_INVALID; a secret
  *   that is not set shows at the first request, because a build may load this module without one
@@ -74,16 +69,13 @@ export function createReceiver<DataByType extends object = object>(
   options: ReceiverOptions,
 ): WebhookReceiver<DataByType> {
   const rules = rulesOf(options)
-  const { maxBodyBytes = defaultMaxBodyBytes } = options
-  if (!(maxBodyBytes > 0)) throw expected('OPTION_INVALID', '`maxBodyBytes` above 0')
+  const { maxBodyBytes } = rules
   const handlers: Handlers = []
   const handleOnce = onceHandler(handlers, options)
 
   const receive = async (request: Request | RawRequest): Promise<ReceiverAnswer> => {
     try {
-      const raw = await readRaw(request, maxBodyBytes)
-      if (raw === null) return tooLarge(maxBodyBytes)
-      return await handleAll(await believe(raw, rules), handleOnce)
+      return await handleAll(await believe(request, rules), handleOnce)
     } catch (error) {
       const refused = refusal(error)
       tell(refused ? options.onRefused : (options.onError ?? printError), error)
@@ -166,18 +158,16 @@ function fits(type: string, eventType: string): boolean {
   return type.endsWith('.*') && eventType.startsWith(type.slice(0, -1))
 }
 
-/** Whoever is told of an error has no say in the answer. */
+/** Whoever is told of an error has no say in the answer, nor in when it is given. */
 function tell(
   // biome-ignore lint/suspicious/noExplicitAny: the caller knows what it caught
-  listener: ((error: any, event?: WebhookEventBody) => void) | undefined,
+  listener: ((error: any, event?: WebhookEventBody) => unknown) | undefined,
   error: unknown,
   event?: WebhookEventBody,
 ): void {
-  try {
-    listener?.(error, event)
-  } catch {
-    // It had its chance.
-  }
+  const told = async () => listener?.(error, event)
+  // What it throws, now or later, ends here: a rejection that nobody takes ends the process.
+  told().catch(() => {})
 }
 
 /** A failure that nobody hears of is worse than a line on the console. */

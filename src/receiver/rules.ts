@@ -31,6 +31,8 @@ export interface VerifyOptions {
         algorithm?: 'sha256' | 'sha512' | undefined
       }
     | undefined
+  /** Largest body taken, in bytes. Default 1 MiB. */
+  maxBodyBytes?: number | undefined
   /** Wall clock in ms; handed in by tests. */
   nowMs?: (() => number) | undefined
 }
@@ -40,11 +42,13 @@ export interface Rules {
   readonly publicKey: string | undefined
   readonly toleranceSeconds: number
   readonly schemes: readonly Scheme[]
+  readonly maxBodyBytes: number
   /** `bits` is 256 or 512: the hash is SHA-2, and the MAC is as long. */
   readonly signature: { readonly header: string; readonly prefix: string; readonly bits: number }
   readonly nowMs: () => number
 }
 
+const defaultMaxBodyBytes = 1_048_576
 const known: readonly Scheme[] = ['standard', 'body', 'timestamped-body']
 
 /** @throws WebhookVerificationError SECRET_INVALID, ALGORITHM_UNSUPPORTED, OPTION_INVALID */
@@ -56,7 +60,9 @@ export function rulesOf(options: VerifyOptions): Rules {
   if (options.publicKey) publicBytes(options.publicKey)
 
   const { toleranceSeconds = 300, schemes = ['standard'], signature = {} } = options
+  const { maxBodyBytes = defaultMaxBodyBytes } = options
   if (!(toleranceSeconds >= 0)) throw expected('OPTION_INVALID', '`toleranceSeconds` from 0')
+  if (!(maxBodyBytes > 0)) throw expected('OPTION_INVALID', '`maxBodyBytes` above 0')
   if (!schemes.length || schemes.some((one) => !known.includes(one))) {
     throw expected('OPTION_INVALID', `\`schemes\` of ${known.join(', ')}`)
   }
@@ -73,6 +79,7 @@ export function rulesOf(options: VerifyOptions): Rules {
     publicKey: options.publicKey,
     toleranceSeconds,
     schemes,
+    maxBodyBytes,
     signature: { header: header.toLowerCase(), prefix, bits: Number(algorithm.slice(3)) },
     nowMs: options.nowMs ?? Date.now,
   }

@@ -9,6 +9,8 @@ import type { Rules, Scheme } from './rules.ts'
 import { expected, type WebhookVerificationError } from './verification-error.ts'
 
 type Bytes = Uint8Array<ArrayBuffer>
+/** What has to be signed; asked for only once something may be a signature of it. */
+type Signed = () => Promise<Bytes>
 
 /** A rotation needs two, and a second version two more; who sends many wants us to compute. */
 const maxSignatures = 16
@@ -64,21 +66,26 @@ async function anyHmac(
   secrets: readonly string[],
   bits: number,
   mac: Bytes,
-  signed: Bytes,
+  signed: Signed,
   asText = false,
 ): Promise<boolean> {
   // How long a signature has to be is no secret.
   if (mac.length !== bits / 8) return false
+  const bytes = await signed()
   for (const secret of secrets) {
     const key = await hmacKey(secret, `SHA-${bits}`, asText)
-    if (await subtle.verify('HMAC', key, mac, signed)) return true
+    if (await subtle.verify('HMAC', key, mac, bytes)) return true
   }
   return false
 }
 
-async function ed25519(publicKey: string | undefined, mac: Bytes, signed: Bytes): Promise<boolean> {
+async function ed25519(
+  publicKey: string | undefined,
+  mac: Bytes,
+  signed: Signed,
+): Promise<boolean> {
   if (!publicKey || mac.length !== 64) return false
-  return subtle.verify('Ed25519', await ed25519Key(publicKey), mac, signed)
+  return subtle.verify('Ed25519', await ed25519Key(publicKey), mac, await signed())
 }
 
 /** @returns the header's text, which is part of what is signed */
@@ -127,9 +134,12 @@ function invalid(name: string, what: string): WebhookVerificationError {
   return expected('HEADER_INVALID', `\`${name}\` to be ${what}`)
 }
 
-function prefixed(prefix: string, body: Uint8Array): Bytes {
-  const head = utf8(prefix)
-  return concat([head, body], head.length + body.length)
+function prefixed(prefix: string, read: ReadRequest['body']): Signed {
+  return async () => {
+    const head = utf8(prefix)
+    const body = await read()
+    return concat([head, body], head.length + body.length)
+  }
 }
 
 function hexBytes(text: string): Bytes | null {

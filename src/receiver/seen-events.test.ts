@@ -78,6 +78,18 @@ describe('in SQL', () => {
     expect(await orders.begin('evt_1')).toBe('done')
   })
 
+  it('refuse a name that could reach into the ids of another receiver', async () => {
+    const { query } = sqlite()
+    expect(() => seenInSql(query, { receiver: 'shop:eu' })).toThrow(
+      expect.objectContaining({ code: 'OPTION_INVALID', message: expect.stringContaining('":"') }),
+    )
+    const [none, shop] = [seenInSql(query), seenInSql(query, { receiver: 'shop' })]
+    await (await claimOf(none, 'shop:evt_1')).done()
+    await (await claimOf(shop, 'eu:evt_1')).done()
+    expect(await shop.begin('evt_1')).toBeTypeOf('object')
+    expect(await shop.begin('eu:evt_1')).toBe('done')
+  })
+
   it('let one take over even when another saw the old claim before and acts on it after', async () => {
     const clock = manualClock()
     const { query } = sqlite()

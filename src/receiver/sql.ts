@@ -9,6 +9,7 @@ import {
   type SeenEvents,
   type SeenOptions,
 } from './seen-events.ts'
+import { expected } from './verification-error.ts'
 
 /**
  * Runs one statement with its values and returns the rows, if any.
@@ -23,7 +24,10 @@ export type QuerySql = (
 export interface SeenInSqlOptions extends SeenOptions {
   /** How your client writes parameters: `'$1'` (PostgreSQL, the default) or `'?'` (SQLite, MySQL). */
   placeholder?: '$1' | '?' | undefined
-  /** Tells receivers on one table apart: what one has handled is new to the other. Default `''`. */
+  /**
+   * Tells receivers on one table apart: what one has handled is new to the other. Any text without
+   * `:`, default `''`.
+   */
   receiver?: string | undefined
 }
 
@@ -41,9 +45,19 @@ const forgetEveryMs = 3_600_000
 /**
  * For any number of processes, in the database you have; outside of your transactions. Plain SQL
  * only: the primary key decides who claims a new event, one update who takes over an old one.
+ *
+ * MySQL takes `evt_a` and `EVT_A` for the same key unless the column `id` has a binary collation, as
+ * `varchar(512) collate utf8mb4_bin`.
+ *
+ * @throws WebhookVerificationError OPTION_INVALID
  */
 export function seenInSql(query: QuerySql, options: SeenInSqlOptions = {}): SeenEvents {
   const { keepMs = defaultKeepMs, claimMs = defaultClaimMs, nowMs = Date.now } = options
+  const { receiver = '' } = options
+  // The first colon of a key ends the name: ids may have some of their own.
+  if (receiver.includes(':')) {
+    throw expected('OPTION_INVALID', `\`receiver\` without ":", got ${JSON.stringify(receiver)}`)
+  }
   const run = withPlaceholders(query, options.placeholder ?? '$1')
   let forgetAtMs = 0
 
@@ -96,7 +110,7 @@ export function seenInSql(query: QuerySql, options: SeenInSqlOptions = {}): Seen
 
   return {
     async begin(eventId) {
-      const id = `${options.receiver ?? ''}:${eventId}`
+      const id = `${receiver}:${eventId}`
       const atMs = nowMs()
       await forget(atMs)
       const known = await read(id)

@@ -5,6 +5,7 @@ export type VerificationErrorCode =
   | 'BODY_ALREADY_PARSED'
   | 'BODY_MISSING'
   | 'BODY_INVALID'
+  | 'BODY_TOO_LARGE'
   | 'EVENT_INVALID'
   | 'BATCH_UNEXPECTED'
   | 'HEADER_MISSING'

@@ -204,6 +204,86 @@ describe('a body that was parsed', () => {
   })
 })
 
+describe('how much is read', () => {
+  const stream = (chunk: Uint8Array) => {
+    const counts = { pulled: 0, cancelled: 0 }
+    const body = new ReadableStream({
+      pull(controller) {
+        counts.pulled += 1
+        // Ends some time, so that a test of this fails and does not hang.
+        if (counts.pulled > 5_000) controller.close()
+        else controller.enqueue(chunk)
+      },
+      cancel() {
+        counts.cancelled += 1
+        throw new Error('cannot be cancelled')
+      },
+    })
+    return { counts, body }
+  }
+  const request = (headers: Record<string, string>, body: ReadableStream) =>
+    new Request('https://a.example', { method: 'POST', headers, body, duplex: 'half' } as never)
+
+  it.each([
+    ['HEADER_MISSING', {}],
+    ['HEADER_INVALID', signed({ id: 'a.b' }).headers],
+    ['TIMESTAMP_TOO_OLD', signed({ timestamp: String(nowMs / 1_000 - 301) }).headers],
+    ['SIGNATURE_INVALID', { ...signed().headers, 'webhook-signature': 'v2,AAAA' }],
+    ['HEADER_INVALID', { ...signedPlainly('body').headers, 'x-webhook-signature': 'sha256=x' }],
+  ])('is nothing when the headers alone say %s', async (code, headers) => {
+    const schemes = ['standard', 'body', 'timestamped-body'] as const
+    const { counts, body } = stream(new Uint8Array(1_000))
+    const unread = request(headers, body)
+    expect(await codeOf(unread, { ...options, schemes })).toBe(code)
+    expect(unread.bodyUsed).toBe(false)
+    // The stream's own reserve.
+    expect(counts.pulled).toBeLessThanOrEqual(1)
+  })
+
+  it('is 1 MiB, or what was set', async () => {
+    const { headers } = signed()
+    const first = stream(new Uint8Array(65_536))
+    await expect(verify(request(headers, first.body), options)).rejects.toMatchObject({
+      code: 'BODY_TOO_LARGE',
+      message: expect.stringContaining('1048576'),
+    })
+    expect(first.counts).toEqual({ pulled: expect.any(Number), cancelled: 1 })
+    expect(first.counts.pulled).toBeLessThan(20)
+
+    const maxBodyBytes = Buffer.byteLength(eventBody)
+    const init = { method: 'POST', ...signed() }
+    for (const make of [signed, () => new Request('https://a.example', init)]) {
+      expect(await verify(make(), { ...options, maxBodyBytes })).toBeTruthy()
+      const less = { ...options, maxBodyBytes: maxBodyBytes - 1 }
+      expect(await codeOf(make() as Signed, less)).toBe('BODY_TOO_LARGE')
+    }
+  })
+
+  it('is some empty chunks, and not as many as there are', async () => {
+    const { counts, body } = stream(new Uint8Array(0))
+    expect(await codeOf(request(signed().headers, body))).toBe('BODY_TOO_LARGE')
+    expect(counts.pulled).toBeLessThan(1_100)
+
+    const pieces = [...Buffer.from(eventBody)].flatMap((byte) => [[], [byte], []])
+    const slow = new ReadableStream({
+      pull(controller) {
+        const piece = pieces.shift()
+        if (piece) controller.enqueue(Uint8Array.from(piece))
+        else controller.close()
+      },
+    })
+    expect(await verify(request(signed().headers, slow), options)).toBeTruthy()
+  })
+
+  it('is once for all schemes', async () => {
+    const schemes = ['standard', 'timestamped-body', 'body'] as const
+    const { headers, body } = signedPlainly('body')
+    const both = { ...signed({ key: 'another secret' }).headers, ...headers }
+    const sent = new Request('https://a.example', { method: 'POST', headers: both, body })
+    expect(await verify(sent, { ...options, schemes })).toEqual(JSON.parse(body))
+  })
+})
+
 describe('timestamps', () => {
   it.each([
     [300, null],
@@ -385,6 +465,7 @@ describe('options', () => {
   it.each([
     [{ toleranceSeconds: -1 }, 'OPTION_INVALID'],
     [{ toleranceSeconds: Number.NaN }, 'OPTION_INVALID'],
+    [{ maxBodyBytes: 0 }, 'OPTION_INVALID'],
     [{ schemes: [] }, 'OPTION_INVALID'],
     [{ schemes: ['v1'] }, 'OPTION_INVALID'],
     [{ signature: { algorithm: 'sha1' } }, 'ALGORITHM_UNSUPPORTED'],

@@ -3,7 +3,7 @@
  * and Workers run it as it is. Knows no framework; the adapters beside it do.
  */
 import type { WebhookEventBody } from '../model/event.ts'
-import { type RawRequest, type ReadRequest, readRaw } from './raw.ts'
+import { type RawRequest, readRaw } from './raw.ts'
 import { type Rules, rulesOf, type VerifyOptions } from './rules.ts'
 import { schemes } from './schemes.ts'
 import { expected, type WebhookVerificationError } from './verification-error.ts'
@@ -30,9 +30,7 @@ export async function verify<Event = WebhookEventBody>(
   options: VerifyOptions & { batch?: boolean | undefined },
 ): Promise<Event | Event[]> {
   const rules = rulesOf(options)
-  // How much to read is decided by whoever made the request an object, a `Request` included.
-  const raw = await readRaw(request, 2 ** 53)
-  const { content } = await believe(raw as ReadRequest, rules)
+  const { content } = await believe(request, rules)
   if (options.batch === true) return (Array.isArray(content) ? content : [content]) as Event[]
   if (!Array.isArray(content)) return content as Event
   throw expected(
@@ -48,7 +46,8 @@ export interface Verified {
   readonly id: string | null
 }
 
-export async function believe(request: ReadRequest, rules: Rules): Promise<Verified> {
+export async function believe(request: Request | RawRequest, rules: Rules): Promise<Verified> {
+  const raw = readRaw(request, rules.maxBodyBytes)
   if (!rules.secrets.length && !rules.publicKey) {
     throw expected(
       'SECRET_MISSING',
@@ -58,8 +57,8 @@ export async function believe(request: ReadRequest, rules: Rules): Promise<Verif
   let problem: WebhookVerificationError | undefined
   for (const name of rules.schemes) {
     try {
-      const id = await schemes[name](request, rules)
-      return { content: parse(request.body), id }
+      const id = await schemes[name](raw, rules)
+      return { content: parse(await raw.body()), id }
     } catch (error) {
       // A scheme whose headers are not there says less than one that was tried.
       if (!problem || problem.code === 'HEADER_MISSING') problem = error as typeof problem

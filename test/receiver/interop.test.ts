@@ -117,7 +117,8 @@ function theirVerdict(theirs: Theirs, body: string, headers: Record<string, stri
 
 async function ourVerdict(secret: string, body: string, headers: Record<string, string>) {
   try {
-    await verify({ headers, body }, { secret, batch: true })
+    const maxBodyBytes = 2 * megabyte
+    await verify({ headers, body }, { secret, batch: true, maxBodyBytes })
     return 'believed'
   } catch (error) {
     if (!(error instanceof WebhookVerificationError)) throw error
