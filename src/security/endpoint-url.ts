@@ -102,16 +102,17 @@ function checkPort(parsed: URL): void {
 }
 
 function invalid(expected: string, got: unknown): WebhookError {
-  const shown = typeof got === 'string' ? withoutSecrets(got) : got
-  return new WebhookError(
-    'ENDPOINT_URL_INVALID',
-    `Expected \`url\` ${expected}, got ${describeValue(shown)}.`,
-  )
+  const shown = typeof got === 'string' ? describeUrl(got) : describeValue(got)
+  return new WebhookError('ENDPOINT_URL_INVALID', `Expected \`url\` ${expected}, got ${shown}.`)
 }
 
-/** Tokens travel in the query, passwords before the @, and an error ends up in a log. */
-function withoutSecrets(url: string): string {
-  return url.replace(/[?#].*$/s, '?…').replace(/^([^/]*)\/\/[^/]*@/s, '$1//…@')
+/**
+ * Tokens travel in the query, passwords before the @, and an error ends up in a log. Where a password
+ * begins in what is no URL is anybody's guess, so that nothing of a text with an @ is repeated.
+ */
+function describeUrl(url: string): string {
+  if (/@|%40/.test(url)) return "a URL with '@'"
+  return describeValue(url.replace(/[?#].*$/s, '?…'))
 }
 
 function blocked(what: string): WebhookError {

@@ -48,10 +48,32 @@ describe('other malformed URLs', () => {
     expect(codeOf(() => checkEndpointUrl(url, closed))).toBe('ENDPOINT_URL_INVALID')
   })
 
-  it('never repeats a password', () => {
-    expect(() => checkEndpointUrl('https://user:hunter2@example.com/', closed)).toThrow(
-      expect.objectContaining({ message: expect.not.stringContaining('hunter2') as string }),
+  it.each([
+    'https://user:hunter2@example.com/',
+    'http:user:hunter2@example.com/ x',
+    'http:/user:hunter2@h\\x',
+    'http://user:hunter2/et@host/',
+    'http://user:et/hunter2@host/ ',
+    'ftp:user:hunter2@h',
+    'ftp://user:hunter2@h/',
+    'user:hunter2@h',
+    'http:user:hunter2%40h',
+    'http://us?er:hunter2@h/ ',
+    'ftp://example.com/?hunter2',
+    'ftp://example.com/#hunter2',
+    'ftp://example.com/?a=b#hunter2\r\nhunter2',
+    'https://example.com/?a=b#hunter2',
+  ])('never repeats a password or a token: %s', (url) => {
+    const check = () => checkEndpointUrl(url, closed)
+    expect(codeOf(check)).toBe('ENDPOINT_URL_INVALID')
+    expect(check).toThrow(
+      expect.objectContaining({ message: expect.not.stringMatching(/hunter2|user:/) as string }),
     )
+  })
+
+  it('says of a text with an @ what it saw, and repeats any other', () => {
+    expect(() => checkEndpointUrl('ftp:a@b', closed)).toThrow(/got a URL with '@'/)
+    expect(() => checkEndpointUrl('ftp://b/', closed)).toThrow(/got "ftp:\/\/b\/"/)
   })
 })
 
