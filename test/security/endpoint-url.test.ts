@@ -101,6 +101,12 @@ describe('with `allowedNetworks`', () => {
     ['http://[::ffff:127.0.0.1]/', 'ADDRESS_BLOCKED'],
     ['http://[64:ff9b::127.0.0.1]/', 'ADDRESS_BLOCKED'],
     ['http://8.8.8.8:22/', 'ENDPOINT_URL_INVALID'],
+    // Names of an inside by their look, which may lead outside all the same.
+    ['http://ai:25/', 'ENDPOINT_URL_INVALID'],
+    ['http://localhost:81/', 'ENDPOINT_URL_INVALID'],
+    ['http://receiver.default.svc:6379/', 'ENDPOINT_URL_INVALID'],
+    ['http://mail.corp.internal:25/', 'ENDPOINT_URL_INVALID'],
+    ['http://x.8.b.d.0.1.0.0.2.ip6.arpa:25/', 'ENDPOINT_URL_INVALID'],
     ['http://example.com:6379/', 'ENDPOINT_URL_INVALID'],
   ])('still refuses %s', (url, code) => {
     expect(codeOf(() => checkEndpointUrl(url, opened))).toBe(code)
