@@ -4,7 +4,12 @@
  * so that neither may be shared between endpoints that differ in them.
  */
 import { createHash } from 'node:crypto'
-import { type ConnectionOptions, createSecureContext, rootCertificates } from 'node:tls'
+import {
+  type ConnectionOptions,
+  createSecureContext,
+  DEFAULT_CIPHERS,
+  rootCertificates,
+} from 'node:tls'
 import type { EndpointTls } from '../model/endpoint.ts'
 import { WebhookError } from '../model/errors.ts'
 
@@ -16,7 +21,19 @@ export interface TlsIdentity {
 }
 
 const maxSessions = 500
-const minVersion = 'TLSv1.2'
+
+const curves = 'X25519:P-256:P-384:P-521'
+
+/**
+ * What every handshake of ours keeps to. Keys are exchanged on curves only: in a finite field the
+ * server chooses the prime, and one of 8192 bits is 150 ms of this thread for every connection (8 ms
+ * with the standard one of TLS 1.3). Whoever speaks TLS 1.2 well enough to be verified has ECDHE.
+ */
+export const handshake = {
+  minVersion: 'TLSv1.2',
+  ciphers: `${DEFAULT_CIPHERS}:!kDHE`,
+  ecdhCurve: knownCurves(),
+} as const
 
 /** What it takes to resume a session, per server; the latest ones. */
 export class Sessions {
@@ -44,7 +61,7 @@ export class TlsIdentities {
     this.#usual = {
       key: '',
       sessions: new Sessions(),
-      options: ca === undefined ? { minVersion } : contextOptions({ ca: withRoots(ca) }),
+      options: ca === undefined ? handshake : contextOptions({ ca: withRoots(ca) }),
     }
   }
 
@@ -79,9 +96,21 @@ function contextOptions(pem: {
   key?: string | undefined
 }): ConnectionOptions {
   const given = Object.fromEntries(Object.entries(pem).filter(([, value]) => value !== undefined))
-  return { ...given, minVersion, secureContext: createSecureContext({ ...given, minVersion }) }
+  return { ...given, ...handshake, secureContext: createSecureContext({ ...given, ...handshake }) }
 }
 
 function withRoots(ca: string): string[] {
   return [...rootCertificates, ca]
+}
+
+/** With the hybrid that withstands quantum computers where the runtime knows it (OpenSSL 3.5). */
+function knownCurves(): string {
+  const all = `X25519MLKEM768:${curves}`
+  try {
+    // Without authorities: parsing the runtime's own is no part of being imported.
+    createSecureContext({ ca: [], ecdhCurve: all })
+    return all
+  } catch {
+    return curves
+  }
 }
