@@ -6,6 +6,7 @@ import { connect as connectTcp, isIP, type LookupFunction, type Socket } from 'n
 import { connect as connectTls } from 'node:tls'
 import type { LookupAll } from './attempt-request.ts'
 import { ProxyError } from './classify.ts'
+import { handshake } from './tls-identity.ts'
 
 export interface EgressProxy {
   readonly secure: boolean
@@ -59,7 +60,7 @@ function openProxy({ host, port, secure }: EgressProxy, lookup: LookupAll): Sock
   const place = { host, port, autoSelectFamily: true, lookup: unguarded(lookup) }
   if (!secure) return connectTcp(place)
   const servername = isIP(host) === 0 ? host : ''
-  return connectTls({ ...place, servername, minVersion: 'TLSv1.2', ALPNProtocols: ['http/1.1'] })
+  return connectTls({ ...place, servername, ...handshake, ALPNProtocols: ['http/1.1'] })
 }
 
 function unguarded(lookup: LookupAll): LookupFunction {

@@ -35,7 +35,8 @@ export interface UrlRules {
 
 /**
  * @param rules with an `allowedNetworks` the rules about names (no single labels, no `localhost`, …)
- *   give way to the check of the address, so that names of Compose and cluster services work
+ *   give way to the check of the address, so that names of Compose and cluster services work; the
+ *   rule about ports gives way to addresses inside of them only
  * @returns the URL parsed once, its host without a trailing dot; `href` is what to keep
  * @throws WebhookError ENDPOINT_URL_INVALID, ADDRESS_BLOCKED
  */
@@ -45,8 +46,12 @@ export function checkEndpointUrl(url: unknown, rules: UrlRules | AddressRule): U
   // `example.com.` is `example.com`; a certificate and a name rule know only the latter.
   if (parsed.hostname.endsWith('.')) parsed.hostname = parsed.hostname.slice(0, -1)
   const host = parsed.hostname.replace(/^\[|\]$/g, '')
-  const opened = isIP(host) === 0 ? checkName(host, rule) : checkLiteral(host, rule)
-  if (!opened) checkPort(parsed)
+  // A name is known by its look only; where it leads is found out later, by whoever connects. So
+  // the ports of an opened network are open to its addresses and to no name.
+  if (isIP(host) === 0) {
+    checkName(host, rule)
+    checkPort(parsed)
+  } else if (!checkLiteral(host, rule)) checkPort(parsed)
   return parsed
 }
 
@@ -76,8 +81,7 @@ function checkLiteral(address: string, rule: AddressRule): boolean {
   throw blocked(`the address ${address}`)
 }
 
-/** @returns true when it is a name that only a private network knows */
-function checkName(host: string, rule: AddressRule): boolean {
+function checkName(host: string, rule: AddressRule): void {
   const labels = host.split('.')
   const wellFormed = labels.every(
     (label) =>
@@ -88,7 +92,6 @@ function checkName(host: string, rule: AddressRule): boolean {
   }
   const isPrivate = labels.length === 1 || privateSuffixes.has(labels.at(-1) ?? '')
   if (isPrivate && !rule.opensNetworks) throw blocked(`the host name "${host}"`)
-  return isPrivate
 }
 
 function checkPort(parsed: URL): void {
@@ -102,16 +105,17 @@ function checkPort(parsed: URL): void {
 }
 
 function invalid(expected: string, got: unknown): WebhookError {
-  const shown = typeof got === 'string' ? withoutSecrets(got) : got
-  return new WebhookError(
-    'ENDPOINT_URL_INVALID',
-    `Expected \`url\` ${expected}, got ${describeValue(shown)}.`,
-  )
+  const shown = typeof got === 'string' ? describeUrl(got) : describeValue(got)
+  return new WebhookError('ENDPOINT_URL_INVALID', `Expected \`url\` ${expected}, got ${shown}.`)
 }
 
-/** Tokens travel in the query, passwords before the @, and an error ends up in a log. */
-function withoutSecrets(url: string): string {
-  return url.replace(/[?#].*$/s, '?…').replace(/^([^/]*)\/\/[^/]*@/s, '$1//…@')
+/**
+ * Tokens travel in the query, passwords before the @, and an error ends up in a log. Where a password
+ * begins in what is no URL is anybody's guess, so that nothing of a text with an @ is repeated.
+ */
+function describeUrl(url: string): string {
+  if (/@|%40/.test(url)) return "a URL with '@'"
+  return describeValue(url.replace(/[?#].*$/s, '?…'))
 }
 
 function blocked(what: string): WebhookError {

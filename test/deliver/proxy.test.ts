@@ -245,6 +245,22 @@ it('may speak TLS itself, and is then checked like any server', async () => {
   await new Promise((resolve) => server.close(resolve))
 })
 
+it('speaks TLS with a proxy on curves only: a prime of its choosing would be our work', async () => {
+  const certified = new Authority().certify('proxy.example.net', { keyType: 'rsa' })
+  const ciphers = 'DHE-RSA-AES128-GCM-SHA256'
+  const dhe = { ...certified, maxVersion: 'TLSv1.2' as const, ciphers, dhparam: 'auto' }
+  const server = createTlsServer(dhe, () => {})
+  server.on('tlsClientError', () => {})
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const { port } = server.address() as AddressInfo
+  expect(await outcomeOf(build({ proxy: `https://127.0.0.1:${port}` }))).toEqual({
+    kind: 'unreachable',
+    code: expect.stringMatching(/^ERR_SSL_\w*HANDSHAKE_FAILURE$/) as string,
+    at: 'proxy',
+  })
+  await new Promise((resolve) => server.close(resolve))
+})
+
 it('is checked by the constructor, whose error holds no password', () => {
   for (const proxy of [
     'http://user:hunter2@',

@@ -106,6 +106,10 @@ journey('no line, fact or error of a whole life holds anything marked', async (s
     { url: `http://us:${marks.query}@example.com/` },
     { url: `http://exa mple.com/${query}` },
     { url: `http://us:${marks.query}@exa mple.com/` },
+    { url: `http:us:${marks.query}@example.com/ x` },
+    { url: `http:/us:${marks.query}@h\\x` },
+    { url: `http://us:${marks.query}/et@host/` },
+    { url: `ftp:us:${marks.query}@h` },
     { url: `http://example.com:22/${query}` },
     { url: `http://10.0.0.1:22/${query}#${marks.query}` },
     { headers: { Host: marks.header } },
@@ -117,7 +121,7 @@ journey('no line, fact or error of a whole life holds anything marked', async (s
     const endpoint = stage.endpoint('bad', bad)
     await service.registerEndpoint(endpoint).catch((error: Error) => failures.push(String(error)))
   }
-  expect(failures).toHaveLength(11)
+  expect(failures).toHaveLength(15)
 
   const failed = await service.getFailedDeliveries()
   const errors = failed.map((one) =>

@@ -48,10 +48,32 @@ describe('other malformed URLs', () => {
     expect(codeOf(() => checkEndpointUrl(url, closed))).toBe('ENDPOINT_URL_INVALID')
   })
 
-  it('never repeats a password', () => {
-    expect(() => checkEndpointUrl('https://user:hunter2@example.com/', closed)).toThrow(
-      expect.objectContaining({ message: expect.not.stringContaining('hunter2') as string }),
+  it.each([
+    'https://user:hunter2@example.com/',
+    'http:user:hunter2@example.com/ x',
+    'http:/user:hunter2@h\\x',
+    'http://user:hunter2/et@host/',
+    'http://user:et/hunter2@host/ ',
+    'ftp:user:hunter2@h',
+    'ftp://user:hunter2@h/',
+    'user:hunter2@h',
+    'http:user:hunter2%40h',
+    'http://us?er:hunter2@h/ ',
+    'ftp://example.com/?hunter2',
+    'ftp://example.com/#hunter2',
+    'ftp://example.com/?a=b#hunter2\r\nhunter2',
+    'https://example.com/?a=b#hunter2',
+  ])('never repeats a password or a token: %s', (url) => {
+    const check = () => checkEndpointUrl(url, closed)
+    expect(codeOf(check)).toBe('ENDPOINT_URL_INVALID')
+    expect(check).toThrow(
+      expect.objectContaining({ message: expect.not.stringMatching(/hunter2|user:/) as string }),
     )
+  })
+
+  it('says of a text with an @ what it saw, and repeats any other', () => {
+    expect(() => checkEndpointUrl('ftp:a@b', closed)).toThrow(/got a URL with '@'/)
+    expect(() => checkEndpointUrl('ftp://b/', closed)).toThrow(/got "ftp:\/\/b\/"/)
   })
 })
 
@@ -79,6 +101,12 @@ describe('with `allowedNetworks`', () => {
     ['http://[::ffff:127.0.0.1]/', 'ADDRESS_BLOCKED'],
     ['http://[64:ff9b::127.0.0.1]/', 'ADDRESS_BLOCKED'],
     ['http://8.8.8.8:22/', 'ENDPOINT_URL_INVALID'],
+    // Names of an inside by their look, which may lead outside all the same.
+    ['http://ai:25/', 'ENDPOINT_URL_INVALID'],
+    ['http://localhost:81/', 'ENDPOINT_URL_INVALID'],
+    ['http://receiver.default.svc:6379/', 'ENDPOINT_URL_INVALID'],
+    ['http://mail.corp.internal:25/', 'ENDPOINT_URL_INVALID'],
+    ['http://x.8.b.d.0.1.0.0.2.ip6.arpa:25/', 'ENDPOINT_URL_INVALID'],
     ['http://example.com:6379/', 'ENDPOINT_URL_INVALID'],
   ])('still refuses %s', (url, code) => {
     expect(codeOf(() => checkEndpointUrl(url, opened))).toBe(code)

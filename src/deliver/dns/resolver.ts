@@ -32,6 +32,10 @@ interface Pending {
 }
 
 const maxCachedNames = 10_000
+/** Of one name. Longer answers serve those who wait for them and are forgotten. */
+const maxCachedAddresses = 32
+/** Of one name, both families together: a TCP answer has room for 4,000, a receiver no use for them. */
+const maxAddresses = 256
 /** A receiver that moves is followed within this time, whatever its records promise. */
 const maxTtlMs = 300_000
 /** A dead name costs one question in this time, not one for each attempt. */
@@ -93,7 +97,8 @@ export class Resolver {
       leaveSystem()
       this.#end(name, { error: timedOut(this.#options.timeoutMs) })
     }, this.#options.timeoutMs)
-    const end = (answer: Answer): void => {
+    const end = (found: Answer): void => {
+      const answer = bounded(found)
       cancelTimer()
       if (inTime) this.#end(name, answer)
       // Too late for those who waited, in time for their next attempt.
@@ -147,6 +152,7 @@ export class Resolver {
     const ttlMs = 'error' in answer ? failureTtlMs : Math.min(answer.ttlMs, maxTtlMs)
     // Who says 0 means it: whoever connects next asks again.
     if (ttlMs <= 0 || this.#closed) return
+    if ('addresses' in answer && answer.addresses.length > maxCachedAddresses) return
     this.#cache.delete(name)
     const [oldest] = this.#cache.keys()
     if (this.#cache.size >= maxCachedNames && oldest !== undefined) this.#cache.delete(oldest)
@@ -165,6 +171,13 @@ function tell(answer: Answer, callbacks: readonly Parameters<LookupAll>[1][]): v
   const [error, addresses]: [NodeJS.ErrnoException | null, readonly LookupAddress[]] =
     'error' in answer ? [answer.error, []] : [null, answer.addresses]
   for (const callback of callbacks) callback(error, addresses)
+}
+
+/** Leaving some out would be no answer: every address of a name is checked. */
+function bounded(answer: Answer): Answer {
+  if ('error' in answer || answer.addresses.length <= maxAddresses) return answer
+  const got = `${answer.addresses.length} addresses, more than ${maxAddresses}`
+  return { error: Object.assign(new Error(got), { code: 'TOO_MANY_ADDRESSES' }) }
 }
 
 function timedOut(afterMs: number): NodeJS.ErrnoException {

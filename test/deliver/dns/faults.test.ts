@@ -7,6 +7,7 @@ import { attempt, attemptRequest, endpointRecord, type Receiver, receive } from 
 import { type DnsAnswer, type NameServer, nameServer, type RecordType } from './name-server.ts'
 
 const many = Array.from({ length: 200 }, (_, i) => ({ data: `127.0.1.${i}` }))
+const tooMany = Array.from({ length: 300 }, (_, i) => ({ data: `127.0.2.${i % 250}` }))
 const local = [{ data: '127.0.0.1' }]
 
 /** By the first label of the name. */
@@ -18,6 +19,7 @@ const zones: Record<string, (type: RecordType, asked: number) => DnsAnswer> = {
   silent: () => null,
   empty: () => [],
   many: (type) => (type === 'A' ? [...local, ...many] : []),
+  'too-many': (type) => (type === 'A' ? tooMany : []),
   ttl0: (type) => (type === 'A' ? [{ data: '127.0.0.1', ttl: 0 }] : []),
   loop: () => [
     { type: 'CNAME', data: 'loop2.example.net' },
@@ -101,6 +103,7 @@ it.each([
   ['empty', 'ENODATA'],
   ['loop', 'ENODATA'],
   ['silent', 'ETIMEOUT'],
+  ['too-many', 'TOO_MANY_ADDRESSES'],
 ])('classifies within its limit: %s', async (zone, code) => {
   const { outcome, latencyMs } = await outcomeOf(zone)
   expect(outcome).toEqual({ kind: 'unreachable', code, at: 'dns' })

@@ -231,6 +231,67 @@ it('looks for other name servers when the ones it knows are in trouble for long'
   expect(clients()).toBe(2)
 })
 
+const addresses = (count: number) =>
+  Array.from({ length: count }, (_, i) => `127.0.${Math.floor(i / 250)}.${i % 250}`)
+
+it('keeps answers of 32 addresses, and asks again for longer ones: memory has to be bounded', async () => {
+  const { timers, asked, reply, look } = stage()
+  for (const [name, count, questions] of [
+    ['32.example.net', 32, 2],
+    ['33.example.net', 33, 4],
+    ['256.example.net', 256, 4],
+  ] as const) {
+    const before = asked.length
+    const results = [look(name), look(name)]
+    await reply(`A ${name}`, v4(60, ...addresses(count)))
+    await reply(`AAAA ${name}`, 'ENODATA')
+    // All of them, and to all who wait: one question for both.
+    expect(results).toEqual([{ addresses: addresses(count) }, { addresses: addresses(count) }])
+    expect(asked).toHaveLength(before + 2)
+    timers.advance(1)
+    look(name)
+    await turns()
+    expect(asked, name).toHaveLength(before + questions)
+  }
+})
+
+it('refuses more than 256 addresses of both families together, and remembers that', async () => {
+  const { timers, asked, reply, look } = stage()
+  const result = look('many.example.net')
+  await reply('A many.example.net', v4(60, ...addresses(256)))
+  await reply('AAAA many.example.net', v4(60, '2606:4700::1'))
+  expect(result).toEqual({ error: 'TOO_MANY_ADDRESSES' })
+  timers.advance(4_999)
+  const again = look('many.example.net')
+  await turns()
+  expect(again).toEqual({ error: 'TOO_MANY_ADDRESSES' })
+  expect(asked).toHaveLength(2)
+})
+
+it('refuses as many from the system, and from an answer that comes too late', async () => {
+  const found = addresses(257).map((address) => ({ address, family: 4 }))
+  const system: ResolverOptions['system'] = {
+    lookup(_, done) {
+      queueMicrotask(() => done(null, found))
+      return () => {}
+    },
+  }
+  const inside = stage({ askSystem: true, system })
+  const result = inside.look('web')
+  await inside.reply('A web', 'ENOTFOUND')
+  await inside.reply('AAAA web', 'ENOTFOUND')
+  expect(result).toEqual({ error: 'TOO_MANY_ADDRESSES' })
+
+  const late = stage()
+  late.look('slow.example.net')
+  late.timers.advance(4_000)
+  await late.reply('A slow.example.net', v4(60, ...addresses(257)))
+  await late.reply('AAAA slow.example.net', 'ENODATA')
+  late.timers.advance(5_000)
+  late.look('slow.example.net')
+  expect(late.asked).toHaveLength(4)
+})
+
 it('holds ten thousand names at the most', async () => {
   const { asked, reply, look } = stage()
   for (let i = 0; i <= 10_000; i += 1) {

@@ -17,6 +17,8 @@ export interface CertificateOptions {
   hosts?: readonly string[]
   notBefore?: Date
   notAfter?: Date
+  /** Of the subject's key; `ec` (P-256) unless told. */
+  keyType?: 'ec' | 'rsa'
 }
 
 const dayMs = 86_400_000
@@ -40,7 +42,7 @@ export class Authority {
   }
 
   certify(name: string, options: CertificateOptions = {}): Certified {
-    const { publicKey, privateKey } = newKeyPair()
+    const { publicKey, privateKey } = newKeyPair(options.keyType)
     const names = alternativeNames(options.hosts ?? [name])
     const cert = issue(this.#issuer, distinguishedName(name), publicKey, names, options)
     return { cert, key: pemOf(privateKey) }
@@ -81,7 +83,8 @@ function issue(
   return pem('CERTIFICATE', der)
 }
 
-function newKeyPair() {
+function newKeyPair(type: 'ec' | 'rsa' = 'ec') {
+  if (type === 'rsa') return generateKeyPairSync('rsa', { modulusLength: 2048 })
   return generateKeyPairSync('ec', { namedCurve: 'P-256' })
 }
 

@@ -94,6 +94,39 @@ it('refuses TLS 1.1', async () => {
   expect(receiver.requests).toEqual([])
 })
 
+const rsa = authority.certify(host, { keyType: 'rsa' })
+const finiteFieldOnly: [string, TlsOptions][] = [
+  [
+    'TLS 1.2, with a prime of its own choosing',
+    { ...rsa, maxVersion: 'TLSv1.2', ciphers: 'DHE-RSA-AES128-GCM-SHA256', dhparam: 'auto' },
+  ],
+  ['TLS 1.3, with a standard prime', { ...rsa, minVersion: 'TLSv1.3', ecdhCurve: 'ffdhe2048' }],
+]
+
+it.each(finiteFieldOnly)('exchanges no keys in a finite field: %s', async (_, options) => {
+  await using receiver = await receiveTls(options)
+  expect(await outcomeOf(receiver)).toMatchObject({
+    kind: 'unreachable',
+    code: expect.stringMatching(/^ERR_SSL_\w*HANDSHAKE_FAILURE$/) as string,
+  })
+  expect(receiver.sockets).toEqual([])
+  // Nor with a context of the endpoint's own.
+  const pinned = { ca: authority.cert }
+  expect(await outcomeOf(receiver, pinned, { tls: undefined })).toMatchObject({
+    kind: 'unreachable',
+  })
+  expect(receiver.sockets).toEqual([])
+})
+
+it.each([
+  ['TLS 1.2, RSA', { ...rsa, maxVersion: 'TLSv1.2', ciphers: 'ECDHE-RSA-AES128-GCM-SHA256' }],
+  ['TLS 1.3, X25519', { ...good, minVersion: 'TLSv1.3', ecdhCurve: 'X25519' }],
+  ['TLS 1.3, P-384', { ...good, minVersion: 'TLSv1.3', ecdhCurve: 'P-384' }],
+] as [string, TlsOptions][])('exchanges keys on curves: %s', async (_, options) => {
+  await using receiver = await receiveTls(options)
+  expect(await outcomeOf(receiver)).toEqual(delivered)
+})
+
 it.each([
   ['garbage', 'no TLS at all, sorry\r\n'],
   ['plain HTTP', 'HTTP/1.1 400 Bad\r\n\r\n'],
