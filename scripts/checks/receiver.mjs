@@ -8,8 +8,7 @@ import { checkDeliveries, freePort, startServer } from './deliveries.mjs'
 import { install } from './install.mjs'
 import { obtain, versions } from './runtimes.mjs'
 
-/** 10 KiB. */
-const maxBytes = 10_240
+const maxBytes = 10_000
 
 /** Minified, with everything it needs: no package and no module of Node is left to import. */
 export async function checkReceiverSize() {

@@ -27,8 +27,11 @@ export const unhandled = problem(400, 'EVENT_TYPE_UNHANDLED', 'No handler is for
 
 export const failed = problem(500, 'EVENT_NOT_HANDLED', 'Send it again.')
 
-const unverified = /^(HEADER_MISSING|SIGNATURE|TIMESTAMP_TOO)/
-const malformed = /^(HEADER|TIMESTAMP|BODY|EVENT)_INVALID/
+const refusals: [status: 400 | 401 | 413, codes: RegExp][] = [
+  [401, /^(HEADER_MISSING|SIGNATURE|TIMESTAMP_TOO)/],
+  [400, /^(HEADER|TIMESTAMP|BODY|EVENT)_INVALID/],
+  [413, /TOO_LARGE/],
+]
 
 export function toResponse({ status, headers, body }: ReceiverAnswer): Response {
   return new Response(JSON.stringify(body), { status, headers })
@@ -38,9 +41,8 @@ export function toResponse({ status, headers, body }: ReceiverAnswer): Response 
 export function refusal(error: unknown): ReceiverAnswer | null {
   if (!(error instanceof WebhookVerificationError)) return null
   const { code, message } = error
-  if (unverified.test(code)) return problem(401, code, message)
-  if (code === 'BODY_TOO_LARGE') return problem(413, code, message)
-  return malformed.test(code) ? problem(400, code, message) : null
+  const found = refusals.find(([, codes]) => codes.test(code))
+  return found ? problem(found[0], code, message) : null
 }
 
 function problem(

@@ -1,5 +1,9 @@
 /** From whatever a framework hands over to headers and the raw bytes of the body. */
-import { expected, type WebhookVerificationError } from './verification-error.ts'
+import {
+  expected,
+  type VerificationErrorCode,
+  type WebhookVerificationError,
+} from './verification-error.ts'
 
 /** Headers as `node:http` has them. */
 export type HeaderFields = Readonly<Record<string, string | readonly string[] | undefined>>
@@ -28,9 +32,9 @@ export function readRaw(request: Request | RawRequest, maxBytes: number): ReadRe
   const header = headerOf(request)
   // By shape: there are more `Request` classes than the global one.
   const isStream = 'arrayBuffer' in request
-  if (isStream && request.bodyUsed) throw parsed(request, 'a request that was read')
+  if (isStream && request.bodyUsed) throw notRaw(request, 'a request that was read')
   const bytes = isStream ? null : rawBytesOf(request)
-  const size = bytes ? bytes.byteLength : Number(header('content-length'))
+  const size = bytes?.byteLength ?? Number(header('content-length'))
   if (size > maxBytes) throw tooLarge(maxBytes)
   let body = bytes && Promise.resolve(bytes)
   return {
@@ -94,16 +98,17 @@ export function bytesOf(body: unknown): Uint8Array | null {
 
 function rawBytesOf(request: RawRequest): Uint8Array {
   const bytes = bytesOf(request.rawBody) ?? bytesOf(request.body)
-  if (bytes !== null) return bytes
-  if ((request.body ?? null) !== null) throw parsed(request, 'a parsed body')
-  throw expected('BODY_MISSING', `the raw body, got nothing. ${fixFor(request)}`)
+  if (bytes) return bytes
+  if ((request.body ?? null) !== null) throw notRaw(request, 'a parsed body')
+  throw notRaw(request, 'nothing', 'BODY_MISSING')
 }
 
-function parsed(request: object, got: string): WebhookVerificationError {
-  return expected(
-    'BODY_ALREADY_PARSED',
-    `the raw body, got ${got}, which lacks the signed bytes. ${fixFor(request)}`,
-  )
+function notRaw(
+  request: object,
+  got: string,
+  code: VerificationErrorCode = 'BODY_ALREADY_PARSED',
+): WebhookVerificationError {
+  return expected(code, `the raw body as signed, got ${got}. ${fixFor(request)}`)
 }
 
 /** What to do, by what the request looks like. */
@@ -121,7 +126,7 @@ function fixFor(request: object): string {
 
 function headerOf(request: Request | RawRequest): ReadHeader {
   // A framework's request without a `headers` property gets told what to pass instead.
-  if (request.headers === undefined) throw parsed(request, 'no headers')
+  if (!request.headers) throw notRaw(request, 'no headers')
   const { headers } = request
   if (typeof headers.get === 'function') return (name) => (headers as Headers).get(name)
   const fields = headers as HeaderFields

@@ -103,7 +103,8 @@ async function handleAll(
   { content, id }: Verified,
   handleOnce: HandleOnce,
 ): Promise<ReceiverAnswer> {
-  const list = (Array.isArray(content) ? content : [content]) as WebhookEventBody[]
+  const isBatch = Array.isArray(content)
+  const list = (isBatch ? content : [content]) as WebhookEventBody[]
   if (list.some((event) => typeof event?.type !== 'string')) {
     throw expected('EVENT_INVALID', 'events to be objects with a `type`')
   }
@@ -112,7 +113,7 @@ async function handleAll(
     // The id in the headers is the event's own, or the batch's. Senders other than ours may have an
     // `id` in the body that is no event's, and none in the members of a batch.
     const own = typeof event.id === 'string' ? event.id : null
-    const key = Array.isArray(content) ? (own ?? (id && `${id}/${index}`)) : (id ?? own)
+    const key = isBatch ? (own ?? (id && `${id}/${index}`)) : (id ?? own)
     const answer = await handleOnce(event, key)
     if (severity(answer) > severity(worst)) worst = answer
   }
@@ -128,6 +129,7 @@ function onceHandler(
   return async (event, key) => {
     const wanted = handlers.filter(([type]) => fits(type, event.type))
     if (!wanted.length) return refuses ? unhandled : null
+    const report = (problem: unknown) => tell(onError, problem, event)
     let claim: SeenClaim | undefined
     try {
       const begun = key === null ? undefined : await seen?.begin(key)
@@ -137,20 +139,20 @@ function onceHandler(
       claim = begun
       for (const [, handler] of wanted) await handler(event as WebhookEventBody<never>)
     } catch (error) {
-      tell(onError, error, event)
+      report(error)
       // One that cannot be given back now runs out by itself.
-      await claim?.failed().catch((problem) => tell(onError, problem, event))
+      await claim?.failed().catch(report)
       return failed
     }
     // It is handled. Having it sent again because that could not be noted would handle it twice.
-    await claim?.done().catch((problem) => tell(onError, problem, event))
+    await claim?.done().catch(report)
     return null
   }
 }
 
 /** Trying again helps after 503 and 500 only, and a failure has to be heard of. */
 function severity(answer: ReceiverAnswer | null): number {
-  return answer === null ? 0 : [400, 503, 500].indexOf(answer.status) + 1
+  return [400, 503, 500].indexOf(answer?.status ?? 200) + 1
 }
 
 function fits(type: string, eventType: string): boolean {

@@ -1,6 +1,6 @@
 /** The options of verifying, checked and with their defaults. */
 import { checkSecret, publicBytes } from './keys.ts'
-import { expected } from './verification-error.ts'
+import { expected, type WebhookVerificationError } from './verification-error.ts'
 
 /**
  * `standard`: Standard Webhooks. `body`: hexadecimal HMAC of the body. `timestamped-body`: of
@@ -59,12 +59,17 @@ export function rulesOf(options: VerifyOptions): Rules {
   for (const secret of secrets) checkSecret(secret)
   if (options.publicKey) publicBytes(options.publicKey)
 
-  const { toleranceSeconds = 300, schemes = ['standard'], signature = {} } = options
-  const { maxBodyBytes = defaultMaxBodyBytes } = options
-  if (!(toleranceSeconds >= 0)) throw expected('OPTION_INVALID', '`toleranceSeconds` from 0')
-  if (!(maxBodyBytes > 0)) throw expected('OPTION_INVALID', '`maxBodyBytes` above 0')
+  const {
+    toleranceSeconds = 300,
+    schemes = ['standard'],
+    signature = {},
+    maxBodyBytes = defaultMaxBodyBytes,
+    nowMs = Date.now,
+  } = options
+  if (!(toleranceSeconds >= 0)) throw invalid('`toleranceSeconds` from 0')
+  if (!(maxBodyBytes > 0)) throw invalid('`maxBodyBytes` above 0')
   if (!schemes.length || schemes.some((one) => !known.includes(one))) {
-    throw expected('OPTION_INVALID', `\`schemes\` of ${known.join(', ')}`)
+    throw invalid(`\`schemes\` of ${known.join(', ')}`)
   }
   const {
     algorithm = 'sha256',
@@ -81,6 +86,10 @@ export function rulesOf(options: VerifyOptions): Rules {
     schemes,
     maxBodyBytes,
     signature: { header: header.toLowerCase(), prefix, bits: Number(algorithm.slice(3)) },
-    nowMs: options.nowMs ?? Date.now,
+    nowMs,
   }
+}
+
+function invalid(sentence: string): WebhookVerificationError {
+  return expected('OPTION_INVALID', sentence)
 }

@@ -37,7 +37,7 @@ export const schemes: Record<Scheme, Check> = {
       // Unknown versions are skipped: a sender may add one. So is what cannot be a signature.
       const [version, encoded = '', surplus] = entry.split(',')
       const mac = base64Bytes(encoded)
-      if (mac === null || surplus !== undefined) continue
+      if (!mac || surplus !== undefined) continue
       if (version === 'v1' && (await anyHmac(rules.secrets, 256, mac, signed))) return id
       if (version === 'v1a' && (await ed25519(rules.publicKey, mac, signed))) return id
     }
@@ -54,7 +54,7 @@ async function plain({ header, body }: ReadRequest, rules: Rules, timestamped: b
   const { header: name, prefix, bits } = rules.signature
   const given = required(header, name)
   const mac = given.startsWith(prefix) ? hexBytes(given.slice(prefix.length)) : null
-  if (mac === null) throw invalid(name, `"${prefix}" and hexadecimal digits`)
+  if (!mac) throw invalid(name, `"${prefix}" and hexadecimal digits`)
   if (await anyHmac(rules.secrets, bits, mac, signed)) return null
   // Senders of these schemes that know no `whsec_` take the secret as it is written.
   const encoded = rules.secrets.filter((one) => one.startsWith('whsec_'))
@@ -98,20 +98,15 @@ function checkTimestamp(header: ReadHeader, name: string, rules: Rules): string 
   }
   const skewSeconds = Math.floor(rules.nowMs() / 1_000) - Number(text)
   const within = rules.toleranceSeconds
-  if (Math.abs(skewSeconds) <= within) return text
-  const sentence = `a request signed within ${within} s, got one ${Math.abs(skewSeconds)} s `
-  const skew = { skewSeconds }
-  throw skewSeconds > 0
-    ? expected(
-        'TIMESTAMP_TOO_OLD',
-        `${sentence}old: held up, replayed, or our clock is ahead`,
-        skew,
-      )
-    : expected(
-        'TIMESTAMP_TOO_NEW',
-        `${sentence}ahead: our clock is behind, or the sender's ahead`,
-        skew,
-      )
+  const off = Math.abs(skewSeconds)
+  if (off <= within) return text
+  const [code, why] =
+    skewSeconds > 0
+      ? (['TIMESTAMP_TOO_OLD', 'old: held up, replayed, or our clock is ahead'] as const)
+      : (['TIMESTAMP_TOO_NEW', "ahead: our clock is behind, or the sender's ahead"] as const)
+  throw expected(code, `a request signed within ${within} s, got one ${off} s ${why}`, {
+    skewSeconds,
+  })
 }
 
 function required(header: ReadHeader, name: string): string {

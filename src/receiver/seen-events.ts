@@ -52,7 +52,7 @@ export function seenInMemory({
     async begin(eventId) {
       const atMs = nowMs()
       const known = entries.get(eventId)
-      if (known !== undefined && known.untilMs > atMs) return known.done ? 'done' : 'busy'
+      if (known && known.untilMs > atMs) return known.done ? 'done' : 'busy'
       const entry = { done: false, untilMs: atMs + claimMs }
       // Taken out first, so that the map stays in order of age.
       entries.delete(eventId)

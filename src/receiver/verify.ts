@@ -31,8 +31,9 @@ export async function verify<Event = WebhookEventBody>(
 ): Promise<Event | Event[]> {
   const rules = rulesOf(options)
   const { content } = await believe(request, rules)
-  if (options.batch === true) return (Array.isArray(content) ? content : [content]) as Event[]
-  if (!Array.isArray(content)) return content as Event
+  const isBatch = Array.isArray(content)
+  if (options.batch === true) return (isBatch ? content : [content]) as Event[]
+  if (!isBatch) return content as Event
   throw expected(
     'BATCH_UNEXPECTED',
     `one event, got a batch of ${content.length}; pass \`batch: true\` to get lists`,
