@@ -255,7 +255,7 @@ it('speaks TLS with a proxy on curves only: a prime of its choosing would be our
   const { port } = server.address() as AddressInfo
   expect(await outcomeOf(build({ proxy: `https://127.0.0.1:${port}` }))).toEqual({
     kind: 'unreachable',
-    code: expect.stringMatching(/^ERR_SSL_\w*HANDSHAKE_FAILURE$/) as string,
+    code: expect.stringMatching(/^ERR_SSL_.*HANDSHAKE_FAILURE$/) as string,
     at: 'proxy',
   })
   await new Promise((resolve) => server.close(resolve))

@@ -1,7 +1,6 @@
 /** Fault I12: whoever reads the data file, its log, a backup or the log lines finds no secret. */
 import { randomBytes } from 'node:crypto'
 import { readdirSync, readFileSync } from 'node:fs'
-import { createRequire } from 'node:module'
 import path from 'node:path'
 import {
   auditFile,
@@ -12,6 +11,7 @@ import {
   WebhookService,
 } from '@k-msg/webhook'
 import { afterEach, describe, expect, it } from 'vitest'
+import { type Database, loadDriver } from '../../src/storage/sqlite/driver.ts'
 import { verifies } from './receiver-keys.ts'
 import { journey, type Stage } from './stage.ts'
 
@@ -354,22 +354,14 @@ interface Row {
   readonly headers: string
 }
 
+/** With the SQLite that the service uses: two copies of it in one process break each other's locks. */
 function withFile<Result>(file: string, work: (database: Database) => Result): Result {
-  const { DatabaseSync } = createRequire(import.meta.url)('@photostructure/sqlite') as {
-    DatabaseSync: new (file: string) => Database
-  }
-  const database = new DatabaseSync(file)
+  const database = loadDriver([import.meta.url]).open(file)
   try {
     return work(database)
   } finally {
     database.close()
   }
-}
-
-interface Database {
-  exec(sql: string): void
-  prepare(sql: string): { all(): unknown[] }
-  close(): void
 }
 
 function readRows(file: string): Row[] {

@@ -107,7 +107,7 @@ it.each(finiteFieldOnly)('exchanges no keys in a finite field: %s', async (_, op
   await using receiver = await receiveTls(options)
   expect(await outcomeOf(receiver)).toMatchObject({
     kind: 'unreachable',
-    code: expect.stringMatching(/^ERR_SSL_\w*HANDSHAKE_FAILURE$/) as string,
+    code: expect.stringMatching(/^ERR_SSL_.*HANDSHAKE_FAILURE$/) as string,
   })
   expect(receiver.sockets).toEqual([])
   // Nor with a context of the endpoint's own.
