@@ -114,7 +114,7 @@ function notRaw(
 /** What to do, by what the request looks like. */
 function fixFor(request: object): string {
   if ('app' in request) {
-    return "Express: use expressHandler, or express.raw({ type: '*/*' }) before express.json()"
+    return "Express: put expressHandler, or express.raw({ type: '*/*' }), before express.json()"
   }
   if ('server' in request) return 'Fastify: use fastifyPlugin'
   if ('query' in request) {
