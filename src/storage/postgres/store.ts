@@ -1,0 +1,86 @@
+/** The store as the engine sees it: each verb is a function of the session. */
+import { WebhookError } from '../../model/errors.ts'
+import type { StorageHost, Store } from '../storage.ts'
+import { audit } from './audit.ts'
+import { cancelDeliveries } from './cancel.ts'
+import { Claims, heads } from './claim.ts'
+import { commit } from './commit.ts'
+import type { Database } from './connection.ts'
+import { endpointHistory, loadEndpoints, removeEndpoint, saveEndpoint } from './endpoint.ts'
+import { fanOut } from './fan-out.ts'
+import { attemptsOf, findDelivery, findEvent } from './read.ts'
+import { retryDelivery } from './retry.ts'
+import { checkServer, migrate } from './schema.ts'
+import { createSession } from './session.ts'
+import { createErasing, createPruning, listDeliveries } from './slices.ts'
+import { backlog, statistics } from './statistics.ts'
+import { Worker, type WorkerClock } from './worker.ts'
+
+export interface StoreOptions {
+  readonly leaseMs: number
+  readonly clock: WorkerClock
+  /** Runs once everything is given back. */
+  readonly onClose: () => Promise<void>
+}
+
+export async function openStore(
+  database: Database,
+  host: StorageHost,
+  { leaseMs, clock, onClose }: StoreOptions,
+): Promise<Store> {
+  const { location } = database
+  const server = await checkServer(database)
+  for (const setting of server.unsafe) {
+    host.log('warn', 'accepted events can be lost when the server stops: a setting is off', {
+      location,
+      setting,
+    })
+  }
+  await migrate(database)
+  const worker = new Worker(database, clock, leaseMs, {
+    lost: () => host.log('warn', 'another process took over what this one held', { location }),
+    confirmed: () => {},
+    failed: (error) =>
+      host.log('warn', 'the lease could not be renewed', { location, error: String(error) }),
+  })
+  await worker.open()
+  const session = createSession(database, worker, () => host.nowMs())
+  const claims = new Claims(session)
+  let closing: Promise<void> | null = null
+  return {
+    description: `PostgreSQL ${server.version} (pg)`,
+    location,
+    commit: (group) => commit(session, group),
+    claim: (rooms, atMs) => claims.claim(rooms, Math.round(atMs)),
+    heads: () => database.read(heads),
+    fanOut: (limit, atMs) => fanOut(session, limit, Math.round(atMs)),
+    loadEndpoints: () => loadEndpoints(session),
+    saveEndpoint: (record, change) => saveEndpoint(session, record, change),
+    removeEndpoint: (key, change) => removeEndpoint(session, key, change),
+    endpointHistory: (key) => endpointHistory(session, key),
+    findEvent: (tenantId, eventId) => findEvent(session, tenantId, eventId),
+    findDelivery: (id) => findDelivery(session, id),
+    attemptsOf: (deliveries) => attemptsOf(session, deliveries),
+    cancelDeliveries: (key, reason, atMs, limit) =>
+      cancelDeliveries(session, key, reason, Math.round(atMs), limit),
+    retryDelivery: (id, atMs) => retryDelivery(session, id, Math.round(atMs)),
+    listDeliveries: (query) => listDeliveries(session, query),
+    statistics: (query) => statistics(session, query),
+    backlog: () => backlog(session, session.nowMs()),
+    prune: createPruning(session),
+    eraseEvents: createErasing(session),
+    backup: () => Promise.reject(backupIsTheServers(location)),
+    audit: () => audit(database),
+    close() {
+      closing ??= worker.close().finally(onClose)
+      return closing
+    },
+  }
+}
+
+function backupIsTheServers(location: string): WebhookError {
+  return new WebhookError(
+    'BACKUP_UNSUPPORTED',
+    `Expected a store in a file, got ${location}: back it up with the server's own tools (pg_dump, or its replication and archive).`,
+  )
+}
