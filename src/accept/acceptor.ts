@@ -42,6 +42,10 @@ export interface AcceptorTools {
     eventType: string,
     metadata: Readonly<Record<string, unknown>>,
   ) => readonly EndpointRecord[]
+  /** Which state of the endpoints `match` judges by; null where nobody else can change them. */
+  readonly endpointsVersion: () => number | null
+  /** Resolves when `match` judges by the endpoints as the store has them. */
+  readonly refresh: () => Promise<void>
   readonly commits: GroupCommit
   readonly lanes: Lanes
   /** When the first event of a batch may be sent at the latest; null without batching. */
@@ -61,7 +65,15 @@ export class Acceptor {
 
   /** @throws WebhookError EVENT_ID_CONFLICT, STORAGE_FULL, STORAGE_UNAVAILABLE, STORAGE_… */
   accept(checked: CheckedEvent): Promise<DispatchReceipt> {
-    const { clock, match, newKey } = this.#tools
+    return new Promise<DispatchReceipt>((resolve, reject) => this.#begin(checked, resolve, reject))
+  }
+
+  #begin(
+    checked: CheckedEvent,
+    resolve: (receipt: DispatchReceipt) => void,
+    reject: (error: Error) => void,
+  ): void {
+    const { clock, match, newKey, commits, endpointsVersion } = this.#tools
     const endpoints = match(checked.tenantId, checked.type, checked.metadata)
     const event: EventRecord = {
       key: newKey(),
@@ -75,9 +87,25 @@ export class Acceptor {
     }
     const wide = endpoints.length > maxDeliveriesPerEvent
     const deliveries = endpoints.map((endpoint) => this.#newDelivery(event, endpoint, wide))
-    return new Promise<DispatchReceipt>((resolve, reject) => {
-      this.#tools.commits.accept(new Accepting(this, event, deliveries, wide, resolve, reject))
-    })
+    const again = () => this.#again(checked, deliveries, resolve, reject)
+    const record = {
+      event,
+      endpointsVersion: endpointsVersion(),
+      deliveries: wide ? [] : deliveries,
+      fanOutTo: wide ? deliveries : null,
+    }
+    commits.accept(new Accepting(this, record, deliveries, again, resolve, reject))
+  }
+
+  /** The endpoints have changed since it was matched, and nothing of it is stored. */
+  #again(
+    checked: CheckedEvent,
+    deliveries: readonly NewDelivery[],
+    resolve: (receipt: DispatchReceipt) => void,
+    reject: (error: Error) => void,
+  ): void {
+    this.unreserve(deliveries)
+    this.#tools.refresh().then(() => this.#begin(checked, resolve, reject), reject)
   }
 
   #newDelivery(event: EventRecord, endpoint: EndpointRecord, wide: boolean): NewDelivery {
@@ -95,7 +123,7 @@ export class Acceptor {
     event: EventRecord,
     deliveries: readonly NewDelivery[],
     wide: boolean,
-    result: AcceptResult,
+    result: Exclude<AcceptResult, { kind: 'stale' }>,
   ): DispatchReceipt {
     if (result.kind === 'duplicate') {
       this.unreserve(deliveries)
@@ -149,21 +177,23 @@ class Accepting implements PendingAccept {
   readonly expire: (error: Error) => void
   readonly #acceptor: Acceptor
   readonly #deliveries: readonly NewDelivery[]
+  readonly #again: () => void
   readonly #resolve: (receipt: DispatchReceipt) => void
 
   constructor(
     acceptor: Acceptor,
-    event: EventRecord,
+    record: AcceptRecord,
     deliveries: readonly NewDelivery[],
-    wide: boolean,
+    again: () => void,
     resolve: (receipt: DispatchReceipt) => void,
     reject: (error: Error) => void,
   ) {
-    this.record = { event, deliveries: wide ? [] : deliveries, fanOutTo: wide ? deliveries : null }
-    this.weight = wide ? 1 : deliveries.length + 1
+    this.record = record
+    this.weight = record.fanOutTo === null ? deliveries.length + 1 : 1
     this.expire = reject
     this.#acceptor = acceptor
     this.#deliveries = deliveries
+    this.#again = again
     this.#resolve = resolve
   }
 
@@ -171,7 +201,8 @@ class Accepting implements PendingAccept {
     const { event, fanOutTo } = this.record
     try {
       const wide = fanOutTo !== null
-      this.#resolve(this.#acceptor.committed(event, this.#deliveries, wide, result))
+      if (result.kind === 'stale') this.#again()
+      else this.#resolve(this.#acceptor.committed(event, this.#deliveries, wide, result))
     } catch (error) {
       this.expire(error instanceof Error ? error : new Error(String(error)))
     }

@@ -20,6 +20,8 @@ export interface JanitorTools {
   readonly options: Pick<ServiceOptions, 'retention'>
   /** A delivery of this endpoint is in the store and due then. */
   readonly stored: (endpointKey: string, dueAtMs: number) => void
+  /** Resolves when memory has the endpoints as the store has them, whoever changed them. */
+  readonly refresh: () => Promise<void>
 }
 
 const fanOutStep = 1_000
@@ -92,9 +94,11 @@ export class Janitor {
   }
 
   async #cancelAllOf(endpointKey: string): Promise<void> {
-    const { store, commits, clock, registry, facts } = this.#tools
+    const { store, commits, clock, registry, facts, refresh } = this.#tools
     // What was just given back must be in the store before it can be ended there.
     await commits.written()
+    // Another process may have registered it, or enabled it again, and accepted for it since.
+    await refresh()
     // Out of the set first: what is given back from here on puts it in again.
     this.#orphans.delete(endpointKey)
     for (;;) {

@@ -21,10 +21,11 @@ const insertAccepts = `
     select id from kmsg.worker where id = $1 for key share
   ), given as materialized (
     select * from unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::int[],
-                         $8::int[], $9::int[], $10::int[], $11::text[], $12::int[])
+                         $8::int[], $9::int[], $10::int[], $11::text[], $12::int[], $22::bigint[])
       with ordinality as given (key, tenant_id, id, type, accepted_at_ms, matched, body_at, body_length,
-                                hash_length, targets, target_count, n)
+                                hash_length, targets, target_count, seen, n)
      where exists (select from me)
+       and (seen is null or seen >= (select number from kmsg.endpoints_version))
   ), fresh as (
     insert into kmsg.event_key (tenant_id, id, key, content_hash, accepted_at_ms)
     select tenant_id, id, key, substr($13::bytea, body_at + body_length, hash_length), accepted_at_ms
@@ -66,8 +67,9 @@ const insertAccepts = `
         on conflict do nothing
   )
   select (select count(*) from me) as alive, (select count(*) from fresh) as fresh,
-         case when (select count(*) from fresh) < (select count(*) from given)
-              then (select json_agg(key) from fresh) end as keys`
+         case when (select count(*) from fresh) < cardinality($2::text[])
+              then (select json_agg(key) from fresh) end as keys,
+         (select number from kmsg.endpoints_version) as version`
 
 /** @throws WebhookError STORAGE_UNAVAILABLE when the lease is lost: nothing is written then */
 export async function commitAccepts(
@@ -79,20 +81,34 @@ export async function commitAccepts(
   const { id: owner } = session.worker
   const values = toColumns(accepts, slots)
   const row = await session.database.read((connection) =>
-    connection.get<{ alive: number; fresh: number; keys: string | null }>(
+    connection.get<Accepted>(
       insertAccepts,
       owner,
       ...values.events,
       ...values.deliveries,
       session.nowMs(),
       ...slots.columns(),
+      values.seen,
     ),
   )
   if (row?.alive !== 1) throw session.worker.lost(owner)
   slots.written()
+  session.hints.due(values.waiting)
   if (row.fresh === accepts.length) return accepts.map(() => ({ kind: 'stored' }))
   const fresh = new Set(JSON.parse(row.keys ?? '[]') as string[])
-  return await session.database.read((connection) => findKnown(connection, accepts, fresh))
+  const results = await session.database.read((connection) =>
+    findKnown(connection, accepts, fresh, row.version),
+  )
+  if (results.some(({ kind }) => kind === 'stale')) session.sawVersion(row.version)
+  return results
+}
+
+interface Accepted {
+  readonly alive: number
+  readonly fresh: number
+  /** Of the events that are new; null when all of them are. */
+  readonly keys: string | null
+  readonly version: number
 }
 
 function toColumns(accepts: readonly AcceptRecord[], slots: SlotsToWrite) {
@@ -100,6 +116,7 @@ function toColumns(accepts: readonly AcceptRecord[], slots: SlotsToWrite) {
   const bodyAt: number[] = []
   const deliveries: NewDelivery[] = []
   const eventKeys: string[] = []
+  const waiting = new Set<string>()
   for (const { event, deliveries: some } of accepts) {
     bodyAt.push(bytes.add(event.body))
     bytes.add(event.contentHash)
@@ -107,9 +124,12 @@ function toColumns(accepts: readonly AcceptRecord[], slots: SlotsToWrite) {
       deliveries.push(delivery)
       eventKeys.push(event.key)
       slots.add(delivery.endpointKey, delivery.id)
+      if (!delivery.owned) waiting.add(delivery.endpointKey)
     }
   }
   return {
+    waiting,
+    seen: numberArray(accepts.map(({ endpointsVersion }) => endpointsVersion)),
     events: [
       textArray(accepts.map(({ event }) => event.key)),
       textArray(accepts.map(({ event }) => event.tenantId)),
@@ -163,6 +183,7 @@ async function findKnown(
   connection: Connection,
   accepts: readonly AcceptRecord[],
   fresh: ReadonlySet<string>,
+  version: number,
 ): Promise<AcceptResult[]> {
   const unsure = accepts.filter(({ event }) => !fresh.has(event.key))
   const rows = await connection.all<KnownKey>(
@@ -173,10 +194,11 @@ async function findKnown(
   const known = new Map(rows.map((row) => [unsure[row.n - 1]?.event.key, row]))
   const results: AcceptResult[] = []
   for (const record of accepts) {
-    const { event } = record
+    const { event, endpointsVersion: seen } = record
     const found = known.get(event.key)
     if (fresh.has(event.key) || found?.key === event.key) results.push({ kind: 'stored' })
     else if (found !== undefined) results.push(await duplicate(connection, record, found))
+    else if (seen !== null && seen < version) results.push({ kind: 'stale' })
     else throw forgottenMeanwhile(event.id)
   }
   return results

@@ -26,9 +26,8 @@ const release = `
      where live.id = given.id
     returning live.id, live.endpoint_key
   )
-  select released.id, ${closedReason} as closed
-    from released join kmsg.endpoint on endpoint.key = released.endpoint_key
-   where ${closedReason} is not null`
+  select released.id, released.endpoint_key, ${closedReason} as closed
+    from released left join kmsg.endpoint on endpoint.key = released.endpoint_key`
 
 export async function commit(session: Session, group: CommitGroup): Promise<CommitResult> {
   const parts = await Promise.allSettled([
@@ -48,14 +47,24 @@ export async function commit(session: Session, group: CommitGroup): Promise<Comm
 async function giveBack(session: Session, releases: readonly ReleaseRecord[]): Promise<void> {
   if (releases.length === 0) return
   const nowMs = session.nowMs()
-  await session.database.write(async (connection) => {
-    const rows = await connection.all<{ id: string; closed: string }>(
+  const rows = await session.database.write(async (connection) => {
+    const rows = await connection.all<ReleasedRow>(
       release,
       textArray(releases.map(({ deliveryId }) => deliveryId)),
       numberArray(releases.map(({ token }) => token)),
       numberArray(releases.map(({ dueAtMs }) => Math.round(dueAtMs))),
     )
     // Given back for an endpoint that takes nothing any more: it must not wait for ever.
-    for (const { id, closed } of rows) await cancelRows(connection, [id], closed, nowMs)
+    for (const { id, closed } of rows) {
+      if (closed !== null) await cancelRows(connection, [id], closed, nowMs)
+    }
+    return rows
   })
+  session.hints.due(rows.map((row) => row.endpoint_key))
+}
+
+interface ReleasedRow {
+  readonly id: string
+  readonly endpoint_key: string
+  readonly closed: string | null
 }

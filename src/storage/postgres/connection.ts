@@ -35,6 +35,8 @@ export interface Pool extends Queryable {
   end(): Promise<void>
   on(event: 'error', listener: (error: Error) => void): unknown
   off?(event: 'error', listener: (error: Error) => void): unknown
+  /** What its connections are made with, for one more that listens. */
+  readonly options?: object
 }
 
 const int8 = 20

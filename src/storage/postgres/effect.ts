@@ -18,20 +18,26 @@ const disable = `
    where key = $3 and status <> 'disabled' and removed_at_ms is null
   returning version`
 
-/** In the order of endpoints: two processes then wait for each other in one direction only. */
+/**
+ * In the order of endpoints: two processes then wait for each other in one direction only. Others read
+ * the endpoints again when one was disabled; who asks for a pause asks each process by itself.
+ *
+ * @returns whether others should
+ */
 export async function writeEffects(
   connection: Connection,
   records: readonly SettlementRecord[],
-): Promise<void> {
+): Promise<boolean> {
   const withEffect = records
     .filter(({ settlement }) => settlement.effect !== null)
     .sort((a, b) => (a.endpointKey < b.endpointKey ? -1 : 1))
-  let changed = 0
-  for (const record of withEffect) changed += await writeEffect(connection, record)
-  if (changed > 0) await raiseVersion(connection)
+  let disabled = 0
+  for (const record of withEffect) disabled += await writeEffect(connection, record)
+  if (disabled > 0) await raiseVersion(connection)
+  return disabled > 0
 }
 
-/** @returns rows changed */
+/** @returns endpoints that are disabled now */
 async function writeEffect(
   connection: Connection,
   { endpointKey, settlement: { effect }, settledAtMs }: SettlementRecord,
@@ -39,9 +45,11 @@ async function writeEffect(
   const atMs = Math.round(settledAtMs)
   switch (effect?.kind) {
     case 'hold':
-      return await connection.run(hold, Math.round(effect.untilMs), endpointKey)
+      await connection.run(hold, Math.round(effect.untilMs), endpointKey)
+      return 0
     case 'warn':
-      return await connection.run(warn, toText(effect.warning), endpointKey)
+      await connection.run(warn, toText(effect.warning), endpointKey)
+      return 0
     case 'disable': {
       const { reason } = effect
       const row = await connection.get<{ version: number }>(disable, reason, atMs, endpointKey)

@@ -15,15 +15,28 @@ const columns = [
   ...['created_at_ms', 'updated_at_ms'],
 ]
 
-const upsertEndpoint = `
+const insertEndpoint = `
   insert into kmsg.endpoint (${columns.join(', ')})
-  values (${columns.map((_, i) => `$${i + 1}`).join(', ')})
+  values (${columns.map((_, i) => `$${i + 1}`).join(', ')})`
+
+/** Nothing when the key, or the id within its tenant, is there already. */
+const insertNewEndpoint = `${insertEndpoint} on conflict do nothing`
+
+const upsertEndpoint = `${insertEndpoint}
   on conflict (key) do update
      set ${columns
        .filter((column) => column !== 'key' && column !== 'created_at_ms')
        .map((column) => `${column} = excluded.${column}`)
        .join(', ')},
          removed_at_ms = null`
+
+/** Keys are random: one that met that of an endpoint removed long ago must not take its place. */
+const upsertSameEndpoint = `${upsertEndpoint}
+   where endpoint.tenant_id = excluded.tenant_id and endpoint.id = excluded.id`
+
+const seen = `$${columns.length + 1}`
+const updateSeenEndpoint = `${upsertEndpoint}
+   where endpoint.version = ${seen}::bigint and endpoint.removed_at_ms is null`
 
 const readEndpoints = `
   select ${columns.join(', ')} from kmsg.endpoint where removed_at_ms is null order by key`
@@ -40,7 +53,6 @@ const tombstone = `
    where key = $3`
 
 const raise = 'update kmsg.endpoints_version set number = number + 1'
-const readVersion = 'select number from kmsg.endpoints_version'
 
 const readHistory = `
   select version, what, at_ms, reason, fields from kmsg.endpoint_change
@@ -51,29 +63,38 @@ export async function raiseVersion(connection: Connection): Promise<void> {
   await connection.run(raise)
 }
 
-export async function endpointsVersion(connection: Connection): Promise<number> {
-  return (await connection.get<{ number: number }>(readVersion))?.number ?? 0
-}
-
 export async function loadEndpoints({ database }: Session): Promise<StoredEndpoint[]> {
   const rows = await database.read((connection) => connection.all<EndpointRow>(readEndpoints))
   return rows.map(fromRow)
 }
 
 export async function saveEndpoint(
-  { database }: Session,
+  { database, hints }: Session,
   record: StoredEndpoint,
   change: EndpointChange,
-): Promise<void> {
-  await database.write(async (connection) => {
-    await connection.run(upsertEndpoint, ...toValues(record))
+  seenVersion: number | null | undefined,
+): Promise<boolean> {
+  const isWritten = await database.write(async (connection) => {
+    const values = toValues(record)
+    const rows =
+      seenVersion === undefined
+        ? await connection.run(upsertSameEndpoint, ...values)
+        : seenVersion === null
+          ? await connection.run(insertNewEndpoint, ...values)
+          : await connection.run(updateSeenEndpoint, ...values, seenVersion)
+    if (rows === 0 && seenVersion === undefined)
+      throw new Error(`The key of endpoint "${record.id}" is another one's; register it again.`)
+    if (rows === 0) return false
     await appendChange(connection, record.key, change)
     await raiseVersion(connection)
+    return true
   })
+  if (isWritten) hints.endpoints()
+  return isWritten
 }
 
 export async function removeEndpoint(
-  { database }: Session,
+  { database, hints }: Session,
   key: string,
   change: EndpointChange,
 ): Promise<void> {
@@ -82,6 +103,7 @@ export async function removeEndpoint(
     await appendChange(connection, key, change)
     await raiseVersion(connection)
   })
+  hints.endpoints()
 }
 
 export async function endpointHistory(

@@ -44,7 +44,7 @@ export async function fanOut(
   limit: number,
   nowMs: number,
 ): Promise<FanOutResult> {
-  return await session.database.write(async (connection) => {
+  const result = await session.database.write(async (connection) => {
     const endpointKeys = new Set<string>()
     for (let room = limit; room > 0; ) {
       const wide = await connection.get<FanOutRow>(oldestFanOut)
@@ -62,6 +62,8 @@ export async function fanOut(
       more: (await connection.get(anyFanOut)) !== undefined,
     }
   })
+  session.hints.due(result.endpointKeys)
+  return result
 }
 
 interface FanOutRow {

@@ -4,8 +4,9 @@
  */
 import { describeValue, WebhookError } from '../../model/errors.ts'
 import type { Storage, StorageHost, Store } from '../storage.ts'
-import { Database, type Pool, Schema } from './connection.ts'
+import { Database, type Pool, type Queryable, Schema } from './connection.ts'
 import { storageError } from './errors.ts'
+import type { NotifyingClient } from './hints.ts'
 import { openStore } from './store.ts'
 import type { WorkerClock } from './worker.ts'
 
@@ -44,9 +45,18 @@ export function postgres(target: string | PostgresPool, options: PostgresOptions
     kind: 'postgres',
     async open(host) {
       const isOurs = typeof target === 'string'
-      const pool = isOurs ? await createPool(target, options.maxConnections ?? 6) : target
+      const pg = isOurs ? await loadDriver() : null
+      const pool = pg
+        ? createPool(pg, String(target), options.maxConnections ?? 6)
+        : (target as Pool)
       const location = isOurs ? withoutPassword(target) : 'the pool handed to postgres()'
-      return await openPool(new Database(pool, schema, location), host, leaseMs, isOurs)
+      return await openPool(
+        new Database(pool, schema, location),
+        host,
+        leaseMs,
+        isOurs,
+        listenerOf(pool, pg),
+      )
     },
   }
 }
@@ -56,6 +66,7 @@ async function openPool(
   host: StorageHost,
   leaseMs: number,
   isOurs: boolean,
+  createListener: (() => NotifyingClient) | null,
 ): Promise<Store> {
   const { pool, location } = database
   // A connection that breaks while nobody uses it: the pool makes another. Unheard, it ends the app.
@@ -67,7 +78,12 @@ async function openPool(
     else pool.off?.('error', unheard)
   }
   try {
-    const store = await openStore(database, host, { leaseMs, clock: machineClock, onClose: leave })
+    const store = await openStore(database, host, {
+      leaseMs,
+      clock: machineClock,
+      createListener,
+      onClose: leave,
+    })
     host.log('info', 'storage is open', { location, storage: store.description })
     return store
   } catch (error) {
@@ -76,15 +92,25 @@ async function openPool(
   }
 }
 
-async function createPool(url: string, max: number): Promise<Pool> {
-  const { default: pg } = await import('pg').catch((error: unknown) => {
+interface Driver {
+  readonly Pool: new (options: object) => Pool
+  readonly Client: new (options: object) => NotifyingClient
+}
+
+async function loadDriver(): Promise<Driver> {
+  try {
+    return (await import('pg')).default as unknown as Driver
+  } catch (error) {
     throw new WebhookError(
       'STORAGE_UNAVAILABLE',
       'Expected the package "pg" to be installed beside the app, and it cannot be loaded; run `npm install pg`.',
       { cause: error },
     )
-  })
-  const pool = new pg.Pool({
+  }
+}
+
+function createPool({ Pool: PgPool }: Driver, url: string, max: number): Pool {
+  return new PgPool({
     connectionString: url,
     max,
     connectionTimeoutMillis: connectWithinMs,
@@ -92,12 +118,19 @@ async function createPool(url: string, max: number): Promise<Pool> {
     query_timeout: answerWithinMs,
     keepAlive: true,
     application_name: 'kmsg-webhook',
+    // Compiling our statements would take longer than running them.
+    verify: (client: Queryable, done: (error?: unknown) => void) => {
+      client.query({ text: 'set jit = off' }).then(() => done(), done)
+    },
   })
-  // Compiling our statements would take longer than running them.
-  pool.on('connect', (client) => {
-    client.query('set jit = off').catch(() => {})
-  })
-  return pool as Pool
+}
+
+/** A pool of the app's own says with which class its connections are made. */
+function listenerOf(pool: Pool, driver: Driver | null): (() => NotifyingClient) | null {
+  const { options, Client } = pool as Pool & { Client?: Driver['Client'] }
+  const Made = driver?.Client ?? Client
+  if (Made === undefined || options === undefined) return null
+  return () => new Made({ ...options, keepAlive: true })
 }
 
 /** Neither keeps the process alive: what is under way does. */

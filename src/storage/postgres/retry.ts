@@ -28,11 +28,13 @@ const insertRound = `
 const pointToRound = 'update kmsg.done set retried_as = $1 where id = $2'
 
 export async function retryDelivery(
-  { database }: Session,
+  { database, hints }: Session,
   id: string,
   nowMs: number,
 ): Promise<RetryResult> {
-  return await database.write((connection) => retry(connection, id, nowMs))
+  const result = await database.write((connection) => retry(connection, id, nowMs))
+  if ('endpointKey' in result) hints.due([result.endpointKey])
+  return result
 }
 
 async function retry(connection: Connection, id: string, nowMs: number): Promise<RetryResult> {

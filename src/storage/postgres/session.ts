@@ -2,23 +2,37 @@
 import { randomBytes } from 'node:crypto'
 import { createKeyMaker } from '../../model/ids.ts'
 import type { Database } from './connection.ts'
+import type { Hints } from './hints.ts'
 import type { Worker } from './worker.ts'
 
 export interface Session {
   readonly database: Database
   readonly worker: Worker
+  readonly hints: Hints
+  /** Somebody saw this version of the endpoints. */
+  sawVersion(version: number): void
   /** Slots that are written, see slot.ts. */
   readonly knownSlots: Set<string>
   nowMs(): number
   newKey(nowMs: number): string
 }
 
-export function createSession(database: Database, worker: Worker, nowMs: () => number): Session {
+export function createSession(
+  {
+    database,
+    worker,
+    hints,
+    sawVersion,
+  }: Pick<Session, 'database' | 'worker' | 'hints' | 'sawVersion'>,
+  nowMs: () => number,
+): Session {
   let clockMs = 0
   const nextKey = createKeyMaker(() => clockMs, randomBytes)
   return {
     database,
     worker,
+    hints,
+    sawVersion,
     knownSlots: new Set(),
     nowMs: () => Math.round(nowMs()),
     newKey(atMs) {

@@ -42,6 +42,8 @@ export interface WorkerEvents {
   /** The lease is good again after it was in doubt. */
   confirmed(): void
   failed(error: unknown): void
+  /** What a dead process held waits to be claimed. */
+  tookOver(): void
 }
 
 interface Seen {
@@ -89,11 +91,6 @@ export class Worker {
     this.#inDoubt = true
     void this.beat()
     return false
-  }
-
-  /** Another process is alive, as far as was seen. */
-  get hasCompany(): boolean {
-    return this.#others.size > 0
   }
 
   /**
@@ -207,5 +204,6 @@ export class Worker {
       await connection.run(releaseDead)
     })
     this.#others.delete(id)
+    this.#events.tookOver()
   }
 }

@@ -38,6 +38,9 @@ export async function openStore(
   return {
     description: thread.opened.description,
     location,
+    // The file belongs to this process alone.
+    isOwner: true,
+    watch: () => Promise.resolve(),
     async commit(group) {
       const wire = flattenCommit(group)
       return unflattenResult(group, await thread.call<CommitResultOnWire>('commit', wire, nowMs()))
@@ -48,7 +51,10 @@ export async function openStore(
     heads: () => thread.call('heads'),
     fanOut: (limit, atMs) => thread.call('fanOut', limit, Math.round(atMs)),
     loadEndpoints: () => thread.call('loadEndpoints'),
-    saveEndpoint: (record, change) => thread.call('saveEndpoint', record, change),
+    async saveEndpoint(record, change) {
+      await thread.call('saveEndpoint', record, change)
+      return true
+    },
     removeEndpoint: (key, change) => thread.call('removeEndpoint', key, change),
     endpointHistory: (key) => thread.call('endpointHistory', key),
     findEvent: (tenantId, eventId) => thread.call('findEvent', tenantId, eventId),
