@@ -9,7 +9,14 @@ import { WebhookError } from '../model/errors.ts'
 import type { EventRecord } from '../model/event-record.ts'
 import { deliveryId } from '../model/ids.ts'
 import type { GroupCommit, PendingAccept } from '../storage/group-commit.ts'
-import type { AcceptRecord, AcceptResult, Claim, NewDelivery } from '../storage/storage.ts'
+import type {
+  AcceptRecord,
+  AcceptResult,
+  Claim,
+  IntakeRecord,
+  NewDelivery,
+  Store,
+} from '../storage/storage.ts'
 import { type CheckedEvent, sameContent } from './event-input.ts'
 
 /** What the publisher gets: proof that the event is stored. */
@@ -51,10 +58,15 @@ export interface AcceptorTools {
   /** When the first event of a batch may be sent at the latest; null without batching. */
   readonly batchTimeoutMs: (endpoint: EndpointRecord) => number | null
   readonly accepted: (event: EventRecord, receipt: DispatchReceipt) => void
+  readonly intake: Pick<Store, 'acceptWithin' | 'takeIntake'>
+  /** An event that a caller's transaction has brought cannot be accepted. */
+  readonly refused: (event: EventRecord, error: Error) => void
 }
 
 /** An event with more endpoints commits with one row and fans out between commits. */
 const maxDeliveriesPerEvent = 2_000
+/** Events of callers' transactions that are taken over in one transaction. */
+const intakeStep = 200
 
 export class Acceptor {
   readonly #tools: AcceptorTools
@@ -108,13 +120,75 @@ export class Acceptor {
     this.#tools.refresh().then(() => this.#begin(checked, resolve, reject), reject)
   }
 
-  #newDelivery(event: EventRecord, endpoint: EndpointRecord, wide: boolean): NewDelivery {
+  /**
+   * Leaves the event to the caller's transaction: it is accepted when that commits, and matched after.
+   *
+   * @throws WebhookError TRANSACTION_UNSUPPORTED, OPTION_INVALID; what the caller's client throws
+   */
+  async acceptWithin(checked: CheckedEvent, transaction: unknown): Promise<DispatchReceipt> {
+    const { clock, newKey, intake } = this.#tools
+    const { id, tenantId, type, body, contentHash } = checked
+    const acceptedAtMs = clock.nowMs()
+    const event = { key: newKey(), tenantId, id, type, acceptedAtMs, body, contentHash }
+    await intake.acceptWithin(transaction, event)
+    return {
+      eventId: id,
+      duplicate: false,
+      acceptedAt: new Date(acceptedAtMs),
+      deliveryIds: [],
+    }
+  }
+
+  /** Takes over what callers' transactions have brought. Resolves when nothing of it is left. */
+  async takeIntake(): Promise<void> {
+    const { intake, refresh } = this.#tools
+    for (;;) {
+      const taken = await intake.takeIntake((event) => this.#matched(event), intakeStep)
+      for (const { record, result } of taken) {
+        if (result.kind !== 'stale') this.#tookIn(record, result)
+      }
+      if (taken.some(({ result }) => result.kind === 'stale')) await refresh()
+      else if (taken.length < intakeStep) return
+    }
+  }
+
+  #matched(brought: IntakeRecord): AcceptRecord {
+    const { match, endpointsVersion } = this.#tools
+    const { metadata = {} } = JSON.parse(Buffer.from(brought.body).toString()) as {
+      metadata?: Record<string, unknown>
+    }
+    const endpoints = match(brought.tenantId, brought.type, metadata)
+    const event = { ...brought, matched: endpoints.length }
+    const wide = endpoints.length > maxDeliveriesPerEvent
+    // Nobody holds a place for them: whichever process has room claims them.
+    const deliveries = endpoints.map((endpoint) => this.#newDelivery(event, endpoint, true))
+    return {
+      event,
+      endpointsVersion: endpointsVersion(),
+      deliveries: wide ? [] : deliveries,
+      fanOutTo: wide ? deliveries : null,
+    }
+  }
+
+  /** The caller has gone: a conflict can only be told. */
+  #tookIn(
+    { event, deliveries, fanOutTo }: AcceptRecord,
+    result: Exclude<AcceptResult, { kind: 'stale' }>,
+  ): void {
+    try {
+      this.committed(event, deliveries, fanOutTo !== null, result)
+    } catch (error) {
+      this.#tools.refused(event, error instanceof Error ? error : new Error(String(error)))
+    }
+  }
+
+  #newDelivery(event: EventRecord, endpoint: EndpointRecord, unowned: boolean): NewDelivery {
     const waitMs = this.#tools.batchTimeoutMs(endpoint)
     return {
       id: deliveryId(event.key, endpoint.key, 1),
       endpointKey: endpoint.key,
       dueAtMs: event.acceptedAtMs + (waitMs ?? 0),
-      owned: !wide && waitMs === null && this.#tools.lanes.reserve(endpoint),
+      owned: !unowned && waitMs === null && this.#tools.lanes.reserve(endpoint),
     }
   }
 

@@ -9,6 +9,7 @@ import type { WebhookDispatcher } from '../deliver/dispatcher.ts'
 import type { Clock, Random } from '../model/clock.ts'
 import type { EndpointRecord } from '../model/endpoint.ts'
 import { WebhookError } from '../model/errors.ts'
+import type { EventRecord } from '../model/event-record.ts'
 import { createKeyMaker, type RandomBytes } from '../model/ids.ts'
 import type { Facts } from '../observe/facts.ts'
 import { type Logger, loggableUrl } from '../observe/log.ts'
@@ -108,6 +109,7 @@ export class Engine {
       commits: this.commits,
       stored: (endpointKey, dueAtMs) => this.scheduler.stored(endpointKey, dueAtMs),
       refresh: () => this.#refreshIfShared(),
+      takeIntake: () => this.#acceptor.takeIntake(),
     })
     this.#acceptor = new Acceptor({
       clock,
@@ -115,6 +117,8 @@ export class Engine {
       match: (tenantId, type, metadata) => parts.registry.matchRecords(tenantId, type, metadata),
       endpointsVersion: () => this.#endpointsVersion,
       refresh: () => this.#refreshIfShared(),
+      intake: parts.store,
+      refused: (event, error) => this.#refused(event, error),
       commits: this.commits,
       lanes: {
         reserve: (endpoint) => this.scheduler.reserve(endpoint),
@@ -180,6 +184,7 @@ export class Engine {
           }),
         )
       },
+      intake: () => this.#rest.during(this.#janitor.takeIntake()),
       due: (heads) => {
         for (const { endpointKey, dueAtMs } of heads) {
           if (dueAtMs !== null) this.scheduler.stored(endpointKey, dueAtMs)
@@ -209,6 +214,10 @@ export class Engine {
 
   accept(event: CheckedEvent): Promise<DispatchReceipt> {
     return this.#acceptor.accept(event)
+  }
+
+  acceptWithin(event: CheckedEvent, transaction: unknown): Promise<DispatchReceipt> {
+    return this.#acceptor.acceptWithin(event, transaction)
   }
 
   /** One request outside of any delivery: nothing is stored, counted or retried. */
@@ -274,6 +283,13 @@ export class Engine {
         resolve()
       })
     })
+  }
+
+  #refused({ id, type, tenantId }: EventRecord, error: Error): void {
+    const code = error instanceof WebhookError ? error.code : 'unknown'
+    this.#parts.logger.error({ event: id, code, error: error.message }, 'event.refused')
+    const whose = { eventId: id, eventType: type, tenantId: tenantId || null }
+    this.#parts.facts.tell('event.refused', { ...whose, code, message: error.message })
   }
 
   // ── one attempt ────────────────────────────────────────────────────────────────────────────────

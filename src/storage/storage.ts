@@ -45,6 +45,21 @@ export interface Store {
   commit(group: CommitGroup): Promise<CommitResult>
 
   /**
+   * Writes an event together with the caller's own rows: on his connection and in his transaction,
+   * which commits it or rolls it back. It is matched after that, see `takeIntake`.
+   *
+   * @param transaction the caller's client, with a transaction open
+   * @throws WebhookError TRANSACTION_UNSUPPORTED | OPTION_INVALID; what the client throws otherwise
+   */
+  acceptWithin(transaction: unknown, event: IntakeRecord): Promise<void>
+
+  /**
+   * Accepts up to `limit` events that callers' transactions have brought, in a transaction of its own
+   * and with no delivery owned. What is `stale` stays for the next call.
+   */
+  takeIntake(match: (event: IntakeRecord) => AcceptRecord, limit: number): Promise<IntakeResult[]>
+
+  /**
    * Takes due deliveries for lanes that have room, oldest due first, raising each one's token.
    * Lanes with `batch` first get their loose deliveries sealed: when `size` of them wait or the
    * oldest is due, up to `size` of them (and `maxBytes` of body) become one batch with an id and a
@@ -161,6 +176,14 @@ export interface AcceptRecord {
   readonly deliveries: readonly NewDelivery[]
   /** Matched endpoints of an event too wide for one transaction: written as one row, see fanOut. */
   readonly fanOutTo: readonly NewDelivery[] | null
+}
+
+/** An event that is not matched yet. */
+export type IntakeRecord = Omit<EventRecord, 'matched'>
+
+export interface IntakeResult {
+  readonly record: AcceptRecord
+  readonly result: AcceptResult
 }
 
 export interface NewDelivery {
@@ -296,6 +319,8 @@ export interface EndpointChange {
 export interface StoreWatcher {
   /** Endpoints were changed; a load that begins from now on is of this version or a later one. */
   endpointsChanged(version: number): void
+  /** Callers' transactions have brought events. */
+  intake(): void
   /** Deliveries that nobody owns, and when they are due. */
   due(heads: readonly LaneHead[]): void
   /** What this process owned is another's now; it goes on with nothing. */

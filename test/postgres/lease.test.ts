@@ -69,6 +69,7 @@ class Process {
   #watcher(): StoreWatcher {
     return {
       endpointsChanged: (version) => this.told.push(`endpoints ${version}`),
+      intake: () => this.told.push('intake'),
       due: (heads) => {
         for (const { endpointKey: key } of heads) this.told.push(`due ${key}`)
         for (const resolve of this.#polled.splice(0)) resolve()

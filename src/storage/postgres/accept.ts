@@ -77,30 +77,43 @@ export async function commitAccepts(
   accepts: readonly AcceptRecord[],
 ): Promise<AcceptResult[]> {
   if (accepts.length === 0) return []
+  const accepted = await session.database.read((connection) => insert(session, connection, accepts))
+  accepted.committed()
+  return accepted.results
+}
+
+/** One statement, and another only when some event is not new. */
+export async function insert(
+  session: Session,
+  connection: Connection,
+  accepts: readonly AcceptRecord[],
+): Promise<{ results: AcceptResult[]; committed(): void }> {
   const slots = new SlotsToWrite(session)
   const { id: owner } = session.worker
   const values = toColumns(accepts, slots)
-  const row = await session.database.read((connection) =>
-    connection.get<Accepted>(
-      insertAccepts,
-      owner,
-      ...values.events,
-      ...values.deliveries,
-      session.nowMs(),
-      ...slots.columns(),
-      values.seen,
-    ),
+  const row = await connection.get<Accepted>(
+    insertAccepts,
+    owner,
+    ...values.events,
+    ...values.deliveries,
+    session.nowMs(),
+    ...slots.columns(),
+    values.seen,
   )
   if (row?.alive !== 1) throw session.worker.lost(owner)
-  slots.written()
-  session.hints.due(values.waiting)
-  if (row.fresh === accepts.length) return accepts.map(() => ({ kind: 'stored' }))
-  const fresh = new Set(JSON.parse(row.keys ?? '[]') as string[])
-  const results = await session.database.read((connection) =>
-    findKnown(connection, accepts, fresh, row.version),
-  )
-  if (results.some(({ kind }) => kind === 'stale')) session.sawVersion(row.version)
-  return results
+  const { fresh, version } = row
+  const results: AcceptResult[] =
+    fresh === accepts.length
+      ? accepts.map(() => ({ kind: 'stored' }))
+      : await findKnown(connection, accepts, new Set(JSON.parse(row.keys ?? '[]')), version)
+  return {
+    results,
+    committed() {
+      slots.written()
+      session.hints.due(values.waiting)
+      if (results.some(({ kind }) => kind === 'stale')) session.sawVersion(version)
+    },
+  }
 }
 
 interface Accepted {

@@ -16,6 +16,12 @@ export interface Hint {
   readonly endpoints?: boolean
   /** Lanes with something due; null for any. */
   readonly due?: readonly string[] | null
+  /** Callers' transactions have brought events. */
+  readonly intake?: boolean
+}
+
+export function toPayload(sender: number, hint: Hint): string {
+  return JSON.stringify([sender, hint])
 }
 
 export interface NotifyingClient extends Queryable {
@@ -69,7 +75,7 @@ export class Hints {
     if (this.#cancelPause !== null || (!this.#endpoints && this.#due.size === 0)) return
     const keys = [...this.#due]
     const due = keys.length > maxKeys ? null : keys
-    const payload = JSON.stringify([this.#sender(), this.#endpoints, due])
+    const payload = toPayload(this.#sender(), { endpoints: this.#endpoints, due })
     this.#due.clear()
     this.#endpoints = false
     this.#cancelPause = this.#setTimer(() => {
@@ -141,12 +147,8 @@ export class Listener {
 
   #hear(payload: string | undefined): void {
     try {
-      const [sender, endpoints, due] = JSON.parse(payload ?? '') as [
-        number,
-        boolean,
-        string[] | null,
-      ]
-      this.#heard(sender, { endpoints, due })
+      const [sender, hint] = JSON.parse(payload ?? '') as [number, Hint]
+      this.#heard(sender, hint)
     } catch {
       // Anybody may notify on any channel.
     }

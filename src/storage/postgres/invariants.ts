@@ -172,6 +172,7 @@ export const counts: Readonly<Record<string, string>> = {
   waiting: "select count(*) as n from kmsg.live where kind = 'single' and owner is null",
   delivering: "select count(*) as n from kmsg.live where kind = 'single' and owner is not null",
   sealedBatches: "select count(*) as n from kmsg.live where kind = 'batch'",
+  intake: 'select count(*) as n from kmsg.intake',
   toFanOut: 'select coalesce(sum(total - position), 0) as n from kmsg.fan_out',
   delivered: "select count(*) as n from kmsg.done where state = 'delivered'",
   exhausted: "select count(*) as n from kmsg.done where state = 'exhausted'",

@@ -9,6 +9,7 @@ import type { Database } from './connection.ts'
 import { endpointHistory, loadEndpoints, removeEndpoint, saveEndpoint } from './endpoint.ts'
 import { fanOut } from './fan-out.ts'
 import { Hints, Listener, type NotifyingClient } from './hints.ts'
+import { acceptWithin, takeIntake } from './intake.ts'
 import { attemptsOf, findDelivery, findEvent } from './read.ts'
 import { retryDelivery } from './retry.ts'
 import { checkServer, migrate } from './schema.ts'
@@ -75,6 +76,8 @@ export async function openStore(
       await watch.start(watcher)
     },
     commit: (group) => commit(session, group),
+    acceptWithin: (transaction, event) => acceptWithin(session, transaction, event),
+    takeIntake: (match, limit) => takeIntake(session, match, limit),
     claim: (rooms, atMs) => claims.claim(rooms, Math.round(atMs)),
     heads: () => database.read(heads),
     fanOut: (limit, atMs) => fanOut(session, limit, Math.round(atMs)),

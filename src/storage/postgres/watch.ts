@@ -16,7 +16,8 @@ const headsShare = 0.02
 
 const whoAndWhat = `
   select number as version,
-         (select json_agg(json_build_array(id, beat)) from kmsg.worker) as workers
+         (select json_agg(json_build_array(id, beat)) from kmsg.worker) as workers,
+         exists (select from kmsg.intake) as intake
     from kmsg.endpoints_version`
 
 export class Watch {
@@ -64,8 +65,9 @@ export class Watch {
     this.#watcher?.endpointsChanged(version)
   }
 
-  heard(sender: number, { endpoints, due }: Hint): void {
+  heard(sender: number, { endpoints, due = [], intake }: Hint): void {
     if (sender === this.#session.worker.id || this.#stopped) return
+    if (intake) this.#watcher?.intake()
     const nowMs = this.#session.nowMs()
     if (due) this.#watcher?.due(due.map((endpointKey) => ({ endpointKey, dueAtMs: nowMs })))
     else this.#headsNotBeforeMs = 0
@@ -96,11 +98,12 @@ export class Watch {
   async #look(): Promise<void> {
     const { database, worker, hints } = this.#session
     const row = await database.read((connection) =>
-      connection.get<{ version: number; workers: string | null }>(whoAndWhat),
+      connection.get<{ version: number; workers: string | null; intake: boolean }>(whoAndWhat),
     )
     const workers = JSON.parse(row?.workers ?? '[]') as [number, number][]
     if (!workers.some(([id]) => id === worker.id)) worker.lost(worker.id)
     this.sawVersion(row?.version ?? 0)
+    if (row?.intake) this.#watcher?.intake()
     hints.isAlone = workers.length < 2
     await worker.watch(workers)
     await this.#claims.releaseLost()

@@ -3,6 +3,7 @@
  * as it is.
  */
 import path from 'node:path'
+import { WebhookError } from '../../model/errors.ts'
 import type { StorageHost, Store } from '../storage.ts'
 import { readBeside } from './beside.ts'
 import { createErasing, createPruning, listDeliveries } from './slices.ts'
@@ -41,6 +42,8 @@ export async function openStore(
     // The file belongs to this process alone.
     isOwner: true,
     watch: () => Promise.resolve(),
+    acceptWithin: () => Promise.reject(transactionUnsupported(location)),
+    takeIntake: () => Promise.resolve([]),
     async commit(group) {
       const wire = flattenCommit(group)
       return unflattenResult(group, await thread.call<CommitResultOnWire>('commit', wire, nowMs()))
@@ -79,4 +82,11 @@ export async function openStore(
       return closing
     },
   }
+}
+
+function transactionUnsupported(location: string): WebhookError {
+  return new WebhookError(
+    'TRANSACTION_UNSUPPORTED',
+    `Expected no \`transaction\` with the store in ${location}: another copy of SQLite that opened the same file in this process would break its locks, and the file. Use postgres() to dispatch in your own transaction, or dispatch after it has committed.`,
+  )
 }

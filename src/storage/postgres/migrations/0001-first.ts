@@ -86,6 +86,18 @@ create table kmsg.event_key (
   primary key (tenant_id, id)
 );
 
+-- Events that a caller's transaction has brought, not matched yet. No unique key but its own: it would
+-- make transactions of callers wait for each other.
+create table kmsg.intake (
+  key text collate "C" primary key,
+  tenant_id text not null,
+  event_id text not null,
+  type text not null,
+  accepted_at_ms bigint not null,
+  content_hash bytea not null,
+  body bytea not null
+);
+
 create table kmsg.live (
   id text collate "C" primary key,
   kind text not null check (kind in ('single', 'batch')),
