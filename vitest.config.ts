@@ -53,7 +53,9 @@ export default defineConfig({
         resolve: { alias },
         test: {
           name: 'postgres',
-          include: ['test/postgres/**/*.test.ts'],
+          include: ['test/postgres/**/*.test.ts', 'test/journey/**/*.test.ts'],
+          // It is about a data file throughout.
+          exclude: ['test/journey/disk.test.ts'],
           globalSetup: ['test/postgres/server.ts'],
           testTimeout: 30_000,
         },

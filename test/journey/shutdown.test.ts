@@ -1,6 +1,6 @@
 import { WebhookService } from '@k-msg/webhook'
 import { describe, expect } from 'vitest'
-import { gate, journey } from './stage.ts'
+import { fileJourney, gate, journey } from './stage.ts'
 
 describe('close()', () => {
   journey('gives requests under way their time, and counts them', async (stage) => {
@@ -167,7 +167,7 @@ describe('drain()', () => {
 })
 
 describe('one file', () => {
-  journey('has one service at a time; the second is refused at once', async (stage) => {
+  fileJourney('has one service at a time; the second is refused at once', async (stage) => {
     const first = await stage.open()
     const second = new WebhookService({ storage: stage.dataFile, logger: false })
     await expect(second.ready()).rejects.toMatchObject({ code: 'STORAGE_LOCKED' })

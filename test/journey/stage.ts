@@ -1,5 +1,5 @@
 /**
- * One journey: a real service on a real file, real HTTP to an inbox on 127.0.0.1, and a clock that
+ * One journey: a real service on a real file or a real server, real HTTP to an inbox on 127.0.0.1, and a clock that
  * only moves when the test moves it. However the test ends, the store must be consistent: every
  * journey ends with an audit.
  */
@@ -15,21 +15,33 @@ import {
   WebhookService,
   type WebhookServiceParts,
 } from '@k-msg/webhook'
+import { postgres } from '@k-msg/webhook/postgres'
 import { createInbox, type Inbox, type ManualClock, manualClock } from '@k-msg/webhook/testing'
-import { expect, test } from 'vitest'
+import { expect, inject, test } from 'vitest'
+import { freshSchema } from '../postgres/schemas.ts'
 
 export const secret = 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw'
+
+const pruneEveryMs = 600_000
 
 export class Stage {
   readonly clock: ManualClock
   readonly inbox: Inbox
   readonly folder: string
   readonly dataFile: string
+  /** In the tests that run on a PostgreSQL server; null means the file. */
+  readonly #schema = inject('databaseUrl') ? freshSchema() : null
   #services: WebhookService[] = []
   #events = 0
+  /** How often the timer for the next retention was set: it is when one is through. */
+  #prunings = 0
 
   constructor(clock: ManualClock, inbox: Inbox, folder: string) {
-    this.clock = clock
+    const setTimer = (callback: () => void, delayMs: number) => {
+      if (delayMs === pruneEveryMs) this.#prunings += 1
+      return clock.setTimer(callback, delayMs)
+    }
+    this.clock = Object.create(clock, { setTimer: { value: setTimer } })
     this.inbox = inbox
     this.folder = folder
     this.dataFile = path.join(folder, 'webhooks.db')
@@ -39,7 +51,7 @@ export class Stage {
   async open(config: WebhookConfig = {}, parts?: WebhookServiceParts): Promise<WebhookService> {
     const service = new WebhookService(
       {
-        storage: this.dataFile,
+        storage: this.#storage(),
         clock: this.clock,
         allowedNetworks: ['127.0.0.0/8'],
         secretKey: secret,
@@ -52,6 +64,11 @@ export class Stage {
     this.#services.push(service)
     await service.ready()
     return service
+  }
+
+  #storage(): WebhookConfig['storage'] {
+    if (this.#schema === null) return this.dataFile
+    return postgres(this.#schema.url, { schema: this.#schema.name })
   }
 
   /** An endpoint at a path of the inbox that wants everything, unless told otherwise. */
@@ -107,8 +124,9 @@ export class Stage {
       for (let step = 0; step < 20; step += 1) await service.health()
     }
     await stepsDone()
-    this.clock.advance(600_000)
-    await stepsDone()
+    const before = this.#prunings
+    this.clock.advance(pruneEveryMs)
+    while (this.#prunings === before) await new Promise(setImmediate)
     await service.runDue()
   }
 
@@ -133,6 +151,7 @@ export class Stage {
       await Promise.all(this.#services.map((service) => service.close()))
       await this.inbox.close()
       await rm(this.folder, { recursive: true, force: true })
+      await this.#schema?.drop()
     }
   }
 
@@ -156,6 +175,12 @@ export function journey(name: string, run: (stage: Stage) => Promise<void>): voi
     }
     await stage.end()
   })
+}
+
+/** A journey that looks into the data file itself. */
+export function fileJourney(name: string, run: (stage: Stage) => Promise<void>): void {
+  if (inject('databaseUrl')) test.skip(`${name} (skipped: a server has no such file)`, () => {})
+  else journey(name, run)
 }
 
 /** A promise to be resolved by hand: holds an answer back until the test lets go. */
