@@ -7,6 +7,8 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import {
+  type Storage,
+  sqlite,
   type TenantScope,
   type WebhookConfig,
   type WebhookDelivery,
@@ -18,11 +20,10 @@ import {
 import { postgres } from '@k-msg/webhook/postgres'
 import { createInbox, type Inbox, type ManualClock, manualClock } from '@k-msg/webhook/testing'
 import { expect, inject, test } from 'vitest'
+import type { Store } from '../../src/storage/storage.ts'
 import { freshSchema } from '../postgres/schemas.ts'
 
 export const secret = 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw'
-
-const pruneEveryMs = 600_000
 
 export class Stage {
   readonly clock: ManualClock
@@ -33,15 +34,11 @@ export class Stage {
   readonly #schema = inject('databaseUrl') ? freshSchema() : null
   #services: WebhookService[] = []
   #events = 0
-  /** How often the timer for the next retention was set: it is when one is through. */
-  #prunings = 0
+  /** Retention asks the store again and again until nothing is left. */
+  #isPruning = false
 
   constructor(clock: ManualClock, inbox: Inbox, folder: string) {
-    const setTimer = (callback: () => void, delayMs: number) => {
-      if (delayMs === pruneEveryMs) this.#prunings += 1
-      return clock.setTimer(callback, delayMs)
-    }
-    this.clock = Object.create(clock, { setTimer: { value: setTimer } })
+    this.clock = clock
     this.inbox = inbox
     this.folder = folder
     this.dataFile = path.join(folder, 'webhooks.db')
@@ -66,9 +63,39 @@ export class Stage {
     return service
   }
 
-  #storage(): WebhookConfig['storage'] {
-    if (this.#schema === null) return this.dataFile
-    return postgres(this.#schema.url, { schema: this.#schema.name })
+  #storage(): Storage {
+    const storage =
+      this.#schema === null
+        ? sqlite({ path: this.dataFile })
+        : postgres(this.#schema.url, { schema: this.#schema.name })
+    return {
+      kind: storage.kind,
+      open: async (host) => {
+        const store = await storage.open(host)
+        const prune = this.#watchPruning(store)
+        return Object.create(store, { prune: { value: prune } })
+      },
+    }
+  }
+
+  #watchPruning(store: Store): Store['prune'] {
+    return async (...asked) => {
+      this.#isPruning = true
+      let deleted = 0
+      try {
+        deleted = await store.prune(...asked)
+      } finally {
+        this.#isPruning = deleted > 0
+      }
+      return deleted
+    }
+  }
+
+  async #untilPruned(): Promise<void> {
+    do await new Promise(setImmediate)
+    while (this.#isPruning)
+    // The timer for the next one is set after that.
+    await new Promise(setImmediate)
   }
 
   /** An endpoint at a path of the inbox that wants everything, unless told otherwise. */
@@ -124,9 +151,10 @@ export class Stage {
       for (let step = 0; step < 20; step += 1) await service.health()
     }
     await stepsDone()
-    const before = this.#prunings
-    this.clock.advance(pruneEveryMs)
-    while (this.#prunings === before) await new Promise(setImmediate)
+    await this.#untilPruned()
+    this.clock.advance(600_000)
+    await stepsDone()
+    await this.#untilPruned()
     await service.runDue()
   }
 
