@@ -218,6 +218,19 @@ describe('several processes', () => {
     expect(await two.store.endpointHistory(first.key)).toHaveLength(2)
   })
 
+  test('wide events are fanned out by all of them, each delivery once', async () => {
+    const to = Array.from({ length: 30 }, (_, i) => `e${i + 10}`)
+    const wide = [1, 2, 3, 4].map(() => accept(host, { to, wide: true }))
+    await commitAccepts(one.store, ...wide)
+    for (let more = true; more; ) {
+      const steps = await Promise.all(
+        [one, two, one, two].map(({ store }) => store.fanOut(10, host.now)),
+      )
+      more = steps.some((step) => step.more)
+    }
+    expect(await one.store.backlog()).toMatchObject({ waiting: 120 })
+  })
+
   test('sums of all of them add up', async () => {
     for (const { store } of [one, two, one]) {
       const record = accept(host, { owned: true })
