@@ -52,7 +52,7 @@ journey('TLS settings of an endpoint are refused at the door', async (stage) => 
   }
 })
 
-journey(
+fileJourney(
   'the private key is encrypted at rest, and kept when it is written back masked',
   async (stage) => {
     const authority = new Authority()
