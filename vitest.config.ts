@@ -6,6 +6,7 @@ const file = (relative: string) => fileURLToPath(new URL(relative, import.meta.u
 // Tests import the package by its own name, as users do, and get the sources.
 const alias = [
   { find: /^@k-msg\/webhook$/, replacement: file('./src/index.ts') },
+  { find: /^@k-msg\/webhook\/postgres$/, replacement: file('./src/storage/postgres/postgres.ts') },
   { find: /^@k-msg\/webhook\/receiver$/, replacement: file('./src/receiver/index.ts') },
   { find: /^@k-msg\/webhook\/receiver\/(\w+)$/, replacement: file('./src/receiver/$1.ts') },
   { find: /^@k-msg\/webhook\/testing$/, replacement: file('./src/testing/index.ts') },
@@ -30,7 +31,7 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['src/**/*.test.ts', 'test/**/*.test.ts'],
-          exclude: ['test/full/**', 'test/docs/**', 'test/seed/**'],
+          exclude: ['test/full/**', 'test/docs/**', 'test/seed/**', 'test/postgres/**'],
           testTimeout: 20_000,
         },
       },
@@ -45,6 +46,17 @@ export default defineConfig({
         test: {
           name: 'docs',
           include: ['test/docs/**/*.test.ts', 'test/seed/**/*.test.ts'],
+          testTimeout: 30_000,
+        },
+      },
+      {
+        resolve: { alias },
+        test: {
+          name: 'postgres',
+          include: ['test/postgres/**/*.test.ts', 'test/journey/**/*.test.ts'],
+          // It is about a data file throughout.
+          exclude: ['test/journey/disk.test.ts'],
+          globalSetup: ['test/postgres/server.ts'],
           testTimeout: 30_000,
         },
       },

@@ -19,6 +19,7 @@ const steps = {
   unused: () => run(bin('knip'), ['--no-progress', '--no-config-hints']),
   build,
   tests: () => suite('unit'),
+  postgres: () => suite('postgres'),
   docs: () => suite('docs'),
   package: checkPackage,
   install: checkInstall,

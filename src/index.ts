@@ -62,6 +62,7 @@ export type {
   Storage,
 } from './storage/storage.ts'
 export {
+  type DispatchOptions,
   type EndpointTestResult,
   type EraseQuery,
   type ServiceHealth,

@@ -92,6 +92,15 @@ export interface ServiceHealth {
   encryption: { key: string; endpointsLeft: number } | null
 }
 
+export interface DispatchOptions {
+  /**
+   * A client of `pg` with a transaction open: the event is stored with your own rows, or rolled back
+   * with them. Its deliveries are made once you have committed, so the receipt names none yet. Only
+   * with `storage: postgres(…)`; others reject with TRANSACTION_UNSUPPORTED.
+   */
+  transaction?: object | undefined
+}
+
 /** What `eraseEvents` erases: one of the three. */
 export interface EraseQuery extends TenantScope {
   ids?: readonly string[] | undefined
@@ -181,12 +190,16 @@ export class WebhookService implements AsyncDisposable {
    * @throws WebhookError EVENT_…, TENANT_ID_INVALID; STORAGE_FULL and STORAGE_UNAVAILABLE, after
    *   which the same call can be repeated; SERVICE_CLOSED
    */
-  dispatchEvent(event: WebhookEvent): Promise<DispatchReceipt> {
+  dispatchEvent(event: WebhookEvent, options?: DispatchOptions): Promise<DispatchReceipt> {
     let checked: CheckedEvent
     try {
       checked = this.#check(event)
     } catch (error) {
       return Promise.reject(error)
+    }
+    if (options?.transaction !== undefined) {
+      const { transaction } = options
+      return this.#use().then(({ engine }) => engine.acceptWithin(checked, transaction))
     }
     // The hot path: no promise but the one that the commit resolves.
     if (this.#opened !== null && this.#closing === null) {

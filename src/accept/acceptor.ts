@@ -9,7 +9,14 @@ import { WebhookError } from '../model/errors.ts'
 import type { EventRecord } from '../model/event-record.ts'
 import { deliveryId } from '../model/ids.ts'
 import type { GroupCommit, PendingAccept } from '../storage/group-commit.ts'
-import type { AcceptRecord, AcceptResult, Claim, NewDelivery } from '../storage/storage.ts'
+import type {
+  AcceptRecord,
+  AcceptResult,
+  Claim,
+  IntakeRecord,
+  NewDelivery,
+  Store,
+} from '../storage/storage.ts'
 import { type CheckedEvent, sameContent } from './event-input.ts'
 
 /** What the publisher gets: proof that the event is stored. */
@@ -42,15 +49,24 @@ export interface AcceptorTools {
     eventType: string,
     metadata: Readonly<Record<string, unknown>>,
   ) => readonly EndpointRecord[]
+  /** Which state of the endpoints `match` judges by; null where nobody else can change them. */
+  readonly endpointsVersion: () => number | null
+  /** Resolves when `match` judges by the endpoints as the store has them. */
+  readonly refresh: () => Promise<void>
   readonly commits: GroupCommit
   readonly lanes: Lanes
   /** When the first event of a batch may be sent at the latest; null without batching. */
   readonly batchTimeoutMs: (endpoint: EndpointRecord) => number | null
   readonly accepted: (event: EventRecord, receipt: DispatchReceipt) => void
+  readonly intake: Pick<Store, 'acceptWithin' | 'takeIntake'>
+  /** An event that a caller's transaction has brought cannot be accepted. */
+  readonly refused: (event: EventRecord, error: Error) => void
 }
 
 /** An event with more endpoints commits with one row and fans out between commits. */
 const maxDeliveriesPerEvent = 2_000
+/** Events of callers' transactions that are taken over in one transaction. */
+const intakeStep = 200
 
 export class Acceptor {
   readonly #tools: AcceptorTools
@@ -61,7 +77,15 @@ export class Acceptor {
 
   /** @throws WebhookError EVENT_ID_CONFLICT, STORAGE_FULL, STORAGE_UNAVAILABLE, STORAGE_… */
   accept(checked: CheckedEvent): Promise<DispatchReceipt> {
-    const { clock, match, newKey } = this.#tools
+    return new Promise<DispatchReceipt>((resolve, reject) => this.#begin(checked, resolve, reject))
+  }
+
+  #begin(
+    checked: CheckedEvent,
+    resolve: (receipt: DispatchReceipt) => void,
+    reject: (error: Error) => void,
+  ): void {
+    const { clock, match, newKey, commits, endpointsVersion } = this.#tools
     const endpoints = match(checked.tenantId, checked.type, checked.metadata)
     const event: EventRecord = {
       key: newKey(),
@@ -75,18 +99,96 @@ export class Acceptor {
     }
     const wide = endpoints.length > maxDeliveriesPerEvent
     const deliveries = endpoints.map((endpoint) => this.#newDelivery(event, endpoint, wide))
-    return new Promise<DispatchReceipt>((resolve, reject) => {
-      this.#tools.commits.accept(new Accepting(this, event, deliveries, wide, resolve, reject))
-    })
+    const again = () => this.#again(checked, deliveries, resolve, reject)
+    const record = {
+      event,
+      endpointsVersion: endpointsVersion(),
+      deliveries: wide ? [] : deliveries,
+      fanOutTo: wide ? deliveries : null,
+    }
+    commits.accept(new Accepting(this, record, deliveries, again, resolve, reject))
   }
 
-  #newDelivery(event: EventRecord, endpoint: EndpointRecord, wide: boolean): NewDelivery {
+  /** The endpoints have changed since it was matched, and nothing of it is stored. */
+  #again(
+    checked: CheckedEvent,
+    deliveries: readonly NewDelivery[],
+    resolve: (receipt: DispatchReceipt) => void,
+    reject: (error: Error) => void,
+  ): void {
+    this.unreserve(deliveries)
+    this.#tools.refresh().then(() => this.#begin(checked, resolve, reject), reject)
+  }
+
+  /**
+   * Leaves the event to the caller's transaction: it is accepted when that commits, and matched after.
+   *
+   * @throws WebhookError TRANSACTION_UNSUPPORTED, OPTION_INVALID; what the caller's client throws
+   */
+  async acceptWithin(checked: CheckedEvent, transaction: unknown): Promise<DispatchReceipt> {
+    const { clock, newKey, intake } = this.#tools
+    const { id, tenantId, type, body, contentHash } = checked
+    const acceptedAtMs = clock.nowMs()
+    const event = { key: newKey(), tenantId, id, type, acceptedAtMs, body, contentHash }
+    await intake.acceptWithin(transaction, event)
+    return {
+      eventId: id,
+      duplicate: false,
+      acceptedAt: new Date(acceptedAtMs),
+      deliveryIds: [],
+    }
+  }
+
+  /** Takes over what callers' transactions have brought. Resolves when nothing of it is left. */
+  async takeIntake(): Promise<void> {
+    const { intake, refresh } = this.#tools
+    for (;;) {
+      const taken = await intake.takeIntake((event) => this.#matched(event), intakeStep)
+      for (const { record, result } of taken) {
+        if (result.kind !== 'stale') this.#tookIn(record, result)
+      }
+      if (taken.some(({ result }) => result.kind === 'stale')) await refresh()
+      else if (taken.length < intakeStep) return
+    }
+  }
+
+  #matched(brought: IntakeRecord): AcceptRecord {
+    const { match, endpointsVersion } = this.#tools
+    const { metadata = {} } = JSON.parse(Buffer.from(brought.body).toString()) as {
+      metadata?: Record<string, unknown>
+    }
+    const endpoints = match(brought.tenantId, brought.type, metadata)
+    const event = { ...brought, matched: endpoints.length }
+    const wide = endpoints.length > maxDeliveriesPerEvent
+    // Nobody holds a place for them: whichever process has room claims them.
+    const deliveries = endpoints.map((endpoint) => this.#newDelivery(event, endpoint, true))
+    return {
+      event,
+      endpointsVersion: endpointsVersion(),
+      deliveries: wide ? [] : deliveries,
+      fanOutTo: wide ? deliveries : null,
+    }
+  }
+
+  /** The caller has gone: a conflict can only be told. */
+  #tookIn(
+    { event, deliveries, fanOutTo }: AcceptRecord,
+    result: Exclude<AcceptResult, { kind: 'stale' }>,
+  ): void {
+    try {
+      this.committed(event, deliveries, fanOutTo !== null, result)
+    } catch (error) {
+      this.#tools.refused(event, error instanceof Error ? error : new Error(String(error)))
+    }
+  }
+
+  #newDelivery(event: EventRecord, endpoint: EndpointRecord, unowned: boolean): NewDelivery {
     const waitMs = this.#tools.batchTimeoutMs(endpoint)
     return {
       id: deliveryId(event.key, endpoint.key, 1),
       endpointKey: endpoint.key,
       dueAtMs: event.acceptedAtMs + (waitMs ?? 0),
-      owned: !wide && waitMs === null && this.#tools.lanes.reserve(endpoint),
+      owned: !unowned && waitMs === null && this.#tools.lanes.reserve(endpoint),
     }
   }
 
@@ -95,7 +197,7 @@ export class Acceptor {
     event: EventRecord,
     deliveries: readonly NewDelivery[],
     wide: boolean,
-    result: AcceptResult,
+    result: Exclude<AcceptResult, { kind: 'stale' }>,
   ): DispatchReceipt {
     if (result.kind === 'duplicate') {
       this.unreserve(deliveries)
@@ -149,21 +251,23 @@ class Accepting implements PendingAccept {
   readonly expire: (error: Error) => void
   readonly #acceptor: Acceptor
   readonly #deliveries: readonly NewDelivery[]
+  readonly #again: () => void
   readonly #resolve: (receipt: DispatchReceipt) => void
 
   constructor(
     acceptor: Acceptor,
-    event: EventRecord,
+    record: AcceptRecord,
     deliveries: readonly NewDelivery[],
-    wide: boolean,
+    again: () => void,
     resolve: (receipt: DispatchReceipt) => void,
     reject: (error: Error) => void,
   ) {
-    this.record = { event, deliveries: wide ? [] : deliveries, fanOutTo: wide ? deliveries : null }
-    this.weight = wide ? 1 : deliveries.length + 1
+    this.record = record
+    this.weight = record.fanOutTo === null ? deliveries.length + 1 : 1
     this.expire = reject
     this.#acceptor = acceptor
     this.#deliveries = deliveries
+    this.#again = again
     this.#resolve = resolve
   }
 
@@ -171,7 +275,8 @@ class Accepting implements PendingAccept {
     const { event, fanOutTo } = this.record
     try {
       const wide = fanOutTo !== null
-      this.#resolve(this.#acceptor.committed(event, this.#deliveries, wide, result))
+      if (result.kind === 'stale') this.#again()
+      else this.#resolve(this.#acceptor.committed(event, this.#deliveries, wide, result))
     } catch (error) {
       this.expire(error instanceof Error ? error : new Error(String(error)))
     }

@@ -9,6 +9,7 @@ import type { WebhookDispatcher } from '../deliver/dispatcher.ts'
 import type { Clock, Random } from '../model/clock.ts'
 import type { EndpointRecord } from '../model/endpoint.ts'
 import { WebhookError } from '../model/errors.ts'
+import type { EventRecord } from '../model/event-record.ts'
 import { createKeyMaker, type RandomBytes } from '../model/ids.ts'
 import type { Facts } from '../observe/facts.ts'
 import { type Logger, loggableUrl } from '../observe/log.ts'
@@ -80,6 +81,11 @@ export class Engine {
   readonly #secretKeeper: SecretKeeper
   /** Attempts that `close()` cut off are given back, not counted. */
   #aborted = false
+  /** Which of the store's versions of the endpoints memory has; null where there is one process. */
+  #endpointsVersion: number | null = null
+  /** The newest the store has told of. */
+  #newestVersion: number | null = null
+  #refreshing: Promise<void> | null = null
 
   constructor(parts: EngineParts) {
     this.#parts = parts
@@ -102,11 +108,17 @@ export class Engine {
       ...parts,
       commits: this.commits,
       stored: (endpointKey, dueAtMs) => this.scheduler.stored(endpointKey, dueAtMs),
+      refresh: () => this.#refreshIfShared(),
+      takeIntake: () => this.#acceptor.takeIntake(),
     })
     this.#acceptor = new Acceptor({
       clock,
       newKey: createKeyMaker(() => clock.nowMs(), parts.randomBytes),
       match: (tenantId, type, metadata) => parts.registry.matchRecords(tenantId, type, metadata),
+      endpointsVersion: () => this.#endpointsVersion,
+      refresh: () => this.#refreshIfShared(),
+      intake: parts.store,
+      refused: (event, error) => this.#refused(event, error),
       commits: this.commits,
       lanes: {
         reserve: (endpoint) => this.scheduler.reserve(endpoint),
@@ -162,10 +174,50 @@ export class Engine {
     this.#rest.during(this.#janitor.fanOut())
     this.#janitor.start()
     this.#rest.during(this.#secretKeeper.start())
+    await store.watch({
+      endpointsChanged: (version) => {
+        this.#newestVersion = version
+        this.#refreshIfShared().catch((error: unknown) =>
+          this.#storeTalks('warn', 'endpoints cannot be read', {
+            code: error instanceof WebhookError ? error.code : 'unknown',
+            error: error instanceof Error ? error.message : String(error),
+          }),
+        )
+      },
+      intake: () => this.#rest.during(this.#janitor.takeIntake()),
+      due: (heads) => {
+        for (const { endpointKey, dueAtMs } of heads) {
+          if (dueAtMs !== null) this.scheduler.stored(endpointKey, dueAtMs)
+        }
+      },
+      lost: () => this.scheduler.disown(),
+      confirmed: () => this.scheduler.pump(),
+    })
+    await this.#refreshIfShared()
+  }
+
+  /** One reading at a time; a change that is told meanwhile is read by the next. */
+  #refreshIfShared(): Promise<void> {
+    if (this.#newestVersion === null) return Promise.resolve()
+    this.#refreshing ??= this.#refresh().finally(() => {
+      this.#refreshing = null
+    })
+    return this.#refreshing
+  }
+
+  async #refresh(): Promise<void> {
+    const version = this.#newestVersion
+    await this.#parts.registry.refresh()
+    this.#endpointsVersion = version
+    if (this.#newestVersion !== version) await this.#refresh()
   }
 
   accept(event: CheckedEvent): Promise<DispatchReceipt> {
     return this.#acceptor.accept(event)
+  }
+
+  acceptWithin(event: CheckedEvent, transaction: unknown): Promise<DispatchReceipt> {
+    return this.#acceptor.acceptWithin(event, transaction)
   }
 
   /** One request outside of any delivery: nothing is stored, counted or retried. */
@@ -233,6 +285,13 @@ export class Engine {
     })
   }
 
+  #refused({ id, type, tenantId }: EventRecord, error: Error): void {
+    const code = error instanceof WebhookError ? error.code : 'unknown'
+    this.#parts.logger.error({ event: id, code, error: error.message }, 'event.refused')
+    const whose = { eventId: id, eventType: type, tenantId: tenantId || null }
+    this.#parts.facts.tell('event.refused', { ...whose, code, message: error.message })
+  }
+
   // ── one attempt ────────────────────────────────────────────────────────────────────────────────
 
   #createScheduler(): Scheduler {
@@ -245,7 +304,7 @@ export class Engine {
         limits: (endpoint) => this.#limits(endpoint),
         run: (claim, endpoint) => this.#run(claim, endpoint),
         release: (record) => this.commits.release(record),
-        congested: () => this.commits.congested,
+        congested: () => this.commits.congested || !store.isOwner,
         claimFailed: (error) =>
           this.#storeTalks('warn', 'due deliveries cannot be read', {
             code: error instanceof WebhookError ? error.code : 'unknown',
@@ -359,10 +418,13 @@ export class Engine {
       sharedSecret: options.secretKey,
       rotationOverlapMs: options.rotationOverlapMs,
       schemes: this.#parts.dispatcher.securityManager.schemes,
-      save: async (record: EndpointRecord, change: EndpointChange) => {
-        await this.store.saveEndpoint(this.encryption.seal(record), change)
-        this.encryption.settled(record.key)
+      save: async (record: EndpointRecord, change: EndpointChange, seenVersion: number | null) => {
+        const sealed = this.encryption.seal(record)
+        const isWritten = await this.store.saveEndpoint(sealed, change, seenVersion)
+        if (isWritten) this.encryption.settled(record.key)
+        return isWritten
       },
+      load: async () => this.encryption.openAll(await this.store.loadEndpoints()),
       remove: async (record: EndpointRecord, change: EndpointChange) => {
         await this.store.removeEndpoint(record.key, change)
         this.encryption.settled(record.key)

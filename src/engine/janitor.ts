@@ -20,6 +20,10 @@ export interface JanitorTools {
   readonly options: Pick<ServiceOptions, 'retention'>
   /** A delivery of this endpoint is in the store and due then. */
   readonly stored: (endpointKey: string, dueAtMs: number) => void
+  /** Takes over what callers' transactions have brought, until nothing is left. */
+  readonly takeIntake: () => Promise<void>
+  /** Resolves when memory has the endpoints as the store has them, whoever changed them. */
+  readonly refresh: () => Promise<void>
 }
 
 const fanOutStep = 1_000
@@ -35,6 +39,8 @@ export class Janitor {
   /** Endpoints that are disabled or gone and may have deliveries that wait. */
   readonly #orphans = new Set<string>()
   #cancelling: Promise<void> | null = null
+  #intake = false
+  #takingIntake: Promise<void> | null = null
   #wideEvents = false
   #fanningOut: Promise<void> | null = null
   #stopped = false
@@ -54,6 +60,25 @@ export class Janitor {
     this.#stopped = true
     this.#cancelTimer?.()
     this.#cancelSweep?.()
+  }
+
+  /** Resolves when nothing that callers' transactions have brought is left. */
+  takeIntake(): Promise<void> {
+    this.#intake = true
+    this.#takingIntake ??= this.#keepTrying('events of transactions wait', async () => {
+      while (this.#intake && !this.#stopped) {
+        // One that is told of while this runs may not be in its answer.
+        this.#intake = false
+        try {
+          await this.#tools.takeIntake()
+        } catch (error) {
+          this.#intake = true
+          throw error
+        }
+      }
+      this.#takingIntake = null
+    })
+    return this.#takingIntake
   }
 
   /** Resolves when no wide event is left to fan out. */
@@ -92,9 +117,11 @@ export class Janitor {
   }
 
   async #cancelAllOf(endpointKey: string): Promise<void> {
-    const { store, commits, clock, registry, facts } = this.#tools
+    const { store, commits, clock, registry, facts, refresh } = this.#tools
     // What was just given back must be in the store before it can be ended there.
     await commits.written()
+    // Another process may have registered it, or enabled it again, and accepted for it since.
+    await refresh()
     // Out of the set first: what is given back from here on puts it in again.
     this.#orphans.delete(endpointKey)
     for (;;) {

@@ -58,6 +58,7 @@ export type WebhookErrorCode =
   | 'STORAGE_UNAVAILABLE'
   | 'STORAGE_IO'
   | 'TRANSACTION_UNSUPPORTED'
+  | 'BACKUP_UNSUPPORTED'
   | 'BUNDLE_WORKER_MISSING'
 
 export class WebhookError extends Error {

@@ -42,6 +42,14 @@ export interface WebhookFacts {
     tenantId: string | null
     deliveries: number
   }
+  /** One of a caller's transaction: nobody is left to be told that its id belongs to another event. */
+  'event.refused': {
+    eventId: string
+    eventType: string
+    tenantId: string | null
+    code: string
+    message: string
+  }
   'attempt.settled': AttemptFact
   'delivery.delivered': DeliveryFact
   /** It ended as `exhausted` or `rejected`. */

@@ -8,10 +8,19 @@ import { type EndpointChange, encryptedFields } from '../storage/storage.ts'
 import type { EndpointTable } from './endpoint-table.ts'
 
 export interface WritesTo {
-  save(record: EndpointRecord, change: EndpointChange): Promise<void>
+  /** @returns false when another process has changed it since `seenVersion`, null: since never */
+  save(record: EndpointRecord, change: EndpointChange, seenVersion: number | null): Promise<boolean>
+  /** All endpoints as the store has them, whichever process wrote them. */
+  load(): Promise<EndpointRecord[]>
   /** After the change is written and in force in memory. */
   changed(record: EndpointRecord, change: EndpointChange): void
 }
+
+/** Another process has changed the endpoint: begin again from what it is now. */
+class ChangedElsewhere extends Error {}
+
+/** Processes that all change one endpoint at one moment take turns; more than this is no accident. */
+const maxTries = 10
 
 interface Writing {
   /** What a settlement changed meanwhile. */
@@ -40,6 +49,38 @@ export class EndpointWrites {
     this.#table.put(written)
     this.#to().changed(written, { ...change, version: written.version })
     return written
+  }
+
+  /** Repeats a change from its beginning, as long as another process is faster. */
+  async untilWritten<Result>(change: () => Promise<Result>, nowMs: () => number): Promise<Result> {
+    for (let tries = 1; ; tries += 1) {
+      try {
+        return await change()
+      } catch (error) {
+        if (!(error instanceof ChangedElsewhere) || tries === maxTries) throw error
+        await this.refresh(nowMs())
+      }
+    }
+  }
+
+  /** Takes over what other processes have written. Not while a change of this one is on its way. */
+  async refresh(atMs: number): Promise<void> {
+    const stored = await this.#to().load()
+    const keys = new Set(stored.map(({ key }) => key))
+    for (const known of this.#table.all()) {
+      if (keys.has(known.key)) continue
+      this.#table.remove(known)
+      const gone = { ...known, status: 'disabled', statusReason: 'removed' } as const
+      this.#to().changed(gone, elsewhere(known, atMs, 'removed', []))
+    }
+    for (const record of stored) {
+      const known = this.#table.byKey(record.key)
+      const fields = known === undefined ? [] : differing(known, record)
+      if (known !== undefined && fields.length === 0) continue
+      this.#table.put(record)
+      const what = known === undefined ? 'registered' : 'updated'
+      this.#to().changed(record, elsewhere(record, atMs, what, fields))
+    }
   }
 
   /** Writes an endpoint as it is; nobody is told, because nothing about it has changed. */
@@ -88,13 +129,32 @@ export class EndpointWrites {
   async #save(record: EndpointRecord, change: EndpointChange): Promise<Writing['takenOver']> {
     const writing: Writing = { takenOver: null }
     this.#writing.set(record.key, writing)
+    const seenVersion = this.#table.byKey(record.key)?.version ?? null
     try {
-      await this.#to().save(record, change)
+      const isWritten = await this.#to().save(record, change, seenVersion)
+      if (!isWritten) throw new ChangedElsewhere(`Endpoint "${record.id}" is changed elsewhere.`)
     } finally {
       this.#writing.delete(record.key)
     }
     return writing.takenOver
   }
+}
+
+function elsewhere(
+  { version }: EndpointRecord,
+  atMs: number,
+  what: string,
+  fields: readonly string[],
+): EndpointChange {
+  return { atMs, version, what, reason: 'by another process', fields }
+}
+
+/** Names of the fields that are not the same. */
+function differing(a: EndpointRecord, b: EndpointRecord): string[] {
+  return Object.keys(b).filter((name) => {
+    const field = name as keyof EndpointRecord
+    return a[field] !== b[field] && JSON.stringify(a[field]) !== JSON.stringify(b[field])
+  })
 }
 
 /** Who pauses or resumes at the moment of a 410 has the last word on the status. */

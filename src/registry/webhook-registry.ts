@@ -69,9 +69,10 @@ export interface RegistryOptions {
 }
 
 const memoryBacking = {
-  save: () => Promise.resolve(),
+  save: () => Promise.resolve(true),
   remove: () => Promise.resolve(),
   changed: () => {},
+  load: () => Promise.resolve([]),
   needsSecret: true,
   sharedSecret: null,
   rotationOverlapMs: 86_400_000,
@@ -331,6 +332,11 @@ export class WebhookRegistry {
     this.#writes.noteHold(endpointKey, untilMs)
   }
 
+  /** @internal Takes over what other processes have changed. Resolves when it is in force here. */
+  refresh(): Promise<void> {
+    return this.#inTurn(() => this.#writes.refresh(this.#nowMs()))
+  }
+
   /** @internal Forgets secrets whose overlap has ended, here and in the store. */
   dropExpiredSecrets(): Promise<void> {
     return this.#inTurn(async () => {
@@ -377,20 +383,30 @@ export class WebhookRegistry {
     for (const record of here) this.#table.remove(record)
     for (const record of stored) this.#table.put(record)
     const fresh = here.filter((one) => !known.has(idKey(one.tenantId, one.id)))
+    const inputs = new Map(early)
     for (const record of fresh) {
-      await this.#writes.write(record, {
-        atMs: record.createdAtMs,
-        version: record.version,
-        what: 'registered',
-        reason: null,
-        fields: [],
-      })
+      const input = inputs.get(idKey(record.tenantId, record.id))
+      await this.#untilWritten(() => this.#writeFirst(record, input))
     }
     for (const [key, input] of early) {
       // Known to the store: an upsert, as at every start.
-      if (known.has(key)) await this.#register(input)
+      if (known.has(key)) await this.#untilWritten(() => this.#register(input))
     }
     return stored.filter((one) => this.#createdEarly.has(idKey(one.tenantId, one.id)))
+  }
+
+  async #writeFirst(
+    record: EndpointRecord,
+    input: WebhookEndpointInput | undefined,
+  ): Promise<void> {
+    if (input !== undefined && this.#table.byId(record.tenantId, record.id) !== undefined) {
+      // Another process, started at the same moment, was faster.
+      await this.#register(input)
+      return
+    }
+    const { createdAtMs: atMs, version } = record
+    const change = { atMs, version, what: 'registered', reason: null, fields: [] }
+    await this.#writes.write(record, change)
   }
 
   // ── inside ─────────────────────────────────────────────────────────────────────────────────────
@@ -466,9 +482,13 @@ export class WebhookRegistry {
   }
 
   #inTurn<T>(change: () => Promise<T>): Promise<T> {
-    const result = this.#turn.then(change)
+    const result = this.#turn.then(() => this.#untilWritten(change))
     this.#turn = result.catch(() => {})
     return result
+  }
+
+  #untilWritten<T>(change: () => Promise<T>): Promise<T> {
+    return this.#writes.untilWritten(change, this.#nowMs)
   }
 }
 

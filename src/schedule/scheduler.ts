@@ -117,6 +117,14 @@ export class Scheduler {
     for (const lane of this.#lanes.values()) this.#empty(lane)
   }
 
+  /**
+   * What waits in memory belongs to another process now: it goes back, which changes nothing where
+   * that process has it, and what is due is asked for again.
+   */
+  disown(): void {
+    for (const lane of this.#lanes.values()) this.#empty(lane)
+  }
+
   // ── what arrives ───────────────────────────────────────────────────────────────────────────────
 
   /**

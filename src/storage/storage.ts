@@ -45,6 +45,21 @@ export interface Store {
   commit(group: CommitGroup): Promise<CommitResult>
 
   /**
+   * Writes an event together with the caller's own rows: on his connection and in his transaction,
+   * which commits it or rolls it back. It is matched after that, see `takeIntake`.
+   *
+   * @param transaction the caller's client, with a transaction open
+   * @throws WebhookError TRANSACTION_UNSUPPORTED | OPTION_INVALID; what the client throws otherwise
+   */
+  acceptWithin(transaction: unknown, event: IntakeRecord): Promise<void>
+
+  /**
+   * Accepts up to `limit` events that callers' transactions have brought, in a transaction of its own
+   * and with no delivery owned. What is `stale` stays for the next call.
+   */
+  takeIntake(match: (event: IntakeRecord) => AcceptRecord, limit: number): Promise<IntakeResult[]>
+
+  /**
    * Takes due deliveries for lanes that have room, oldest due first, raising each one's token.
    * Lanes with `batch` first get their loose deliveries sealed: when `size` of them wait or the
    * oldest is due, up to `size` of them (and `maxBytes` of body) become one batch with an id and a
@@ -68,8 +83,17 @@ export interface Store {
   /**
    * Inserts or replaces an endpoint and appends the change to its history, in one transaction. What
    * it replaces leaves no trace in the files: it may be a secret that was in the clear.
+   *
+   * @param seenVersion of the record that this change began from, null when there was none; left
+   *   out, whatever is there is replaced
+   * @returns false when another process was faster, by that version or with the same id: nothing is
+   *   written then. A store of one process never returns it.
    */
-  saveEndpoint(record: StoredEndpoint, change: EndpointChange): Promise<void>
+  saveEndpoint(
+    record: StoredEndpoint,
+    change: EndpointChange,
+    seenVersion?: number | null,
+  ): Promise<boolean>
 
   /** Removes an endpoint. Its settled deliveries and statistics stay; cancel its live ones after. */
   removeEndpoint(endpointKey: string, change: EndpointChange): Promise<void>
@@ -87,6 +111,19 @@ export interface Store {
     nowMs: number,
     limit: number,
   ): Promise<string[]>
+
+  // ── other processes ────────────────────────────────────────────────────────────────────────────
+
+  /**
+   * False while another process may have taken over what this one owns: no attempt may begin then.
+   * Always true where there is one process.
+   */
+  readonly isOwner: boolean
+  /**
+   * Tells of other processes until `close`, of the present before it resolves. Nothing is told where
+   * there is one process.
+   */
+  watch(watcher: StoreWatcher): Promise<void>
 
   // ── repair ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -134,9 +171,19 @@ export interface CommitGroup {
 
 export interface AcceptRecord {
   readonly event: EventRecord
+  /** Which endpoints it was matched with, see StoreWatcher; null: whichever. */
+  readonly endpointsVersion: number | null
   readonly deliveries: readonly NewDelivery[]
   /** Matched endpoints of an event too wide for one transaction: written as one row, see fanOut. */
   readonly fanOutTo: readonly NewDelivery[] | null
+}
+
+/** An event that is not matched yet. */
+export type IntakeRecord = Omit<EventRecord, 'matched'>
+
+export interface IntakeResult {
+  readonly record: AcceptRecord
+  readonly result: AcceptResult
 }
 
 export interface NewDelivery {
@@ -178,6 +225,8 @@ export interface CommitResult {
 
 export type AcceptResult =
   | { readonly kind: 'stored' }
+  /** Another process has changed endpoints since: nothing of it is stored, it must be matched anew. */
+  | { readonly kind: 'stale' }
   /** The same tenant and id is there already; `sameContent` compares the content hash. */
   | {
       readonly kind: 'duplicate'
@@ -264,6 +313,20 @@ export interface EndpointChange {
   readonly reason: string | null
   /** Names of the changed fields; never their values, which may be secret. */
   readonly fields: readonly string[]
+}
+
+/** What a store of many processes tells the engine of this one. None of it may throw. */
+export interface StoreWatcher {
+  /** Endpoints were changed; a load that begins from now on is of this version or a later one. */
+  endpointsChanged(version: number): void
+  /** Callers' transactions have brought events. */
+  intake(): void
+  /** Deliveries that nobody owns, and when they are due. */
+  due(heads: readonly LaneHead[]): void
+  /** What this process owned is another's now; it goes on with nothing. */
+  lost(): void
+  /** `isOwner` is true again. */
+  confirmed(): void
 }
 
 export type RetryResult =

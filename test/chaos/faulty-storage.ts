@@ -14,7 +14,7 @@ export interface FaultyStorage extends Storage {
 }
 
 /** The verbs whose failure the engine has to live with by itself; of others the caller is told. */
-const untouched = new Set<string | symbol>(['close', 'heads', 'loadEndpoints', 'audit'])
+const untouched = new Set<string | symbol>(['close', 'heads', 'loadEndpoints', 'audit', 'watch'])
 
 export function faultyStorage(inner: Storage, random: () => number): FaultyStorage {
   let opened: Store | null = null

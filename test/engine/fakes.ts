@@ -23,6 +23,7 @@ export function acceptRecord(id: string, acceptedAtMs = 0): AcceptRecord {
     },
     deliveries: [],
     fanOutTo: null,
+    endpointsVersion: null,
   }
 }
 

@@ -5,9 +5,9 @@ import { createEncryptionKey } from '@k-msg/webhook'
 import { expect } from 'vitest'
 import { Authority } from '../deliver/tls/certificates.ts'
 import { receiveTls } from '../deliver/tls/receivers.ts'
-import { journey } from './stage.ts'
+import { fileJourney, journey } from './stage.ts'
 
-journey(
+fileJourney(
   'a client certificate is used after a restart, and reads never show its key',
   async (stage) => {
     const authority = new Authority()
@@ -52,7 +52,7 @@ journey('TLS settings of an endpoint are refused at the door', async (stage) => 
   }
 })
 
-journey(
+fileJourney(
   'the private key is encrypted at rest, and kept when it is written back masked',
   async (stage) => {
     const authority = new Authority()

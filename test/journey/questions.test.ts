@@ -1,6 +1,6 @@
 import path from 'node:path'
 import { describe, expect } from 'vitest'
-import { gate, journey, type Stage } from './stage.ts'
+import { fileJourney, gate, journey, type Stage } from './stage.ts'
 
 describe('retryDelivery', () => {
   journey('makes a new round of what has ended, under the same event id', async (stage) => {
@@ -243,7 +243,7 @@ describe('erasing', () => {
     expect(sent.filter((id) => id === 'evt_b')).toHaveLength(10)
   })
 
-  journey('of everything before a time leaves nothing of it in the file', async (stage) => {
+  fileJourney('of everything before a time leaves nothing of it in the file', async (stage) => {
     const service = await stageWithThree(stage)
     stage.clock.advance(1)
     expect(await service.eraseEvents({ before: new Date(stage.clock.nowMs()) })).toMatchObject({
@@ -272,7 +272,7 @@ describe('erasing', () => {
 })
 
 describe('a backup', () => {
-  journey('made under load opens and continues', async (stage) => {
+  fileJourney('made under load opens and continues', async (stage) => {
     stage.inbox.setAnswer(({ path: at }) => ({ status: at === '/down' ? 500 : 200 }))
     const service = await stage.open({ retryScheduleMs: [60_000] })
     await service.registerEndpoint(stage.endpoint('up'))

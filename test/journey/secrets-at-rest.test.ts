@@ -13,7 +13,7 @@ import {
 import { afterEach, describe, expect, it } from 'vitest'
 import { type Database, loadDriver } from '../../src/storage/sqlite/driver.ts'
 import { verifies } from './receiver-keys.ts'
-import { journey, type Stage } from './stage.ts'
+import { fileJourney, journey, type Stage } from './stage.ts'
 
 const [k1, k2] = [createEncryptionKey('k1'), createEncryptionKey('k2')]
 const [first, second] = [1, 2].map(() => `whsec_${randomBytes(32).toString('base64')}`) as [
@@ -98,7 +98,7 @@ afterEach(() => {
 })
 
 describe('with a key', () => {
-  journey('neither file, log, backup nor log line holds a secret', async (stage) => {
+  fileJourney('neither file, log, backup nor log line holds a secret', async (stage) => {
     const logger = keepingLogger()
     const service = await stage.open({ encryptionKeys: [k1], logger })
     await busyLife(stage, service)
@@ -125,7 +125,7 @@ describe('with a key', () => {
     expect(again.registry.find('busy')?.headers).toEqual({ 'X-Api-Key': token })
   })
 
-  journey('the search would find one: without a key it does', async (stage) => {
+  fileJourney('the search would find one: without a key it does', async (stage) => {
     const service = await stage.open()
     await busyLife(stage, service)
     await service.backup(path.join(stage.folder, 'backup.db'))
@@ -136,7 +136,7 @@ describe('with a key', () => {
 })
 
 describe('a secret that is over', () => {
-  journey('leaves no trace in the files, though they are in the clear', async (stage) => {
+  fileJourney('leaves no trace in the files, though they are in the clear', async (stage) => {
     const service = await stage.open({ rotationOverlapMs: 3_600_000 })
     await busyLife(stage, service)
     for (const id of ['shop', 'busy', 'moved']) {
@@ -157,7 +157,7 @@ describe('a secret that is over', () => {
     expect(await foundAtRest(stage, service, first, second, token)).toEqual([])
   })
 
-  journey('is removed at the next start when the service was down', async (stage) => {
+  fileJourney('is removed at the next start when the service was down', async (stage) => {
     const service = await stage.open()
     await service.registerEndpoint(stage.endpoint('shop', { secret: first }))
     await service.rotateSecret('shop', { secret: second, overlapMs: 1_000 })
@@ -172,7 +172,7 @@ describe('a secret that is over', () => {
 })
 
 describe('the ring', () => {
-  journey('takes over what is in the clear, then lets the older key retire', async (stage) => {
+  fileJourney('takes over what is in the clear, then lets the older key retire', async (stage) => {
     const open = (config: WebhookConfig) => stage.open({ secretKey: undefined, ...config })
     let service = await open({})
     for (let i = 0; i < 25; i += 1) {
@@ -248,7 +248,7 @@ describe('the ring', () => {
 
 describe('a key that does not fit', () => {
   const wrong = createEncryptionKey('k1')
-  journey('fails closed: nothing is sent, nothing overwritten', async (stage) => {
+  fileJourney('fails closed: nothing is sent, nothing overwritten', async (stage) => {
     let service = await stage.open({ encryptionKeys: [k1] })
     await service.registerEndpoint(stage.endpoint('shop', { secret: first }))
     await service.pauseEndpoint('shop')
@@ -286,7 +286,7 @@ describe('a key that does not fit', () => {
     expect(verifies(stage.at('shop')[0], first)).toBe(true)
   })
 
-  journey('is what a secret of another row looks like', async (stage) => {
+  fileJourney('is what a secret of another row looks like', async (stage) => {
     let service = await stage.open({ encryptionKeys: [k1] })
     await service.registerEndpoint(stage.endpoint('mine', { secret: first }))
     await service.registerEndpoint(stage.endpoint('yours', { secret: second }))

@@ -1,6 +1,6 @@
 import { WebhookService } from '@k-msg/webhook'
 import { describe, expect } from 'vitest'
-import { gate, journey } from './stage.ts'
+import { fileJourney, gate, journey } from './stage.ts'
 
 describe('close()', () => {
   journey('gives requests under way their time, and counts them', async (stage) => {
@@ -23,7 +23,8 @@ describe('close()', () => {
     'gives back what does not end in time: not counted, sent again as attempt 1',
     async (stage) => {
       let answering = false
-      stage.inbox.setAnswer(() => (answering ? {} : { after: new Promise(() => {}) }))
+      const looked = gate()
+      stage.inbox.setAnswer(() => ({ after: answering ? looked.opened : new Promise(() => {}) }))
       const service = await stage.open({ shutdownTimeoutMs: 2_000 })
       await service.registerEndpoint(stage.endpoint('shop', { concurrency: 3 }))
       const facts: string[] = []
@@ -39,6 +40,7 @@ describe('close()', () => {
       expect((await second.listDeliveries()).deliveries.map((one) => one.attemptCount)).toEqual(
         Array(10).fill(0),
       )
+      looked.open()
       await second.drain()
       expect(stage.at('shop')).toHaveLength(13)
       expect(stage.at('shop').map((one) => one.headers['x-webhook-attempt'])).toEqual(
@@ -167,7 +169,7 @@ describe('drain()', () => {
 })
 
 describe('one file', () => {
-  journey('has one service at a time; the second is refused at once', async (stage) => {
+  fileJourney('has one service at a time; the second is refused at once', async (stage) => {
     const first = await stage.open()
     const second = new WebhookService({ storage: stage.dataFile, logger: false })
     await expect(second.ready()).rejects.toMatchObject({ code: 'STORAGE_LOCKED' })

@@ -1,5 +1,5 @@
 /**
- * One journey: a real service on a real file, real HTTP to an inbox on 127.0.0.1, and a clock that
+ * One journey: a real service on a real file or a real server, real HTTP to an inbox on 127.0.0.1, and a clock that
  * only moves when the test moves it. However the test ends, the store must be consistent: every
  * journey ends with an audit.
  */
@@ -7,6 +7,8 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import {
+  type Storage,
+  sqlite,
   type TenantScope,
   type WebhookConfig,
   type WebhookDelivery,
@@ -15,8 +17,11 @@ import {
   WebhookService,
   type WebhookServiceParts,
 } from '@k-msg/webhook'
+import { postgres } from '@k-msg/webhook/postgres'
 import { createInbox, type Inbox, type ManualClock, manualClock } from '@k-msg/webhook/testing'
-import { expect, test } from 'vitest'
+import { expect, inject, test } from 'vitest'
+import type { Store } from '../../src/storage/storage.ts'
+import { freshSchema } from '../postgres/schemas.ts'
 
 export const secret = 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw'
 
@@ -25,8 +30,12 @@ export class Stage {
   readonly inbox: Inbox
   readonly folder: string
   readonly dataFile: string
+  /** In the tests that run on a PostgreSQL server; null means the file. */
+  readonly #schema = inject('databaseUrl') ? freshSchema() : null
   #services: WebhookService[] = []
   #events = 0
+  /** Retention asks the store again and again until nothing is left. */
+  #isPruning = false
 
   constructor(clock: ManualClock, inbox: Inbox, folder: string) {
     this.clock = clock
@@ -39,7 +48,7 @@ export class Stage {
   async open(config: WebhookConfig = {}, parts?: WebhookServiceParts): Promise<WebhookService> {
     const service = new WebhookService(
       {
-        storage: this.dataFile,
+        storage: this.#storage(),
         clock: this.clock,
         allowedNetworks: ['127.0.0.0/8'],
         secretKey: secret,
@@ -52,6 +61,41 @@ export class Stage {
     this.#services.push(service)
     await service.ready()
     return service
+  }
+
+  #storage(): Storage {
+    const storage =
+      this.#schema === null
+        ? sqlite({ path: this.dataFile })
+        : postgres(this.#schema.url, { schema: this.#schema.name })
+    return {
+      kind: storage.kind,
+      open: async (host) => {
+        const store = await storage.open(host)
+        const prune = this.#watchPruning(store)
+        return Object.create(store, { prune: { value: prune } })
+      },
+    }
+  }
+
+  #watchPruning(store: Store): Store['prune'] {
+    return async (...asked) => {
+      this.#isPruning = true
+      let deleted = 0
+      try {
+        deleted = await store.prune(...asked)
+      } finally {
+        this.#isPruning = deleted > 0
+      }
+      return deleted
+    }
+  }
+
+  async #untilPruned(): Promise<void> {
+    do await new Promise(setImmediate)
+    while (this.#isPruning)
+    // The timer for the next one is set after that.
+    await new Promise(setImmediate)
   }
 
   /** An endpoint at a path of the inbox that wants everything, unless told otherwise. */
@@ -107,8 +151,10 @@ export class Stage {
       for (let step = 0; step < 20; step += 1) await service.health()
     }
     await stepsDone()
+    await this.#untilPruned()
     this.clock.advance(600_000)
     await stepsDone()
+    await this.#untilPruned()
     await service.runDue()
   }
 
@@ -133,6 +179,7 @@ export class Stage {
       await Promise.all(this.#services.map((service) => service.close()))
       await this.inbox.close()
       await rm(this.folder, { recursive: true, force: true })
+      await this.#schema?.drop()
     }
   }
 
@@ -156,6 +203,12 @@ export function journey(name: string, run: (stage: Stage) => Promise<void>): voi
     }
     await stage.end()
   })
+}
+
+/** A journey that looks into the data file itself. */
+export function fileJourney(name: string, run: (stage: Stage) => Promise<void>): void {
+  if (inject('databaseUrl')) test.skip(`${name} (skipped: a server has no such file)`, () => {})
+  else journey(name, run)
 }
 
 /** A promise to be resolved by hand: holds an answer back until the test lets go. */

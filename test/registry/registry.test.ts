@@ -323,11 +323,12 @@ describe('a change that is on its way to the store', () => {
       save: (record, change) => {
         saved.push([record, change])
         return new Promise((resolve) => {
-          release = resolve
+          release = () => resolve(true)
         })
       },
       remove: () => Promise.resolve(),
       changed: () => {},
+      load: () => Promise.resolve([]),
     }
     return { saved, backing, written: () => release() }
   }
@@ -351,7 +352,7 @@ describe('a change that is on its way to the store', () => {
     const saved: EndpointRecord[] = []
     const backing: RegistryBacking = {
       ...stored().backing,
-      save: (record) => Promise.resolve(void saved.push(record)),
+      save: (record) => Promise.resolve(saved.push(record) > 0),
     }
     await later.attach([known], backing, { allowedNetworks: [], nowMs: () => 3 })
     expect(later.find('shop')).toMatchObject({ key: known.key, name: 'renamed', version: 2 })
@@ -486,7 +487,7 @@ describe('a change that is on its way to the store', () => {
   it('that fails changes nothing, and the next one goes on', async () => {
     const { registry, backing } = await registered()
     let broken = true
-    backing.save = () => (broken ? Promise.reject(new Error('no room')) : Promise.resolve())
+    backing.save = () => (broken ? Promise.reject(new Error('no room')) : Promise.resolve(true))
     await expect(registry.update('shop', { name: 'new' })).rejects.toThrow('no room')
     expect(registry.get('shop')).toMatchObject({ name: 'shop', version: 1 })
     broken = false
@@ -494,5 +495,73 @@ describe('a change that is on its way to the store', () => {
       name: 'new',
       version: 2,
     })
+  })
+})
+
+describe('endpoints that other processes change too', () => {
+  /** One store, as any number of registries see it. */
+  function shared() {
+    const rows = new Map<string, EndpointRecord>()
+    const seen: [string, string][] = []
+    const backing: RegistryBacking = {
+      needsSecret: true,
+      sharedSecret: null,
+      rotationOverlapMs: 1_000,
+      schemes: ['standard', 'body'],
+      save: (record, _change, seenVersion) => {
+        const there = [...rows.values()].find(({ id }) => id === record.id)
+        if ((there?.version ?? null) !== seenVersion) return Promise.resolve(false)
+        rows.set(record.key, record)
+        return Promise.resolve(true)
+      },
+      remove: ({ key }) => Promise.resolve(void rows.delete(key)),
+      changed: ({ id }, { what }) => seen.push([id, what]),
+      load: () => Promise.resolve([...rows.values()]),
+    }
+    const attach = async (...inputs: Parameters<typeof hook>[0][]) => {
+      const registry = new WebhookRegistry({ nowMs: () => 1 })
+      for (const input of inputs) await registry.register(hook(input))
+      await registry.attach([...rows.values()], backing, {
+        allowedNetworks: [],
+        nowMs: () => 2,
+      })
+      return registry
+    }
+    return { rows, seen, attach }
+  }
+
+  it('are registered once, when two processes start at the same moment', async () => {
+    const { rows, attach } = shared()
+    const [one, two] = await Promise.all([attach({ name: 'a' }), attach({ name: 'b' })])
+    expect(rows.size).toBe(1)
+    expect(two.find('shop')?.key).toBe(one.find('shop')?.key)
+    expect(two.get('shop')).toMatchObject({ name: 'b', version: 2 })
+    await one.refresh()
+    expect(one.get('shop')).toMatchObject({ name: 'b' })
+  })
+
+  it('keep what both changed at the same moment', async () => {
+    const { attach } = shared()
+    const one = await attach({})
+    const two = await attach()
+    await one.update('shop', { name: 'by one' })
+    await two.update('shop', { description: 'by two' })
+    expect(two.get('shop')).toMatchObject({ name: 'by one', description: 'by two', version: 3 })
+  })
+
+  it('are taken over, told once, and forgotten when they are removed', async () => {
+    const { seen, attach } = shared()
+    const one = await attach({})
+    const two = await attach()
+    await one.setStatus('shop', 'paused', 'by hand')
+    seen.length = 0
+    await two.refresh()
+    await two.refresh()
+    expect(two.get('shop')).toMatchObject({ status: 'paused', statusReason: 'by hand' })
+    expect(seen).toEqual([['shop', 'updated']])
+    await one.remove('shop')
+    await two.refresh()
+    expect(two.get('shop')).toBeUndefined()
+    expect(two.match({ type: 'message.sent' })).toEqual([])
   })
 })

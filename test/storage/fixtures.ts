@@ -97,9 +97,10 @@ export function accept(host: TestHost, story: EventStory = {}): AcceptRecord {
     dueAtMs: story.dueAtMs ?? host.now,
     owned: story.owned ?? false,
   }))
+  const endpointsVersion = null
   return story.wide
-    ? { event, deliveries: [], fanOutTo: deliveries }
-    : { event, deliveries, fanOutTo: null }
+    ? { event, endpointsVersion, deliveries: [], fanOutTo: deliveries }
+    : { event, endpointsVersion, deliveries, fanOutTo: null }
 }
 
 /** Endpoint keys have 8 characters; names in the tests are shorter or longer. */

@@ -3,6 +3,7 @@
  * as it is.
  */
 import path from 'node:path'
+import { WebhookError } from '../../model/errors.ts'
 import type { StorageHost, Store } from '../storage.ts'
 import { readBeside } from './beside.ts'
 import { createErasing, createPruning, listDeliveries } from './slices.ts'
@@ -38,6 +39,11 @@ export async function openStore(
   return {
     description: thread.opened.description,
     location,
+    // The file belongs to this process alone.
+    isOwner: true,
+    watch: () => Promise.resolve(),
+    acceptWithin: () => Promise.reject(transactionUnsupported(location)),
+    takeIntake: () => Promise.resolve([]),
     async commit(group) {
       const wire = flattenCommit(group)
       return unflattenResult(group, await thread.call<CommitResultOnWire>('commit', wire, nowMs()))
@@ -48,7 +54,10 @@ export async function openStore(
     heads: () => thread.call('heads'),
     fanOut: (limit, atMs) => thread.call('fanOut', limit, Math.round(atMs)),
     loadEndpoints: () => thread.call('loadEndpoints'),
-    saveEndpoint: (record, change) => thread.call('saveEndpoint', record, change),
+    async saveEndpoint(record, change) {
+      await thread.call('saveEndpoint', record, change)
+      return true
+    },
     removeEndpoint: (key, change) => thread.call('removeEndpoint', key, change),
     endpointHistory: (key) => thread.call('endpointHistory', key),
     findEvent: (tenantId, eventId) => thread.call('findEvent', tenantId, eventId),
@@ -73,4 +82,11 @@ export async function openStore(
       return closing
     },
   }
+}
+
+function transactionUnsupported(location: string): WebhookError {
+  return new WebhookError(
+    'TRANSACTION_UNSUPPORTED',
+    `Expected no \`transaction\` with the store in ${location}: another copy of SQLite that opened the same file in this process would break its locks, and the file. Use postgres() to dispatch in your own transaction, or dispatch after it has committed.`,
+  )
 }

@@ -120,6 +120,17 @@ export const settleStories: Stories = {
     expect((await store.audit()).problems).toEqual([])
   },
 
+  'a settlement of what was given back meanwhile is late': async ({ store, host }) => {
+    const record = accept(host, { owned: true })
+    await commitAccepts(store, record)
+    const { deliveryId } = ownedOf(record)
+    await store.commit(group({ releases: [{ deliveryId, token: 1, dueAtMs: host.now }] }))
+    const late = await store.commit(group({ settlements: [settle(host, ownedOf(record))] }))
+    expect(late.settlements).toEqual(['late'])
+    expect(await store.findDelivery(deliveryId)).toMatchObject({ state: 'waiting', attempts: 0 })
+    expect((await store.audit()).problems).toEqual([])
+  },
+
   'a settlement of a delivery that is not there is late': async ({ store, host }) => {
     const record = accept(host, { owned: true })
     const result = await store.commit(group({ settlements: [settle(host, ownedOf(record))] }))

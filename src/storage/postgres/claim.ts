@@ -1,0 +1,217 @@
+/**
+ * Takes due deliveries for lanes that have room: one statement for many lanes, each a seek in an
+ * index that holds only what can be claimed. What another process is taking at this moment is passed
+ * over, and a million deliveries of a paused endpoint cost the others nothing.
+ */
+import { WebhookError } from '../../model/errors.ts'
+import type { Claim, ClaimResult, LaneHead, LaneRoom } from '../storage.ts'
+import { membersFromJson, sealBatches } from './batch.ts'
+import type { Connection } from './connection.ts'
+import type { Session } from './session.ts'
+import { booleanArray, fromText, numberArray, textArray } from './text.ts'
+
+/**
+ * A lane is two ranges of the index: what may be batched, and what goes out as it is; a batching
+ * lane takes only the second here. The head of a lane is its first delivery that was not picked.
+ */
+const claimRooms = `
+  with me as materialized (select id from kmsg.worker where id = $1 for key share
+  ), room as materialized (
+    select * from unnest($2::text[], $3::int[], $4::boolean[]) as room (endpoint_key, n, batches)
+     where exists (select from me)
+  ), range as materialized (
+    select endpoint_key, n, alone from room cross join (values (0), (1)) as kind (alone)
+     where alone = 1 or not batches
+  ), due as materialized (
+    select range.endpoint_key, range.n, found.* from range cross join lateral (
+      select id, due_at_ms from kmsg.live x
+       where x.endpoint_key = range.endpoint_key and x.alone = range.alone
+         and owner is null and batch_id is null and due_at_ms <= $5
+       order by due_at_ms limit range.n for update skip locked) as found
+  ), picked as materialized (
+    select id, due_at_ms from (
+      select *, row_number() over (partition by endpoint_key order by due_at_ms, id) as place
+        from due) as placed
+     where place <= n
+  ), taken as (
+    update kmsg.live l set state = 'delivering', owner = $1, claim_no = $6, token = token + 1
+      from picked where l.id = picked.id
+    returning l.*
+  )
+  select taken.id, taken.kind, taken.token, taken.attempts, taken.endpoint_key,
+         coalesce(event.tenant_id, batch.tenant_id) as tenant_id, event.id as event_id,
+         event.type as event_type, coalesce(event.accepted_at_ms, batch.sealed_at_ms) as at_ms,
+         coalesce(event.body, batch.body) as body, batch.members, taken.due_at_ms,
+         null::bigint as head_ms
+    from taken left join kmsg.event on event.key = taken.event_key
+               left join kmsg.batch on batch.id = taken.id
+  union all
+  select null, null, null, null, range.endpoint_key, null, null, null, null, null, null, null, (
+      select due_at_ms from kmsg.live x
+       where x.endpoint_key = range.endpoint_key and x.alone = range.alone
+         and owner is null and batch_id is null
+         and not exists (select from picked where picked.id = x.id)
+       order by due_at_ms limit 1)
+    from range
+  union all
+  select 'me', null, id::int, null, null, null, null, null, null, null, null, null, null from me`
+
+interface ClaimedRow {
+  readonly id: string | null
+  readonly kind: 'single' | 'batch' | null
+  readonly token: number
+  readonly attempts: number
+  readonly endpoint_key: string
+  readonly tenant_id: string
+  readonly event_id: string
+  readonly event_type: string
+  readonly at_ms: number
+  readonly body: Uint8Array | null
+  readonly members: string | null
+  readonly due_at_ms: number
+  readonly head_ms: number | null
+}
+
+/** A claim whose answer was lost: nobody sends what it took, so it is as if it never happened. */
+const releaseClaims = `
+  update kmsg.live set state = 'waiting', owner = null, claim_no = null
+   where owner = $1 and claim_no = any($2::bigint[])`
+
+/** A statement may still be on its way when the connection is given up: looked for so long. */
+const lookForLostMs = 60_000
+
+interface LostClaim {
+  readonly owner: number
+  readonly claimNo: number
+  readonly untilMs: number
+}
+
+export class Claims {
+  readonly #session: Session
+  #lastNo = 0
+  #lost: LostClaim[] = []
+
+  constructor(session: Session) {
+    this.#session = session
+  }
+
+  async claim(rooms: readonly LaneRoom[], nowMs: number): Promise<ClaimResult> {
+    const { worker } = this.#session
+    await this.releaseLost()
+    this.#lastNo += 1
+    const claimNo = this.#lastNo
+    const { id: owner } = worker
+    try {
+      return await claimFor(this.#session, rooms, claimNo, nowMs)
+    } catch (error) {
+      this.#lost.push({ owner, claimNo, untilMs: performance.now() + lookForLostMs })
+      throw error
+    }
+  }
+
+  /** Gives back what claims have taken whose answer never came. */
+  async releaseLost(): Promise<void> {
+    if (this.#lost.length === 0) return
+    const { database, worker } = this.#session
+    const numbers = this.#lost.filter(({ owner }) => owner === worker.id)
+    await database.read((connection) =>
+      connection.run(releaseClaims, worker.id, numberArray(numbers.map(({ claimNo }) => claimNo))),
+    )
+    const nowMs = performance.now()
+    this.#lost = numbers.filter(({ untilMs }) => untilMs > nowMs)
+  }
+}
+
+async function claimFor(
+  session: Session,
+  rooms: readonly LaneRoom[],
+  claimNo: number,
+  nowMs: number,
+): Promise<ClaimResult> {
+  const { database, worker } = session
+  const { id: owner } = worker
+  const rows = await database.read((connection) =>
+    connection.all<ClaimedRow>(
+      claimRooms,
+      owner,
+      textArray(rooms.map(({ endpointKey }) => endpointKey)),
+      numberArray(rooms.map(({ limit }) => limit)),
+      booleanArray(rooms.map(({ batch }) => batch !== null)),
+      nowMs,
+      claimNo,
+    ),
+  )
+  if (!rows.some(({ id }) => id === 'me')) throw worker.lost(owner)
+  const taken = rows.filter(({ kind }) => kind !== null)
+  taken.sort((a, b) => a.due_at_ms - b.due_at_ms)
+  const claims = taken.map((row) => toClaim(row, database.location))
+  const headMs = new Map<string, number | null>(rooms.map(({ endpointKey }) => [endpointKey, null]))
+  const note = (key: string, atMs: number | null) =>
+    headMs.set(key, earlier(headMs.get(key) ?? null, atMs))
+  for (const { id, endpoint_key: key, head_ms: atMs } of rows) if (id === null) note(key, atMs)
+  for (const room of rooms) {
+    if (room.batch === null) continue
+    const used = claims.filter(({ endpointKey }) => endpointKey === room.endpointKey).length
+    const rest = { ...room, limit: room.limit - used, batch: room.batch }
+    const sealed = await sealBatches(session, rest, claimNo, nowMs)
+    claims.push(...sealed.claims)
+    note(room.endpointKey, sealed.nextSealAtMs)
+  }
+  return {
+    claims,
+    heads: [...headMs].map(([endpointKey, dueAtMs]) => ({ endpointKey, dueAtMs })),
+  }
+}
+
+function toClaim(row: ClaimedRow, location: string): Claim {
+  const { id, body } = row
+  if (id === null || body === null) throw bodyMissing(row.id ?? '', location)
+  const isBatch = row.kind === 'batch'
+  return {
+    deliveryId: id,
+    endpointKey: row.endpoint_key,
+    tenantId: fromText(row.tenant_id),
+    token: row.token,
+    attempts: row.attempts,
+    eventId: isBatch ? id : fromText(row.event_id),
+    eventType: isBatch ? 'batch' : fromText(row.event_type),
+    acceptedAtMs: row.at_ms,
+    body,
+    members: row.members === null ? null : membersFromJson(row.members),
+  }
+}
+
+/** Retention and erasure never take a body from a live delivery, so the data must be damaged. */
+function bodyMissing(id: string, location: string): WebhookError {
+  return new WebhookError(
+    'STORAGE_CORRUPT',
+    `Expected ${location} to hold the body of ${id}, which is still to be sent, and it does not; run \`kmsg-webhook doctor\`.`,
+  )
+}
+
+function earlier(a: number | null, b: number | null): number | null {
+  if (a === null || b === null) return a ?? b
+  return Math.min(a, b)
+}
+
+/** Steps from lane to lane through the index: the cost is the number of lanes, not of rows. */
+const laneHeads = `
+  with recursive lane (endpoint_key) as (
+    select min(endpoint_key) from kmsg.live where owner is null and batch_id is null
+    union all
+    select (select min(endpoint_key) from kmsg.live
+             where owner is null and batch_id is null and endpoint_key > lane.endpoint_key)
+      from lane where lane.endpoint_key is not null)
+  select endpoint_key, least(
+           (select min(due_at_ms) from kmsg.live
+             where endpoint_key = lane.endpoint_key and alone = 0
+               and owner is null and batch_id is null),
+           (select min(due_at_ms) from kmsg.live
+             where endpoint_key = lane.endpoint_key and alone = 1
+               and owner is null and batch_id is null)) as due_at_ms
+    from lane where endpoint_key is not null`
+
+export async function heads(connection: Connection): Promise<LaneHead[]> {
+  const rows = await connection.all<{ endpoint_key: string; due_at_ms: number | null }>(laneHeads)
+  return rows.map((row) => ({ endpointKey: row.endpoint_key, dueAtMs: row.due_at_ms }))
+}

@@ -1,0 +1,70 @@
+/**
+ * One group of accepts, settlements and releases. Accepts and settlements are one statement each, on
+ * connections of their own: an accept that waits for somebody's row must not hold up the outcomes.
+ * They are not one transaction, and need not be: each can be repeated, and a group whose answer is
+ * missing is repeated whole.
+ */
+import type { CommitGroup, CommitResult, ReleaseRecord } from '../storage.ts'
+import { commitAccepts } from './accept.ts'
+import { cancelRows } from './cancel.ts'
+import { closedReason, type Session } from './session.ts'
+import { commitSettlements } from './settle.ts'
+import { numberArray, textArray } from './text.ts'
+
+/** The attempt never began: the token stays raised, nothing else of the claim remains. */
+const release = `
+  with given as materialized (
+    select * from unnest($1::text[], $2::int[], $3::bigint[]) as given (id, token, due_at_ms)
+  ), owned as materialized (
+    select live.id from kmsg.live
+     where state = 'delivering' and (id, token) in (select id, token from given)
+     order by id for update
+  ), released as (
+    update kmsg.live
+       set state = 'waiting', owner = null, claim_no = null, due_at_ms = given.due_at_ms
+      from given join owned on owned.id = given.id
+     where live.id = given.id
+    returning live.id, live.endpoint_key
+  )
+  select released.id, released.endpoint_key, ${closedReason} as closed
+    from released left join kmsg.endpoint on endpoint.key = released.endpoint_key`
+
+export async function commit(session: Session, group: CommitGroup): Promise<CommitResult> {
+  const parts = await Promise.allSettled([
+    commitAccepts(session, group.accepts),
+    commitSettlements(session, group.settlements),
+    giveBack(session, group.releases),
+  ])
+  for (const part of parts) if (part.status === 'rejected') throw part.reason
+  const [accepts, settlements] = parts as [
+    PromiseFulfilledResult<CommitResult['accepts']>,
+    PromiseFulfilledResult<CommitResult['settlements']>,
+    unknown,
+  ]
+  return { accepts: accepts.value, settlements: settlements.value }
+}
+
+async function giveBack(session: Session, releases: readonly ReleaseRecord[]): Promise<void> {
+  if (releases.length === 0) return
+  const nowMs = session.nowMs()
+  const rows = await session.database.write(async (connection) => {
+    const rows = await connection.all<ReleasedRow>(
+      release,
+      textArray(releases.map(({ deliveryId }) => deliveryId)),
+      numberArray(releases.map(({ token }) => token)),
+      numberArray(releases.map(({ dueAtMs }) => Math.round(dueAtMs))),
+    )
+    // Given back for an endpoint that takes nothing any more: it must not wait for ever.
+    for (const { id, closed } of rows) {
+      if (closed !== null) await cancelRows(connection, [id], closed, nowMs)
+    }
+    return rows
+  })
+  session.hints.due(rows.map((row) => row.endpoint_key))
+}
+
+interface ReleasedRow {
+  readonly id: string
+  readonly endpoint_key: string
+  readonly closed: string | null
+}

@@ -1,0 +1,226 @@
+/**
+ * Endpoints and the history of their changes. Knows how a record lies in columns; decides nothing.
+ * Every change raises the one number that tells other processes that there is something to read.
+ */
+import type { EndpointRecord } from '../../model/endpoint.ts'
+import type { EndpointChange, StoredEndpoint } from '../storage.ts'
+import type { Connection, SqlValue } from './connection.ts'
+import type { Session } from './session.ts'
+import { fromText, toText } from './text.ts'
+
+const columns = [
+  ...['key', 'id', 'tenant_id', 'url', 'events', 'name', 'description', 'status', 'status_reason'],
+  ...['status_changed_at_ms', 'secrets', 'signature_schemes', 'filters', 'retry_config', 'headers'],
+  ...['tls', 'timeout_ms', 'concurrency', 'batch', 'version', 'warning', 'held_until_ms'],
+  ...['created_at_ms', 'updated_at_ms'],
+]
+
+const insertEndpoint = `
+  insert into kmsg.endpoint (${columns.join(', ')})
+  values (${columns.map((_, i) => `$${i + 1}`).join(', ')})`
+
+/** Nothing when the key, or the id within its tenant, is there already. */
+const insertNewEndpoint = `${insertEndpoint} on conflict do nothing`
+
+const upsertEndpoint = `${insertEndpoint}
+  on conflict (key) do update
+     set ${columns
+       .filter((column) => column !== 'key' && column !== 'created_at_ms')
+       .map((column) => `${column} = excluded.${column}`)
+       .join(', ')},
+         removed_at_ms = null`
+
+/** Keys are random: one that met that of an endpoint removed long ago must not take its place. */
+const upsertSameEndpoint = `${upsertEndpoint}
+   where endpoint.tenant_id = excluded.tenant_id and endpoint.id = excluded.id`
+
+const seen = `$${columns.length + 1}`
+const updateSeenEndpoint = `${upsertEndpoint}
+   where endpoint.version = ${seen}::bigint and endpoint.removed_at_ms is null`
+
+const readEndpoints = `
+  select ${columns.join(', ')} from kmsg.endpoint where removed_at_ms is null order by key`
+
+const insertChange = `
+  insert into kmsg.endpoint_change (endpoint_key, version, what, at_ms, reason, fields)
+  values ($1, $2, $3, $4, $5, $6) on conflict do nothing`
+
+/** The name stays for old deliveries; what could sign or send for it does not. */
+const tombstone = `
+  update kmsg.endpoint
+     set removed_at_ms = $1::bigint, updated_at_ms = $1::bigint, version = $2, secrets = '[]',
+         headers = '{}', tls = 'null'
+   where key = $3`
+
+const raise = 'update kmsg.endpoints_version set number = number + 1'
+
+const readHistory = `
+  select version, what, at_ms, reason, fields from kmsg.endpoint_change
+   where endpoint_key = $1 order by version, at_ms`
+
+/** Holds its row until the end of the transaction: so later numbers are committed later. */
+export async function raiseVersion(connection: Connection): Promise<void> {
+  await connection.run(raise)
+}
+
+export async function loadEndpoints({ database }: Session): Promise<StoredEndpoint[]> {
+  const rows = await database.read((connection) => connection.all<EndpointRow>(readEndpoints))
+  return rows.map(fromRow)
+}
+
+export async function saveEndpoint(
+  { database, hints }: Session,
+  record: StoredEndpoint,
+  change: EndpointChange,
+  seenVersion: number | null | undefined,
+): Promise<boolean> {
+  const isWritten = await database.write(async (connection) => {
+    const values = toValues(record)
+    const rows =
+      seenVersion === undefined
+        ? await connection.run(upsertSameEndpoint, ...values)
+        : seenVersion === null
+          ? await connection.run(insertNewEndpoint, ...values)
+          : await connection.run(updateSeenEndpoint, ...values, seenVersion)
+    if (rows === 0 && seenVersion === undefined)
+      throw new Error(`The key of endpoint "${record.id}" is another one's; register it again.`)
+    if (rows === 0) return false
+    await appendChange(connection, record.key, change)
+    await raiseVersion(connection)
+    return true
+  })
+  if (isWritten) hints.endpoints()
+  return isWritten
+}
+
+export async function removeEndpoint(
+  { database, hints }: Session,
+  key: string,
+  change: EndpointChange,
+): Promise<void> {
+  await database.write(async (connection) => {
+    await connection.run(tombstone, Math.round(change.atMs), change.version, key)
+    await appendChange(connection, key, change)
+    await raiseVersion(connection)
+  })
+  hints.endpoints()
+}
+
+export async function endpointHistory(
+  { database }: Session,
+  key: string,
+): Promise<EndpointChange[]> {
+  const rows = await database.read((connection) =>
+    connection.all<{
+      version: number
+      what: string
+      at_ms: number
+      reason: string | null
+      fields: string
+    }>(readHistory, key),
+  )
+  return rows.map(({ version, what, at_ms: atMs, reason, fields }) => ({
+    atMs,
+    version,
+    what,
+    reason: reason && fromText(reason),
+    fields: JSON.parse(fields),
+  }))
+}
+
+export async function appendChange(
+  connection: Connection,
+  key: string,
+  { version, what, atMs, reason, fields }: EndpointChange,
+): Promise<void> {
+  const said = reason && toText(reason)
+  const at = Math.round(atMs)
+  await connection.run(insertChange, key, version, what, at, said, JSON.stringify(fields))
+}
+
+/** In the order of `columns`. JSON escapes NUL by itself. */
+function toValues(record: StoredEndpoint): SqlValue[] {
+  const { statusReason, signatureSchemes, warning } = record
+  return [
+    record.key,
+    toText(record.id),
+    toText(record.tenantId),
+    toText(record.url),
+    JSON.stringify(record.events),
+    toText(record.name),
+    toText(record.description),
+    record.status,
+    statusReason && toText(statusReason),
+    Math.round(record.statusChangedAtMs),
+    JSON.stringify(record.secrets),
+    signatureSchemes && JSON.stringify(signatureSchemes),
+    JSON.stringify(record.filters),
+    JSON.stringify(record.retryConfig),
+    JSON.stringify(record.headers),
+    JSON.stringify(record.tls),
+    record.timeoutMs,
+    record.concurrency,
+    JSON.stringify(record.batch),
+    record.version,
+    warning && toText(warning),
+    Math.round(record.heldUntilMs),
+    Math.round(record.createdAtMs),
+    Math.round(record.updatedAtMs),
+  ]
+}
+
+interface EndpointRow {
+  readonly key: string
+  readonly id: string
+  readonly tenant_id: string
+  readonly url: string
+  readonly events: string
+  readonly name: string
+  readonly description: string
+  readonly status: EndpointRecord['status']
+  readonly status_reason: string | null
+  readonly status_changed_at_ms: number
+  readonly secrets: string
+  readonly signature_schemes: string | null
+  readonly filters: string
+  readonly retry_config: string
+  readonly headers: string
+  readonly tls: string
+  readonly timeout_ms: number | null
+  readonly concurrency: number | null
+  readonly batch: string
+  readonly version: number
+  readonly warning: string | null
+  readonly held_until_ms: number
+  readonly created_at_ms: number
+  readonly updated_at_ms: number
+}
+
+function fromRow(row: EndpointRow): StoredEndpoint {
+  return {
+    key: row.key,
+    id: fromText(row.id),
+    tenantId: fromText(row.tenant_id),
+    url: fromText(row.url),
+    events: JSON.parse(row.events),
+    name: fromText(row.name),
+    description: fromText(row.description),
+    status: row.status,
+    statusReason: row.status_reason && fromText(row.status_reason),
+    statusChangedAtMs: row.status_changed_at_ms,
+    secrets: JSON.parse(row.secrets),
+    signatureSchemes: row.signature_schemes === null ? null : JSON.parse(row.signature_schemes),
+    filters: JSON.parse(row.filters),
+    retryConfig: JSON.parse(row.retry_config),
+    headers: JSON.parse(row.headers),
+    tls: JSON.parse(row.tls),
+    timeoutMs: row.timeout_ms,
+    concurrency: row.concurrency,
+    batch: JSON.parse(row.batch),
+    version: row.version,
+    warning: row.warning && fromText(row.warning),
+    heldUntilMs: row.held_until_ms,
+    createdAtMs: row.created_at_ms,
+    updatedAtMs: row.updated_at_ms,
+  }
+}

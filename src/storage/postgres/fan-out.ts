@@ -1,0 +1,98 @@
+/**
+ * Deliveries of events too wide for one transaction: the matched endpoints were committed as one
+ * row, and become deliveries some at a time, between commits that nobody has to wait for. Two
+ * processes work on different events.
+ */
+import type { FanOutResult } from '../storage.ts'
+import type { Connection } from './connection.ts'
+import { closedReason, type Session } from './session.ts'
+import { insertSlots, SlotsToWrite } from './slot.ts'
+import { numberArray, textArray } from './text.ts'
+
+const oldestFanOut = `
+  select event_key, targets, total, position from kmsg.fan_out
+   order by event_key limit 1 for update skip locked`
+const anyFanOut = 'select 1 from kmsg.fan_out limit 1'
+
+const create = `
+  with target as materialized (
+    select t.*, accepted_at_ms, ${closedReason} as closed
+      from unnest($2::text[], $3::text[], $4::bigint[]) as t (id, endpoint_key, due_at_ms)
+      join kmsg.event on event.key = $1
+      left join kmsg.endpoint on endpoint.key = t.endpoint_key
+  ), waits as (
+    insert into kmsg.live (id, kind, alone, event_key, endpoint_key, state, token, attempts,
+                           due_at_ms, round, created_at_ms)
+    select id, 'single', 0, $1, endpoint_key, 'waiting', 0, 0, due_at_ms, 1, accepted_at_ms
+      from target where closed is null
+    returning endpoint_key
+  ), cancelled as (
+    insert into kmsg.done (id, event_key, endpoint_key, state, reason, round, attempts, token,
+                           created_at_ms, settled_at_ms)
+    select id, $1, endpoint_key, 'cancelled', closed, 1, 0, 0, accepted_at_ms, $5::bigint
+      from target where closed is not null
+  )
+  select endpoint_key from waits`
+
+const moveOn = 'update kmsg.fan_out set position = $1 where event_key = $2'
+const finish = 'delete from kmsg.fan_out where event_key = $1'
+
+type Target = readonly [deliveryId: string, endpointKey: string, dueAtMs: number]
+
+export async function fanOut(
+  session: Session,
+  limit: number,
+  nowMs: number,
+): Promise<FanOutResult> {
+  const result = await session.database.write(async (connection) => {
+    const endpointKeys = new Set<string>()
+    for (let room = limit; room > 0; ) {
+      const wide = await connection.get<FanOutRow>(oldestFanOut)
+      if (wide === undefined) break
+      const { event_key: eventKey, position, total } = wide
+      const targets = (JSON.parse(wide.targets) as Target[]).slice(position, position + room)
+      await createSome(session, connection, eventKey, targets, nowMs, endpointKeys)
+      const next = position + targets.length
+      if (next === total) await connection.run(finish, eventKey)
+      else await connection.run(moveOn, next, eventKey)
+      room -= targets.length
+    }
+    return {
+      endpointKeys: [...endpointKeys],
+      more: (await connection.get(anyFanOut)) !== undefined,
+    }
+  })
+  session.hints.due(result.endpointKeys)
+  return result
+}
+
+interface FanOutRow {
+  readonly event_key: string
+  readonly targets: string
+  readonly total: number
+  readonly position: number
+}
+
+async function createSome(
+  session: Session,
+  connection: Connection,
+  eventKey: string,
+  targets: readonly Target[],
+  nowMs: number,
+  endpointKeys: Set<string>,
+): Promise<void> {
+  // Slots of an older event may have been forgotten meanwhile, so memory is not asked.
+  const slots = new SlotsToWrite({ ...session, knownSlots: new Set() })
+  for (const [id, endpointKey] of targets) slots.add(endpointKey, id)
+  await connection.run(insertSlots, ...slots.columns())
+  const waiting = await connection.all<{ endpoint_key: string }>(
+    create,
+    eventKey,
+    textArray(targets.map(([id]) => id)),
+    textArray(targets.map(([, endpointKey]) => endpointKey)),
+    numberArray(targets.map(([, , dueAtMs]) => dueAtMs)),
+    nowMs,
+  )
+  const waits = new Set(waiting.map((row) => row.endpoint_key))
+  for (const [, endpointKey] of targets) if (waits.has(endpointKey)) endpointKeys.add(endpointKey)
+}

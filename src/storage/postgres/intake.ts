@@ -1,0 +1,109 @@
+/**
+ * Events in the transaction of the caller. His transaction may be long and may be rolled back, so it
+ * leaves one row and nothing else: no matching that would be old by the time it commits, no lease that
+ * would be over, no key and no counter that others would wait for. Once it has committed, any process
+ * takes the row over as an accept of its own.
+ */
+import { describeValue, WebhookError } from '../../model/errors.ts'
+import type { AcceptRecord, IntakeRecord, IntakeResult } from '../storage.ts'
+import { insert } from './accept.ts'
+import type { Queryable } from './connection.ts'
+import { channelOf, toPayload } from './hints.ts'
+import type { Session } from './session.ts'
+import { fromText, textArray, toText } from './text.ts'
+
+/** Heard when the caller's transaction commits, and not before. */
+const bring = `
+  with brought as (
+    insert into kmsg.intake (key, tenant_id, event_id, type, accepted_at_ms, content_hash, body)
+    values ($1, $2, $3, $4, $5, $6, $7))
+  select pg_notify($8, $9)`
+
+const take = `
+  select key, tenant_id, event_id, type, accepted_at_ms, content_hash, body
+    from kmsg.intake
+   order by key limit $1 for update skip locked`
+
+const drop = 'delete from kmsg.intake where key = any($1::text[])'
+
+/** The caller's client is nobody of this process. */
+const caller = 0
+
+export async function acceptWithin(
+  { database: { schema } }: Session,
+  transaction: unknown,
+  event: IntakeRecord,
+): Promise<void> {
+  requireClient(transaction)
+  await transaction.query({
+    text: schema.qualify(bring),
+    values: [
+      event.key,
+      toText(event.tenantId),
+      toText(event.id),
+      toText(event.type),
+      Math.round(event.acceptedAtMs),
+      event.contentHash,
+      event.body,
+      channelOf(schema.name),
+      toPayload(caller, { intake: true }),
+    ],
+  })
+}
+
+function requireClient(client: unknown): asserts client is Queryable {
+  const { query, release, totalCount } = (client ?? {}) as Record<string, unknown>
+  // A pool would run the statement on a connection of its own, outside of the transaction.
+  if (typeof query === 'function' && !(totalCount !== undefined && release === undefined)) return
+  throw new WebhookError(
+    'OPTION_INVALID',
+    `Expected \`transaction\` to be a client of \`pg\` with a transaction open, got ${describeValue(client)}; take one with \`await pool.connect()\`.`,
+  )
+}
+
+export async function takeIntake(
+  session: Session,
+  match: (event: IntakeRecord) => AcceptRecord,
+  limit: number,
+): Promise<IntakeResult[]> {
+  const { database } = session
+  let committed = () => {}
+  const taken = await database.write(async (connection) => {
+    const rows = await connection.all<IntakeRow>(take, limit)
+    if (rows.length === 0) return []
+    const records = rows.map((row) => match(fromRow(row)))
+    const accepted = await insert(session, connection, records)
+    const results = records.map((record, i) => ({
+      record,
+      result: accepted.results[i] ?? ({ kind: 'stale' } as const),
+    }))
+    const gone = results.filter(({ result }) => result.kind !== 'stale')
+    await connection.run(drop, textArray(gone.map(({ record }) => record.event.key)))
+    committed = accepted.committed
+    return results
+  })
+  committed()
+  return taken
+}
+
+interface IntakeRow {
+  readonly key: string
+  readonly tenant_id: string
+  readonly event_id: string
+  readonly type: string
+  readonly accepted_at_ms: number
+  readonly content_hash: Uint8Array
+  readonly body: Uint8Array
+}
+
+function fromRow(row: IntakeRow): IntakeRecord {
+  return {
+    key: row.key,
+    tenantId: fromText(row.tenant_id),
+    id: fromText(row.event_id),
+    type: fromText(row.type),
+    acceptedAtMs: row.accepted_at_ms,
+    contentHash: row.content_hash,
+    body: row.body,
+  }
+}

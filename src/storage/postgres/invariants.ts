@@ -1,0 +1,183 @@
+/**
+ * What must be true of the data once nothing is under way, each as a statement that returns the ids
+ * of what breaks it.
+ */
+export interface Invariant {
+  readonly name: string
+  readonly sql: string
+}
+
+export const invariants: readonly Invariant[] = [
+  {
+    // A match that never became a delivery is an event that an endpoint does not get.
+    name: 'event_has_all_its_deliveries',
+    sql: `
+      select key as id from kmsg.event
+       where matched <> pruned
+         + coalesce((select total - position from kmsg.fan_out where event_key = event.key), 0)
+         + (select count(*) from kmsg.live
+             where live.id >= 'dlv_' || event.key || '_' and live.id < 'dlv_' || event.key || '\`'
+               and round = 1)
+         + (select count(*) from kmsg.done
+             where done.id >= 'dlv_' || event.key || '_' and done.id < 'dlv_' || event.key || '\`'
+               and round = 1)`,
+  },
+  {
+    name: 'delivery_is_in_one_table',
+    sql: 'select live.id from kmsg.live join kmsg.done on done.id = live.id',
+  },
+  {
+    name: 'delivery_has_its_event',
+    sql: `
+      select id from kmsg.live where kind = 'single' and event_key not in (select key from kmsg.event)
+      union all select id from kmsg.done where event_key not in (select key from kmsg.event)`,
+  },
+  {
+    // Without its slot a delivery is there, but its endpoint's list does not show it.
+    name: 'delivery_is_listed',
+    sql: `
+      select id from (select id, endpoint_key from kmsg.live where kind = 'single'
+                      union all select id, endpoint_key from kmsg.done) as delivery
+       where not exists (select 1 from kmsg.delivery_slot
+                          where delivery_slot.endpoint_key = delivery.endpoint_key
+                            and slot = substr(delivery.id, 1, 12))`,
+  },
+  {
+    name: 'waiting_delivery_has_its_body',
+    sql: `
+      select live.id from kmsg.live join kmsg.event on event.key = live.event_key where event.body is null`,
+  },
+  {
+    // Neither due nor owned, or owned by nobody alive: it would never be sent.
+    name: 'live_delivery_is_due_or_owned',
+    sql: `
+      select id from kmsg.live
+       where due_at_ms is null or (owner is null) <> (state = 'waiting')
+          or (owner is not null and owner not in (select id from kmsg.worker))`,
+  },
+  {
+    name: 'waiting_delivery_has_an_open_endpoint',
+    sql: `
+      select live.id from kmsg.live join kmsg.endpoint on endpoint.key = live.endpoint_key
+       where owner is null and (status = 'disabled' or removed_at_ms is not null)`,
+  },
+  {
+    name: 'ended_with_a_reason',
+    sql: "select id from kmsg.done where reason is null or reason = ''",
+  },
+  {
+    name: 'delivered_means_accepted',
+    sql: `
+      select id from kmsg.done
+       where (state = 'delivered') <> exists (
+         select 1 from kmsg.attempt
+          where delivery_id = coalesce(done.batch_id, done.id) and outcome = 'accepted' and not late)`,
+  },
+  {
+    name: 'attempts_add_up',
+    sql: `
+      select id from kmsg.live
+       where attempts > token
+          or attempts <> (select count(*) from kmsg.attempt where delivery_id = live.id and not late)
+      union all
+      select id from kmsg.done
+       where attempts > token
+          or attempts <> (select count(*) from kmsg.attempt
+                           where delivery_id = coalesce(done.batch_id, done.id) and not late)`,
+  },
+  {
+    name: 'attempt_has_its_delivery',
+    sql: `
+      select delivery_id as id from kmsg.attempt
+       where not late and delivery_id not in (select id from kmsg.live)
+         and delivery_id not in (select id from kmsg.done) and delivery_id not in (select id from kmsg.batch)`,
+  },
+  {
+    name: 'statistics_add_up',
+    sql: `
+      select endpoint_key as id from (
+        select endpoint_key, sum(attempts) as n from kmsg.rollup where endpoint_key <> '' group by 1
+        union all
+        select coalesce(batch.endpoint_key, substr(delivery_id, 30, 8)), -count(*)
+          from kmsg.attempt left join kmsg.batch on batch.id = delivery_id where not late group by 1
+        union all
+        select endpoint_key, -sum(attempts) from kmsg.pruned group by 1) as sums
+       group by 1 having sum(n) <> 0`,
+  },
+  {
+    // The three grains of one sum.
+    name: 'statistics_agree',
+    sql: `
+      select event_type || ' ' || outcome || ' ' || state as id from (
+        select event_type, outcome, state, sum(attempts) as n, sum(deliveries) as deliveries,
+               case when endpoint_key <> '' then 'endpoint' when hour_ms >= 0 then 'hour'
+                    else 'ever' end as grain
+          from kmsg.rollup group by event_type, outcome, state, grain) as sums
+       group by event_type, outcome, state
+      having count(distinct (n, deliveries)) > 1 or count(*) < 3`,
+  },
+  {
+    name: 'ended_deliveries_are_counted',
+    sql: `
+      select endpoint_key || ' ' || state as id from (
+        select endpoint_key, state, sum(deliveries) as n from kmsg.rollup
+         where endpoint_key <> '' and state in ('delivered', 'exhausted', 'rejected') group by 1, 2
+        union all
+        select endpoint_key, state, -count(*) from kmsg.done
+         where state in ('delivered', 'exhausted', 'rejected') group by 1, 2
+        union all
+        select endpoint_key, state, -deliveries from kmsg.pruned
+         where state in ('delivered', 'exhausted', 'rejected')) as sums
+       group by endpoint_key, state having sum(n) <> 0`,
+  },
+  {
+    name: 'sealed_batch_is_whole',
+    sql: `
+      select id from kmsg.batch
+       where settled_at_ms is null
+         and (body is null or member_count <> json_array_length(members)
+              or not exists (select 1 from kmsg.live where live.id = batch.id and kind = 'batch')
+              or exists (select 1 from json_array_elements(members) each
+                          where not exists (select 1 from kmsg.live m
+                                             where m.id = each.value ->> 0
+                                               and m.batch_id = batch.id)))
+      union all
+      select id from kmsg.live
+       where kind = 'batch' and id not in (select id from kmsg.batch where settled_at_ms is null)
+      union all
+      select id from kmsg.live
+       where batch_id is not null
+         and batch_id not in (select id from kmsg.batch where settled_at_ms is null)`,
+  },
+  {
+    name: 'event_id_has_its_event',
+    sql: `
+      select event_key.tenant_id || '/' || event_key.id as id
+        from kmsg.event_key left join kmsg.event on event.key = event_key.key
+       where event.key is null or event.id <> event_key.id
+          or event.tenant_id <> event_key.tenant_id`,
+  },
+  {
+    name: 'fan_out_has_its_event',
+    sql: `
+      select event_key as id from kmsg.fan_out
+       where event_key not in (select key from kmsg.event) or position >= total`,
+  },
+]
+
+/** Name → statement that counts. */
+export const counts: Readonly<Record<string, string>> = {
+  events: 'select count(*) as n from kmsg.event',
+  endpoints: 'select count(*) as n from kmsg.endpoint where removed_at_ms is null',
+  waiting: "select count(*) as n from kmsg.live where kind = 'single' and owner is null",
+  delivering: "select count(*) as n from kmsg.live where kind = 'single' and owner is not null",
+  sealedBatches: "select count(*) as n from kmsg.live where kind = 'batch'",
+  intake: 'select count(*) as n from kmsg.intake',
+  toFanOut: 'select coalesce(sum(total - position), 0) as n from kmsg.fan_out',
+  delivered: "select count(*) as n from kmsg.done where state = 'delivered'",
+  exhausted: "select count(*) as n from kmsg.done where state = 'exhausted'",
+  rejected: "select count(*) as n from kmsg.done where state = 'rejected'",
+  cancelled: "select count(*) as n from kmsg.done where state = 'cancelled'",
+  attempts: 'select count(*) as n from kmsg.attempt where not late',
+  lateAttempts: 'select count(*) as n from kmsg.attempt where late',
+}

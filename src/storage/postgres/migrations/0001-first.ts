@@ -1,0 +1,218 @@
+/**
+ * The first schema: the tables of SQLite, for many writers. `kmsg.` stands for the schema's name
+ * (connection.ts). Ids are compared byte by byte (`collate "C"`): their order is the order of time.
+ */
+export const firstSchema = `
+-- Incarnations: who may own deliveries. Its row is the lease, see worker.ts.
+create table kmsg.worker (
+  id bigint generated always as identity primary key,
+  -- Lowest number free among the living: the writer of its sums, so that those stay few.
+  slot integer not null unique,
+  beat bigint not null default 0,
+  -- For people. No decision follows from them: a clock that jumps must not end a lease.
+  started_at timestamptz not null default clock_timestamp(),
+  beaten_at timestamptz not null default clock_timestamp()
+);
+
+-- Raised with every change of an endpoint: a commit that saw an older number is refused.
+create table kmsg.endpoints_version (
+  only_row boolean primary key default true check (only_row),
+  number bigint not null
+);
+insert into kmsg.endpoints_version (number) values (1);
+
+create table kmsg.endpoint (
+  key text collate "C" primary key,
+  id text not null,
+  tenant_id text not null,
+  url text not null,
+  events text not null,
+  name text not null,
+  description text not null,
+  status text not null check (status in ('active', 'paused', 'disabled')),
+  status_reason text,
+  status_changed_at_ms bigint not null,
+  secrets text not null,
+  signature_schemes text,
+  filters text not null,
+  retry_config text not null,
+  headers text not null,
+  tls text not null,
+  timeout_ms bigint,
+  concurrency integer,
+  batch text not null,
+  version bigint not null,
+  warning text,
+  held_until_ms bigint not null,
+  created_at_ms bigint not null,
+  updated_at_ms bigint not null,
+  -- A removed endpoint stays as a name for its history; its secrets and headers are gone.
+  removed_at_ms bigint
+);
+create unique index endpoint_id on kmsg.endpoint (tenant_id, id) where removed_at_ms is null;
+
+create table kmsg.endpoint_change (
+  endpoint_key text collate "C" not null,
+  version bigint not null,
+  what text not null,
+  at_ms bigint not null,
+  reason text,
+  fields text not null,
+  primary key (endpoint_key, version, what)
+);
+
+create table kmsg.event (
+  key text collate "C" primary key,
+  tenant_id text not null,
+  id text not null,
+  type text not null,
+  accepted_at_ms bigint not null,
+  matched integer not null check (matched >= 0),
+  -- Deliveries that retention has removed: matched = existing + still to fan out + pruned.
+  pruned integer not null default 0,
+  erased_at_ms bigint,
+  body bytea
+);
+-- Bodies are compressed by nobody: they are read once and short.
+alter table kmsg.event alter column body set storage external;
+
+-- Apart from event, so that the promise of one id per tenant can outlive or predecease the row.
+create table kmsg.event_key (
+  tenant_id text collate "C" not null,
+  id text collate "C" not null,
+  key text collate "C" not null,
+  content_hash bytea not null,
+  accepted_at_ms bigint not null,
+  primary key (tenant_id, id)
+);
+
+-- Events that a caller's transaction has brought, not matched yet. No unique key but its own: it would
+-- make transactions of callers wait for each other.
+create table kmsg.intake (
+  key text collate "C" primary key,
+  tenant_id text not null,
+  event_id text not null,
+  type text not null,
+  accepted_at_ms bigint not null,
+  content_hash bytea not null,
+  body bytea not null
+);
+
+create table kmsg.live (
+  id text collate "C" primary key,
+  kind text not null check (kind in ('single', 'batch')),
+  -- 1: goes out as it is (a retry, a replay, a sealed batch). 0: may be put into a batch.
+  alone smallint not null check (alone in (0, 1)),
+  event_key text collate "C",
+  endpoint_key text collate "C" not null,
+  state text not null check (state in ('waiting', 'delivering')),
+  owner bigint,
+  -- The claim that took it, so that a claim whose answer was lost can be undone.
+  claim_no bigint,
+  token integer not null check (token >= 0),
+  attempts integer not null check (attempts between 0 and token),
+  due_at_ms bigint not null,
+  reason text,
+  round integer not null check (round >= 1),
+  -- A member of a sealed batch waits until the batch is settled and is never claimed itself.
+  batch_id text collate "C",
+  created_at_ms bigint not null,
+  check ((owner is null) = (state = 'waiting')),
+  check (alone = 1 or (kind = 'single' and attempts = 0)),
+  check ((event_key is null) = (kind = 'batch')),
+  check (batch_id is null or (kind = 'single' and owner is null))
+) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
+        autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 50000,
+        autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 5000,
+        autovacuum_vacuum_cost_delay = 0);
+-- Only what can be claimed: a delivery that is accepted owned and delivered never touches it.
+create index live_due on kmsg.live (endpoint_key, alone, due_at_ms)
+  where owner is null and batch_id is null;
+
+create table kmsg.done (
+  id text collate "C" primary key,
+  event_key text collate "C" not null,
+  endpoint_key text collate "C" not null,
+  state text not null check (state in ('delivered', 'exhausted', 'rejected', 'cancelled')),
+  reason text not null,
+  round integer not null,
+  attempts integer not null,
+  token integer not null check (token >= attempts),
+  batch_id text collate "C",
+  created_at_ms bigint not null,
+  settled_at_ms bigint not null,
+  retried_as text collate "C"
+);
+create index done_failed on kmsg.done (id)
+  where state in ('exhausted', 'rejected') and retried_as is null;
+
+create table kmsg.delivery_slot (
+  endpoint_key text collate "C" not null,
+  slot text collate "C" not null,
+  primary key (endpoint_key, slot)
+);
+
+-- The key is the fence: an attempt is counted when it is inserted, once per claim.
+create table kmsg.attempt (
+  delivery_id text collate "C" not null,
+  token integer not null,
+  number integer not null,
+  started_at_ms bigint not null,
+  latency_ms double precision not null,
+  outcome text not null,
+  http_status integer,
+  error text,
+  response_body bytea,
+  endpoint_version bigint not null,
+  late boolean not null,
+  primary key (delivery_id, token)
+);
+
+create table kmsg.batch (
+  id text collate "C" primary key,
+  endpoint_key text collate "C" not null,
+  tenant_id text not null,
+  sealed_at_ms bigint not null,
+  settled_at_ms bigint,
+  member_count integer not null check (member_count >= 1),
+  -- [[delivery id, event id, event type], …]
+  members json not null,
+  body bytea
+);
+
+create table kmsg.fan_out (
+  event_key text collate "C" primary key,
+  -- [[delivery id, endpoint key, due at ms], …]
+  targets json not null,
+  total integer not null,
+  position integer not null check (position between 0 and total)
+);
+
+-- Three grains in one table: (endpoint, hour), ('', hour) and ('', -1) for all of time.
+create table kmsg.rollup (
+  endpoint_key text collate "C" not null,
+  hour_ms bigint not null,
+  tenant_id text collate "C" not null,
+  event_type text collate "C" not null,
+  outcome text collate "C" not null,
+  state text collate "C" not null,
+  latency_class smallint not null,
+  -- The slot of a worker: each adds to rows of its own and waits for nobody.
+  writer integer not null,
+  attempts bigint not null,
+  deliveries bigint not null,
+  latency_sum_ms double precision not null,
+  primary key
+    (endpoint_key, hour_ms, tenant_id, event_type, outcome, state, latency_class, writer)
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,
+        autovacuum_vacuum_cost_delay = 0);
+
+-- What retention removed, so that rows and statistics can still be shown to add up.
+create table kmsg.pruned (
+  endpoint_key text collate "C" not null,
+  state text not null,
+  deliveries bigint not null,
+  attempts bigint not null,
+  primary key (endpoint_key, state)
+);
+`

@@ -1,0 +1,186 @@
+/** Questions about single events and deliveries. Reads live and ended ones as one. */
+import type { DeliveryState } from '../../model/delivery.ts'
+import { deliveryIdRange } from '../../model/ids.ts'
+import type { OutcomeKind } from '../../model/outcome.ts'
+import type { AttemptFound, DeliveryFound, EventFound } from '../storage.ts'
+import type { Session } from './session.ts'
+import { fromText, textArray, toText } from './text.ts'
+
+/**
+ * The columns of a delivery. A member of a sealed batch shows the state, the attempts and the due
+ * time of its batch, whose row is the one that changes.
+ */
+export const liveColumns = `
+  live.id, event.id as event_id, event.type as event_type, event.tenant_id, live.endpoint_key,
+  coalesce(endpoint.id, live.endpoint_key) as endpoint_id,
+  coalesce(carrier.state, live.state) as state, coalesce(carrier.reason, live.reason) as reason,
+  live.round, coalesce(carrier.attempts, live.attempts) as attempts, live.batch_id,
+  live.created_at_ms, coalesce(carrier.due_at_ms, live.due_at_ms) as due_at_ms,
+  null::bigint as settled_at_ms, null as retried_as`
+
+export const liveJoins = `
+  join kmsg.event on event.key = live.event_key
+  left join kmsg.endpoint on endpoint.key = live.endpoint_key
+  left join kmsg.live as carrier on carrier.id = live.batch_id`
+
+export const doneColumns = `
+  done.id, event.id as event_id, event.type as event_type, event.tenant_id, done.endpoint_key,
+  coalesce(endpoint.id, done.endpoint_key) as endpoint_id, done.state, done.reason, done.round,
+  done.attempts, done.batch_id, done.created_at_ms, null::bigint as due_at_ms, done.settled_at_ms,
+  done.retried_as`
+
+export const doneJoins = `
+  join kmsg.event on event.key = done.event_key
+  left join kmsg.endpoint on endpoint.key = done.endpoint_key`
+
+const findEventRow = `
+  select event.key, event.id, event.type, event.tenant_id, event.accepted_at_ms, event.body,
+         coalesce(fan_out.total - fan_out.position, 0) as pending
+    from kmsg.event_key join kmsg.event on event.key = event_key.key
+         left join kmsg.fan_out on fan_out.event_key = event.key
+   where event_key.tenant_id = $1 and event_key.id = $2`
+
+const findDeliveriesOfEvent = `
+  select ${liveColumns} from kmsg.live ${liveJoins} where live.id >= $1 and live.id < $2
+  union all
+  select ${doneColumns} from kmsg.done ${doneJoins} where done.id >= $1 and done.id < $2
+   order by 1`
+
+const findDeliveryRow = `
+  select ${liveColumns} from kmsg.live ${liveJoins} where live.id = $1
+  union all
+  select ${doneColumns} from kmsg.done ${doneJoins} where done.id = $1`
+
+const findAttempts = `
+  select delivery_id, number, started_at_ms, latency_ms, outcome, http_status, error, response_body,
+         endpoint_version, late
+    from kmsg.attempt where delivery_id = any($1::text[]) order by delivery_id, token`
+
+export interface DeliveryRow {
+  readonly id: string
+  readonly event_id: string
+  readonly event_type: string
+  readonly tenant_id: string
+  readonly endpoint_key: string
+  readonly endpoint_id: string
+  readonly state: DeliveryState
+  readonly reason: string | null
+  readonly round: number
+  readonly attempts: number
+  readonly batch_id: string | null
+  readonly created_at_ms: number
+  readonly due_at_ms: number | null
+  readonly settled_at_ms: number | null
+  readonly retried_as: string | null
+}
+
+export async function findEvent(
+  { database }: Session,
+  tenantId: string,
+  eventId: string,
+): Promise<EventFound | null> {
+  return await database.read(async (connection) => {
+    const row = await connection.get<{
+      key: string
+      id: string
+      type: string
+      tenant_id: string
+      accepted_at_ms: number
+      body: Uint8Array | null
+      pending: number
+    }>(findEventRow, toText(tenantId), toText(eventId))
+    if (row === undefined) return null
+    const { from, to } = deliveryIdRange(row.key)
+    const deliveries = await connection.all<DeliveryRow>(findDeliveriesOfEvent, from, to)
+    return {
+      key: row.key,
+      id: fromText(row.id),
+      type: fromText(row.type),
+      tenantId: fromText(row.tenant_id),
+      acceptedAtMs: row.accepted_at_ms,
+      body: row.body,
+      deliveries: deliveries.map(toDelivery),
+      pendingFanOut: row.pending,
+    }
+  })
+}
+
+export async function findDelivery(
+  { database }: Session,
+  id: string,
+): Promise<DeliveryFound | null> {
+  const row = await database.read((connection) =>
+    connection.get<DeliveryRow>(findDeliveryRow, toText(id)),
+  )
+  return row ? toDelivery(row) : null
+}
+
+/** A batch's attempts are its members'; what they were given before come first. */
+export async function attemptsOf(
+  { database }: Session,
+  deliveries: readonly Pick<DeliveryFound, 'id' | 'batchId'>[],
+): Promise<Map<string, AttemptFound[]>> {
+  const ids = new Set(deliveries.flatMap(({ id, batchId }) => (batchId ? [id, batchId] : [id])))
+  const rows = await database.read((connection) =>
+    connection.all<AttemptRow>(findAttempts, textArray([...ids])),
+  )
+  const byId = new Map<string, AttemptFound[]>()
+  for (const row of rows) {
+    const some = byId.get(row.delivery_id)
+    if (some) some.push(toAttempt(row))
+    else byId.set(row.delivery_id, [toAttempt(row)])
+  }
+  return new Map(
+    deliveries.map(({ id, batchId }) => [
+      id,
+      [...(byId.get(id) ?? []), ...((batchId && byId.get(batchId)) || [])],
+    ]),
+  )
+}
+
+export function toDelivery(row: DeliveryRow): DeliveryFound {
+  return {
+    id: row.id,
+    eventId: fromText(row.event_id),
+    eventType: fromText(row.event_type),
+    tenantId: fromText(row.tenant_id),
+    endpointKey: row.endpoint_key,
+    endpointId: fromText(row.endpoint_id),
+    state: row.state,
+    reason: row.reason,
+    round: row.round,
+    attempts: row.attempts,
+    batchId: row.batch_id,
+    createdAtMs: row.created_at_ms,
+    dueAtMs: row.due_at_ms,
+    settledAtMs: row.settled_at_ms,
+    retriedAs: row.retried_as,
+  }
+}
+
+interface AttemptRow {
+  readonly delivery_id: string
+  readonly number: number
+  readonly started_at_ms: number
+  readonly latency_ms: number
+  readonly outcome: OutcomeKind
+  readonly http_status: number | null
+  readonly error: string | null
+  readonly response_body: Uint8Array | null
+  readonly endpoint_version: number
+  readonly late: boolean
+}
+
+function toAttempt(row: AttemptRow): AttemptFound {
+  return {
+    number: row.number,
+    startedAtMs: row.started_at_ms,
+    latencyMs: row.latency_ms,
+    outcome: row.outcome,
+    httpStatus: row.http_status,
+    error: row.error && fromText(row.error),
+    responseBody: row.response_body,
+    endpointVersion: row.endpoint_version,
+    late: row.late,
+  }
+}

@@ -1,0 +1,48 @@
+/** What the verbs share: the way to the database, whom they write as, and what they may remember. */
+import { randomBytes } from 'node:crypto'
+import { createKeyMaker } from '../../model/ids.ts'
+import type { Database } from './connection.ts'
+import type { Hints } from './hints.ts'
+import type { Worker } from './worker.ts'
+
+export interface Session {
+  readonly database: Database
+  readonly worker: Worker
+  readonly hints: Hints
+  /** Somebody saw this version of the endpoints. */
+  sawVersion(version: number): void
+  /** Slots that are written, see slot.ts. */
+  readonly knownSlots: Set<string>
+  nowMs(): number
+  newKey(nowMs: number): string
+}
+
+export function createSession(
+  {
+    database,
+    worker,
+    hints,
+    sawVersion,
+  }: Pick<Session, 'database' | 'worker' | 'hints' | 'sawVersion'>,
+  nowMs: () => number,
+): Session {
+  let clockMs = 0
+  const nextKey = createKeyMaker(() => clockMs, randomBytes)
+  return {
+    database,
+    worker,
+    hints,
+    sawVersion,
+    knownSlots: new Set(),
+    nowMs: () => Math.round(nowMs()),
+    newKey(atMs) {
+      clockMs = atMs
+      return nextKey()
+    },
+  }
+}
+
+/** SQL: why nothing may wait for the endpoint of this row, or null. Expects it joined as `endpoint`. */
+export const closedReason = `
+  case when endpoint.removed_at_ms is not null then 'endpoint_removed'
+       when endpoint.status = 'disabled' then 'endpoint_disabled' end`

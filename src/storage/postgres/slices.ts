@@ -1,0 +1,86 @@
+/**
+ * Long questions and long work, slice by slice: each slice is a transaction of its own, so that no
+ * row stays locked and no snapshot stays open for long.
+ */
+import type {
+  DeliveryFound,
+  DeliveryQuery,
+  EraseResult,
+  EraseSelection,
+  RetentionCutoffs,
+} from '../storage.ts'
+import { eraseSlice } from './erase.ts'
+import { listSlice, rowsPerSlice } from './list.ts'
+import { type PrunePosition, pruneSlice, pruneStart } from './prune.ts'
+import type { Session } from './session.ts'
+
+export async function listDeliveries(
+  { database }: Session,
+  query: DeliveryQuery,
+): Promise<DeliveryFound[]> {
+  const found: DeliveryFound[] = []
+  let before = query.before
+  // Most pages are one slice; a filter that leaves little needs larger ones.
+  let rows = Math.min(query.limit, rowsPerSlice)
+  do {
+    // Of one moment: a delivery that ends between two statements would be there twice, or not at all.
+    const slice = await database.snapshot((connection) =>
+      listSlice(connection, { ...query, before }, rows),
+    )
+    found.push(...slice.deliveries)
+    before = slice.next
+    rows = rowsPerSlice
+  } while (before !== null && found.length < query.limit)
+  return found.slice(0, query.limit)
+}
+
+/**
+ * Retention goes on where the last call stopped, until one pass is through. Without that, every
+ * call would first pass over everything that is old and has to stay.
+ */
+export function createPruning(
+  session: Session,
+): (cutoffs: RetentionCutoffs, limit: number) => Promise<number> {
+  let position: PrunePosition | null = null
+  return async (cutoffs, limit) => {
+    position ??= pruneStart
+    let deleted = 0
+    while (position !== null && deleted === 0) {
+      const slice = await pruneSlice(session, cutoffs, limit, position)
+      // Another process does the same at this moment.
+      if (slice === null) return 0
+      deleted = slice.deleted
+      position = slice.next
+    }
+    return deleted
+  }
+}
+
+/** One call erases up to about `limit` events, and tells what is in flight among all it passed. */
+export function createErasing(
+  session: Session,
+): (selection: EraseSelection, nowMs: number, limit: number) => Promise<EraseResult> {
+  const positions = new Map<string, { after: string; inFlight: number }>()
+  return async (selection, nowMs, limit) => {
+    const name = JSON.stringify(selection)
+    let { after, inFlight } = positions.get(name) ?? { after: start(selection), inFlight: 0 }
+    let erased = 0
+    for (;;) {
+      const slice = await eraseSlice(session, selection, nowMs, limit, after)
+      erased += slice.erased
+      inFlight += slice.inFlight
+      if (slice.next === null) {
+        positions.delete(name)
+        return { erased, inFlight, more: inFlight > 0 }
+      }
+      after = slice.next
+      if (erased < limit) continue
+      positions.set(name, { after, inFlight })
+      return { erased, inFlight, more: true }
+    }
+  }
+}
+
+function start({ kind }: EraseSelection): string {
+  return kind === 'ids' ? '0' : ''
+}

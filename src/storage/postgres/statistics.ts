@@ -1,0 +1,86 @@
+/** Sums that were kept while the attempts were written; reads never count deliveries. */
+import type { Backlog, StatisticsQuery, StatisticsRow } from '../storage.ts'
+import { heads } from './claim.ts'
+import type { Session } from './session.ts'
+import { fromText, toText } from './text.ts'
+
+const hourMs = 3_600_000
+
+/** The rows of all time have an hour of their own. */
+const allTime = -1
+
+/** `$1` is the endpoint, or '' for the rows that are sums over all. Every writer has rows of its own. */
+const sums = `
+  select case when $5 then hour_ms end as hour_ms, event_type, outcome, state, latency_class,
+         sum(attempts)::bigint as attempts, sum(deliveries)::bigint as deliveries,
+         sum(latency_sum_ms) as latency_sum_ms
+    from kmsg.rollup
+   where endpoint_key = $1 and hour_ms between $2 and $3
+     and ($4::text is null or tenant_id = $4)
+   group by 1, event_type, outcome, state, latency_class
+   order by 1, event_type, outcome, state, latency_class`
+
+const countLive = `
+  select (select count(*) from kmsg.live where kind = 'single') as singles,
+         (select count(*) from kmsg.live where kind = 'single' and owner is not null) as owned,
+         (select coalesce(sum(member_count), 0) from kmsg.live join kmsg.batch on batch.id = live.id
+           where live.kind = 'batch' and owner is not null) as members`
+
+export async function statistics(
+  { database }: Session,
+  query: StatisticsQuery,
+): Promise<StatisticsRow[]> {
+  const { endpointKey, tenantId, fromMs, toMs, perHour } = query
+  const ever = endpointKey === null && fromMs === null && toMs === null && !perHour
+  const rows = await database.read((connection) =>
+    connection.all<SumRow>(
+      sums,
+      endpointKey ?? '',
+      ever ? allTime : hourOf(fromMs ?? 0),
+      ever ? allTime : toMs === null ? Number.MAX_SAFE_INTEGER : Math.ceil(toMs) - 1,
+      tenantId && toText(tenantId),
+      perHour,
+    ),
+  )
+  return rows.map((row) => ({
+    hourMs: row.hour_ms,
+    eventType: fromText(row.event_type),
+    outcome: row.outcome,
+    state: row.state,
+    latencyClass: row.latency_class,
+    attempts: row.attempts,
+    deliveries: row.deliveries,
+    latencySumMs: row.latency_sum_ms,
+  }))
+}
+
+/** Counted on demand, unlike in SQLite: no process knows what the others have. */
+export async function backlog({ database }: Session, nowMs: number): Promise<Backlog> {
+  return await database.read(async (connection) => {
+    const live = await connection.get<{ singles: number; owned: number; members: number }>(
+      countLive,
+    )
+    let oldestDueAtMs: number | null = null
+    for (const { dueAtMs } of await heads(connection)) {
+      if (dueAtMs === null || dueAtMs > nowMs) continue
+      if (oldestDueAtMs === null || dueAtMs < oldestDueAtMs) oldestDueAtMs = dueAtMs
+    }
+    const delivering = (live?.owned ?? 0) + (live?.members ?? 0)
+    return { waiting: (live?.singles ?? 0) - delivering, delivering, oldestDueAtMs }
+  })
+}
+
+function hourOf(ms: number): number {
+  return Math.floor(ms / hourMs) * hourMs
+}
+
+interface SumRow {
+  readonly hour_ms: number | null
+  readonly event_type: string
+  readonly outcome: string
+  readonly state: string
+  readonly latency_class: number
+  readonly attempts: number
+  readonly deliveries: number
+  readonly latency_sum_ms: number
+}

@@ -1,0 +1,126 @@
+/** The store as the engine sees it: each verb is a function of the session. */
+import { WebhookError } from '../../model/errors.ts'
+import type { StorageHost, Store } from '../storage.ts'
+import { audit } from './audit.ts'
+import { cancelDeliveries } from './cancel.ts'
+import { Claims, heads } from './claim.ts'
+import { commit } from './commit.ts'
+import type { Database } from './connection.ts'
+import { endpointHistory, loadEndpoints, removeEndpoint, saveEndpoint } from './endpoint.ts'
+import { fanOut } from './fan-out.ts'
+import { Hints, Listener, type NotifyingClient } from './hints.ts'
+import { acceptWithin, takeIntake } from './intake.ts'
+import { attemptsOf, findDelivery, findEvent } from './read.ts'
+import { retryDelivery } from './retry.ts'
+import { checkServer, migrate } from './schema.ts'
+import { createSession } from './session.ts'
+import { createErasing, createPruning, listDeliveries } from './slices.ts'
+import { backlog, statistics } from './statistics.ts'
+import { Watch } from './watch.ts'
+import { Worker, type WorkerClock } from './worker.ts'
+
+export interface StoreOptions {
+  readonly leaseMs: number
+  readonly clock: WorkerClock
+  /** A connection of its own to listen on; null polls only. */
+  readonly createListener: (() => NotifyingClient) | null
+  /** Runs once everything is given back. */
+  readonly onClose: () => Promise<void>
+}
+
+export async function openStore(
+  database: Database,
+  host: StorageHost,
+  { leaseMs, clock, createListener, onClose }: StoreOptions,
+): Promise<Store> {
+  const { location } = database
+  const server = await checkServer(database)
+  for (const setting of server.unsafe) {
+    host.log('warn', 'accepted events can be lost when the server stops: a setting is off', {
+      location,
+      setting,
+    })
+  }
+  await migrate(database)
+  const worker = new Worker(database, clock, leaseMs, {
+    lost: () => {
+      host.log('warn', 'another process took over what this one held', { location })
+      watch.watcher?.lost()
+    },
+    confirmed: () => watch.watcher?.confirmed(),
+    tookOver: () => void watch.poll(),
+    failed: (error) =>
+      host.log('warn', 'the lease could not be renewed', { location, error: String(error) }),
+  })
+  const hints = new Hints(database, clock.setTimer, () => worker.id)
+  const sawVersion = (version: number) => watch.sawVersion(version)
+  const session = createSession({ database, worker, hints, sawVersion }, () => host.nowMs())
+  const claims = new Claims(session)
+  const watch = new Watch(session, claims, clock, host)
+  const listener =
+    createListener &&
+    new Listener(createListener, database.schema.name, clock.setTimer, (sender, hint) =>
+      watch.heard(sender, hint),
+    )
+  await worker.open()
+  let closing: Promise<void> | null = null
+  return {
+    description: `PostgreSQL ${server.version} (pg)`,
+    location,
+    get isOwner() {
+      return worker.isSure
+    },
+    async watch(watcher) {
+      // First, so that nothing falls between looking and listening.
+      await listener?.start()
+      await watch.start(watcher)
+    },
+    commit: (group) => commit(session, group),
+    acceptWithin: (transaction, event) => acceptWithin(session, transaction, event),
+    takeIntake: (match, limit) => takeIntake(session, match, limit),
+    claim: (rooms, atMs) => claims.claim(rooms, Math.round(atMs)),
+    heads: () => database.read(heads),
+    fanOut: (limit, atMs) => fanOut(session, limit, Math.round(atMs)),
+    loadEndpoints: () => loadEndpoints(session),
+    saveEndpoint: (record, change, seenVersion) =>
+      saveEndpoint(session, record, change, seenVersion),
+    removeEndpoint: (key, change) => removeEndpoint(session, key, change),
+    endpointHistory: (key) => endpointHistory(session, key),
+    findEvent: (tenantId, eventId) => findEvent(session, tenantId, eventId),
+    findDelivery: (id) => findDelivery(session, id),
+    attemptsOf: (deliveries) => attemptsOf(session, deliveries),
+    cancelDeliveries: (key, reason, atMs, limit) =>
+      cancelDeliveries(session, key, reason, Math.round(atMs), limit),
+    retryDelivery: (id, atMs) => retryDelivery(session, id, Math.round(atMs)),
+    listDeliveries: (query) => listDeliveries(session, query),
+    statistics: (query) => statistics(session, query),
+    backlog: () => backlog(session, session.nowMs()),
+    prune: createPruning(session),
+    eraseEvents: createErasing(session),
+    backup: () => Promise.reject(backupIsTheServers(location)),
+    audit: () => audit(database),
+    close() {
+      closing ??= close(watch, hints, listener, worker).finally(onClose)
+      return closing
+    },
+  }
+}
+
+async function close(
+  watch: Watch,
+  hints: Hints,
+  listener: Listener | null,
+  worker: Worker,
+): Promise<void> {
+  hints.stop()
+  await watch.stop()
+  await listener?.stop()
+  await worker.close()
+}
+
+function backupIsTheServers(location: string): WebhookError {
+  return new WebhookError(
+    'BACKUP_UNSUPPORTED',
+    `Expected a store in a file, got ${location}: back it up with the server's own tools (pg_dump, or its replication and archive).`,
+  )
+}

@@ -1,0 +1,56 @@
+/**
+ * Values on their way to PostgreSQL. A commit carries columns as arrays, each written as one text:
+ * handed over as JavaScript arrays they would cost `pg` a tenth of all CPU.
+ *
+ * A PostgreSQL text holds no NUL, and JavaScript's does. So NUL travels as two characters, and comes
+ * back as it was; of all other texts only those with the mark itself look different in the database.
+ */
+const mark = '\uFDD0'
+const marked = /[\0\uFDD0]/g
+const markedBack = /\uFDD0([0\uFDD0])/g
+
+export function toText(value: string): string {
+  return value.replace(marked, (found) => mark + (found === mark ? mark : '0'))
+}
+
+export function fromText(value: string): string {
+  if (!value.includes(mark)) return value
+  return value.replace(markedBack, (_, found: string) => (found === mark ? mark : '\0'))
+}
+
+/** For `$n::text[]`. */
+export function textArray(values: readonly (string | null)[]): string {
+  let text = '{'
+  for (const value of values) {
+    if (text.length > 1) text += ','
+    text += value === null ? 'NULL' : `"${toText(value).replace(/["\\]/g, '\\$&')}"`
+  }
+  return `${text}}`
+}
+
+/** For `$n::int[]`, `::bigint[]`, `::float8[]`. Times are whole milliseconds there. */
+export function numberArray(values: readonly (number | null)[]): string {
+  return `{${values.map((value) => value ?? 'NULL').join(',')}}`
+}
+
+export function booleanArray(values: readonly boolean[]): string {
+  return `{${values.map((value) => (value ? 't' : 'f')).join(',')}}`
+}
+
+/** Many pieces of bytes as one parameter; each is read back as `substr($n, at, length)`. */
+export class ByteColumn {
+  readonly #pieces: Uint8Array[] = []
+  #length = 0
+
+  /** @returns where the piece begins, counted from 1 */
+  add(piece: Uint8Array): number {
+    const at = this.#length + 1
+    this.#pieces.push(piece)
+    this.#length += piece.length
+    return at
+  }
+
+  joined(): Buffer {
+    return Buffer.concat(this.#pieces, this.#length)
+  }
+}

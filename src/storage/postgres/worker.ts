@@ -1,0 +1,209 @@
+/**
+ * This process as an owner of deliveries. Its lease is one row with a number that is raised at every
+ * beat, never a lease per delivery. Whoever sees the number stand still for the length of the lease,
+ * by his own steady clock, takes over what it holds: no clock of another machine, and no jump of the
+ * server's, can end a lease. The row goes with the takeover, and without it nothing can be owned.
+ *
+ * The process itself starts no attempt later than two thirds of the lease after its last good beat
+ * was sent, so it has stopped before anybody else begins.
+ */
+import { WebhookError } from '../../model/errors.ts'
+import type { Connection, Database } from './connection.ts'
+
+/** Steady time for durations; wall time only to notice that the machine slept. */
+export interface WorkerClock {
+  steadyMs(): number
+  wallMs(): number
+  setTimer(callback: () => void, delayMs: number): () => void
+}
+
+const takeTurn = `select pg_advisory_xact_lock(hashtextextended('kmsg worker ' || $1, 0))`
+
+const begin = `
+  insert into kmsg.worker (slot)
+  select min(n) from generate_series(0, (select count(*)::int from kmsg.worker)) as free (n)
+   where n not in (select slot from kmsg.worker)
+  returning id, slot`
+
+const beat = `
+  update kmsg.worker set beat = beat + 1, beaten_at = clock_timestamp() where id = $1`
+
+const remove = 'delete from kmsg.worker where id = $1 and beat = $2'
+const removeOwn = 'delete from kmsg.worker where id = $1'
+
+/** Due when they were: their attempts may have happened. Also what an owner left without a row. */
+const releaseDead = `
+  update kmsg.live set state = 'waiting', owner = null, claim_no = null
+   where owner is not null and owner not in (select id from kmsg.worker)`
+
+export interface WorkerEvents {
+  /** What this process held is not its own any more; it is somebody new from now on. */
+  lost(): void
+  /** The lease is good again after it was in doubt. */
+  confirmed(): void
+  failed(error: unknown): void
+  /** What a dead process held waits to be claimed. */
+  tookOver(): void
+}
+
+interface Seen {
+  beat: number
+  /** When the beat was first seen to be this one, steady time. */
+  sinceMs: number
+}
+
+export class Worker {
+  id = 0
+  /** Which of its few writers of sums this process is. */
+  slot = 0
+  readonly #database: Database
+  readonly #clock: WorkerClock
+  readonly #leaseMs: number
+  readonly #events: WorkerEvents
+  readonly #others = new Map<number, Seen>()
+  #goodSteadyMs = 0
+  #goodWallMs = 0
+  #beating: Promise<void> | null = null
+  #renewing: Promise<void> | null = null
+  #cancelBeat: (() => void) | null = null
+  #inDoubt = false
+  #closed = false
+
+  constructor(database: Database, clock: WorkerClock, leaseMs: number, events: WorkerEvents) {
+    this.#database = database
+    this.#clock = clock
+    this.#leaseMs = leaseMs
+    this.#events = events
+  }
+
+  /** Becomes an owner, and goes on being one until `close`. */
+  async open(): Promise<void> {
+    await this.#begin()
+    await this.#database.read((connection) => connection.run(releaseDead))
+    this.#beatLater()
+  }
+
+  /** False while others may already have taken over what this process holds. */
+  get isSure(): boolean {
+    const steadyMs = this.#clock.steadyMs() - this.#goodSteadyMs
+    const wallMs = this.#clock.wallMs() - this.#goodWallMs
+    if (Math.max(steadyMs, wallMs) <= (this.#leaseMs * 2) / 3) return true
+    this.#inDoubt = true
+    void this.beat()
+    return false
+  }
+
+  /**
+   * The row of that incarnation is gone: begins a new one.
+   *
+   * @returns what the call that noticed fails with; it can be repeated
+   */
+  lost(id: number): WebhookError {
+    if (id === this.id && !this.#closed) this.#renewing ??= this.#renew()
+    return new WebhookError(
+      'STORAGE_UNAVAILABLE',
+      'Expected this process to hold its lease, but another one has taken over what it held: it did not answer for longer than `leaseMs`. It goes on under a new one.',
+    )
+  }
+
+  /** Resolves when the server has answered, or failed to. Never rejects. */
+  beat(): Promise<void> {
+    this.#beating ??= this.#beat().finally(() => {
+      this.#beating = null
+    })
+    return this.#beating
+  }
+
+  /** @param rows the workers there are, as just read */
+  async watch(rows: readonly (readonly [id: number, beat: number])[]): Promise<void> {
+    const nowMs = this.#clock.steadyMs()
+    const alive = new Set(rows.map(([id]) => id))
+    for (const id of this.#others.keys()) if (!alive.has(id)) this.#others.delete(id)
+    for (const [id, seenBeat] of rows) {
+      if (id === this.id) continue
+      const seen = this.#others.get(id)
+      if (seen?.beat !== seenBeat) this.#others.set(id, { beat: seenBeat, sinceMs: nowMs })
+      else if (nowMs - seen.sinceMs >= this.#leaseMs) await this.#takeOver(id, seenBeat)
+    }
+  }
+
+  /** Gives everything back at once. */
+  async close(): Promise<void> {
+    this.#closed = true
+    this.#cancelBeat?.()
+    await this.#beating
+    await this.#renewing
+    await this.#database.write(async (connection) => {
+      await connection.run(removeOwn, this.id)
+      await connection.run(releaseDead)
+    })
+  }
+
+  async #begin(): Promise<void> {
+    const sentSteadyMs = this.#clock.steadyMs()
+    const sentWallMs = this.#clock.wallMs()
+    const row = await this.#database.write((connection) => this.#insert(connection))
+    this.#goodSteadyMs = sentSteadyMs
+    this.#goodWallMs = sentWallMs
+    this.id = row?.id ?? 0
+    this.slot = row?.slot ?? 0
+  }
+
+  async #insert(connection: Connection): Promise<{ id: number; slot: number } | undefined> {
+    await connection.all(takeTurn, this.#database.schema.name)
+    return await connection.get(begin)
+  }
+
+  async #beat(): Promise<void> {
+    const sentSteadyMs = this.#clock.steadyMs()
+    const sentWallMs = this.#clock.wallMs()
+    const { id } = this
+    try {
+      const rows = await this.#database.read((connection) => connection.run(beat, id))
+      if (rows === 0) {
+        this.lost(id)
+        await this.#renewing
+        return
+      }
+      this.#goodSteadyMs = sentSteadyMs
+      this.#goodWallMs = sentWallMs
+      if (this.#inDoubt && this.isSure) {
+        this.#inDoubt = false
+        this.#events.confirmed()
+      }
+    } catch (error) {
+      this.#events.failed(error)
+    }
+  }
+
+  async #renew(): Promise<void> {
+    try {
+      await this.#begin()
+      this.#inDoubt = false
+      this.#events.lost()
+      this.#events.confirmed()
+    } catch (error) {
+      this.#events.failed(error)
+    } finally {
+      this.#renewing = null
+    }
+  }
+
+  #beatLater(): void {
+    this.#cancelBeat = this.#clock.setTimer(() => {
+      void this.beat().then(() => {
+        if (!this.#closed) this.#beatLater()
+      })
+    }, this.#leaseMs / 3)
+  }
+
+  /** Compare and delete: whoever has beaten since then keeps its row. */
+  async #takeOver(id: number, seenBeat: number): Promise<void> {
+    await this.#database.write(async (connection) => {
+      if ((await connection.run(remove, id, seenBeat)) === 0) return
+      await connection.run(releaseDead)
+    })
+    this.#others.delete(id)
+    this.#events.tookOver()
+  }
+}

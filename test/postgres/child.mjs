@@ -1,0 +1,49 @@
+// One process of several: accepts its events and delivers what is due on the database it is given,
+// until it is killed. To a file, so that no kill can take it back: `= event` once one is stored,
+// `+ delivery` before each request, `- delivery` once its outcome is written.
+import { openSync, writeSync } from 'node:fs'
+import { WebhookDispatcher, WebhookService } from '@k-msg/webhook'
+import { postgres } from '@k-msg/webhook/postgres'
+import { watchedDispatcher, watchedStorage } from '../crash/failpoints.mjs'
+
+const [url, schema, ledgerFile, secretKey, name, count] = process.argv.slice(2)
+const ledger = openSync(ledgerFile, 'a')
+const note = (sign, ids) => writeSync(ledger, ids.map((id) => `${sign} ${id}\n`).join(''))
+const Dispatcher = watchedDispatcher(
+  WebhookDispatcher,
+  () => {},
+  ({ deliveryId }) => note('+', [deliveryId]),
+)
+const storage = watchedStorage(
+  postgres(url, { schema, leaseMs: 1_500 }),
+  () => {},
+  (verb, [group]) => {
+    if (verb !== 'commit') return
+    const ended = [...group.settlements, ...group.releases].map(({ deliveryId }) => deliveryId)
+    if (ended.length > 0) note('-', ended)
+  },
+)
+const config = {
+  storage,
+  secretKey,
+  allowedNetworks: ['127.0.0.0/8'],
+  logger: false,
+  retryScheduleMs: [100, 100, 100],
+}
+const service = new WebhookService(config, { dispatcher: new Dispatcher() })
+await service.ready()
+for (let i = 0; i < Number(count); i += 20) {
+  const events = Array.from({ length: 20 }, (_, n) => ({
+    id: `${name}_${i + n}`,
+    type: 'message.sent',
+    timestamp: new Date(),
+    data: { by: name },
+    metadata: {},
+  }))
+  await service.dispatchEvents(events)
+  note(
+    '=',
+    events.map(({ id }) => id),
+  )
+}
+process.stdout.write('accepted\n')

@@ -1,0 +1,115 @@
+// Whole services on one database, as in several processes: they learn of each other only through it.
+import { WebhookService } from '@k-msg/webhook'
+import { postgres } from '@k-msg/webhook/postgres'
+import { createInbox, type Inbox } from '@k-msg/webhook/testing'
+import pg from 'pg'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { freshSchema, type TestSchema } from './schemas.ts'
+
+const secretKey = 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw'
+
+describe('services on one database', () => {
+  let schema: TestSchema
+  let inbox: Inbox
+  let services: WebhookService[]
+  let number = 0
+
+  beforeEach(async () => {
+    schema = freshSchema()
+    inbox = await createInbox({ secret: secretKey })
+    services = []
+  })
+  afterEach(async () => {
+    for (const service of services) await service.close()
+    await inbox.close()
+    const storage = postgres(schema.url, { schema: schema.name })
+    const store = await storage.open({ nowMs: Date.now, log: () => {}, onFatal: () => {} })
+    expect((await store.audit()).problems).toEqual([])
+    await store.close()
+    await schema.drop()
+  })
+
+  async function open(
+    storage = postgres(schema.url, { schema: schema.name }),
+    input: object = {},
+  ): Promise<WebhookService> {
+    const service = new WebhookService({
+      storage,
+      secretKey,
+      allowedNetworks: ['127.0.0.0/8'],
+      logger: false,
+      retryScheduleMs: 'standard',
+      ...input,
+    })
+    services.push(service)
+    await service.ready()
+    return service
+  }
+
+  const hook = (id = 'hook') => ({ id, url: `${inbox.url}/${id}`, events: ['*'] })
+  const event = () => {
+    number += 1
+    const timestamp = new Date()
+    return { id: `evt_${number}`, type: 'message.sent', timestamp, data: { number }, metadata: {} }
+  }
+
+  test('an endpoint that one registers gets what the other accepts right after', async () => {
+    const one = await open()
+    const two = await open()
+    await one.registerEndpoint(hook())
+    const receipt = await two.dispatchEvent(event())
+    expect(receipt.deliveryIds).toHaveLength(1)
+    await inbox.waitForCount(1)
+    expect(inbox.received[0]?.signature).toBe('valid')
+    await one.removeEndpoint('hook')
+    expect((await two.dispatchEvent(event())).deliveryIds).toEqual([])
+  })
+
+  test('both register the same endpoint at the same moment', async () => {
+    const [one, two] = await Promise.all([open(), open()])
+    await Promise.all([one, two].map((service) => service.registerEndpoint(hook())))
+    await two.dispatchEvent(event())
+    await inbox.waitForCount(1)
+    expect((await two.health()).storage?.description).toMatch(/^PostgreSQL \d+/)
+  })
+
+  test('a thousand events through two of them arrive once each', async () => {
+    const one = await open()
+    const two = await open()
+    await one.registerEndpoint(hook('a'))
+    await two.registerEndpoint(hook('b'))
+    const events = Array.from({ length: 500 }, event)
+    const half = events.length / 2
+    await Promise.all([
+      one.dispatchEvents(events.slice(0, half)),
+      two.dispatchEvents(events.slice(half)),
+    ])
+    await inbox.waitForCount(1_000)
+    await Promise.all([one, two].map((service) => service.drain()))
+    const seen = inbox.received.map(({ path, events: [body] }) => `${path} ${body?.id}`)
+    expect(seen).toHaveLength(1_000)
+    expect(new Set(seen).size).toBe(1_000)
+  })
+
+  test('what one leaves undone the other sends', async () => {
+    const one = await open()
+    await one.registerEndpoint(hook())
+    await one.pauseEndpoint('hook')
+    await one.dispatchEvents(Array.from({ length: 20 }, event))
+    const two = await open()
+    await one.close()
+    await two.resumeEndpoint('hook')
+    await inbox.waitForCount(20)
+  })
+
+  test('a pool of the app is used, and left open', async () => {
+    const pool = new pg.Pool({ connectionString: schema.url })
+    const one = await open(postgres(pool, { schema: schema.name }))
+    await one.registerEndpoint(hook())
+    await one.dispatchEvent(event())
+    await inbox.waitForCount(1)
+    await one.close()
+    expect((await pool.query('select 1 as one')).rows).toEqual([{ one: 1 }])
+    await pool.end()
+  })
+})
