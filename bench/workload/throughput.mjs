@@ -10,7 +10,7 @@ import { Usage } from './usage.mjs'
 const CHUNK = 500
 
 export async function cold(contender, progress, { events, endpoints, inFlight, serverPid }) {
-  const usage = new Usage(serverPid)
+  const usage = new Usage(serverPid, contender.roundTrips)
   const feeding = contender.send
     ? loops(contender, progress, { until: events, endpoints, inFlight })
     : feed(contender, progress, { until: events, endpoints, backlog: Number.POSITIVE_INFINITY })
@@ -28,7 +28,7 @@ export async function steady(contender, progress, options) {
   feeding.catch(progress.onError)
   // The load goes on while the clock starts: nothing drains in between.
   await progress.reached(warmUp)
-  const usage = new Usage(serverPid)
+  const usage = new Usage(serverPid, contender.roundTrips)
   const before = progress.delivered
   await progress.reached(until)
   return usage.per(until - before)
