@@ -34,6 +34,30 @@ export async function steady(contender, progress, options) {
   return usage.per(until - before)
 }
 
+/** The share of one process of several: every `of`-th event, from `index` on. */
+export async function feedShare(contender, progress, share) {
+  const { index, of, until, endpoints, inFlight, backlog, onSent } = share
+  if (contender.send) {
+    let next = index
+    const loop = async () => {
+      while (next < until) {
+        const { event, endpoint } = item(next, endpoints)
+        next += of
+        await contender.send(event, endpoint)
+        onSent()
+      }
+    }
+    return Promise.all(Array.from({ length: inFlight }, loop))
+  }
+  for (let from = 0; from < until; from += CHUNK * of) {
+    const size = Math.min(CHUNK, Math.ceil((until - index - from) / of))
+    await contender.accept(
+      Array.from({ length: size }, (_, i) => item(from + index + i * of, endpoints)),
+    )
+    await progress.reached(from + CHUNK * of - backlog)
+  }
+}
+
 async function feed(contender, progress, { until, endpoints, backlog }) {
   for (let accepted = 0; accepted < until; ) {
     const size = Math.min(CHUNK, until - accepted)
