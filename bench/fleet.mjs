@@ -17,6 +17,7 @@ export async function runFleet({ contender, processes, options, endpoints }, set
   const { warmUp, events, backlog } = options
   const until = warmUp + events
   const members = []
+  let tell
   const { promise: failed, reject: fail } = withResolvers()
   failed.catch(() => {})
   const timer = setTimeout(() => fail(new Error('the fleet hangs')), LIMIT_MS)
@@ -40,7 +41,7 @@ export async function runFleet({ contender, processes, options, endpoints }, set
       await Promise.race([member.heard('opened'), failed])
     }
     const total = () => members.reduce((sum, member) => sum + member.own, 0)
-    const tell = setInterval(() => {
+    tell = setInterval(() => {
       for (const { child } of members) child.send({ delivered: total() })
     }, 10)
     const reached = async (count) => {
@@ -76,6 +77,7 @@ export async function runFleet({ contender, processes, options, endpoints }, set
     }
   } finally {
     clearTimeout(timer)
+    clearInterval(tell)
     for (const { child } of members) if (child.exitCode === null) child.kill('SIGKILL')
   }
 }
