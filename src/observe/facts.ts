@@ -63,6 +63,13 @@ export interface WebhookFacts {
     version: number
   }
   'endpoint.warning': { endpointId: string; tenantId: string | null; warning: string }
+  /** `maxBacklog` or `maxTenantBacklog` is reached, or one endpoint holds half of it. Told once each time. */
+  'backlog.full': {
+    scope: 'service' | 'tenant' | 'endpoint'
+    tenantId: string | null
+    endpointId: string | null
+    limit: number
+  }
   'storage.trouble': { code: string; message: string }
   'storage.recovered': Record<string, never>
 }

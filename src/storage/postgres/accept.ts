@@ -44,11 +44,11 @@ const insertAccepts = `
     select key, targets::json, target_count, 0 from created where target_count > 0
   ), delivery as materialized (
     select d.id, created.key as event_key, d.endpoint_key, d.due_at_ms, d.owned, accepted_at_ms,
-           case when seen is null then (
-             select ${closedReason} from kmsg.endpoint where endpoint.key = d.endpoint_key) end
+           coalesce(d.ended, case when seen is null then (
+             select ${closedReason} from kmsg.endpoint where endpoint.key = d.endpoint_key) end)
              as closed
-      from unnest($14::text[], $15::int[], $16::text[], $17::bigint[], $18::boolean[])
-             as d (id, n, endpoint_key, due_at_ms, owned)
+      from unnest($14::text[], $15::int[], $16::text[], $17::bigint[], $18::boolean[], $23::text[])
+             as d (id, n, endpoint_key, due_at_ms, owned, ended)
       join created on created.n = d.n
   ), lives as (
     insert into kmsg.live (id, kind, alone, event_key, endpoint_key, state, owner, token, attempts,
@@ -101,6 +101,7 @@ export async function insert(
     session.nowMs(),
     ...slots.columns(),
     values.seen,
+    values.ended,
   )
   if (row?.alive !== 1) throw session.worker.lost(owner)
   const { fresh, version } = row
@@ -146,11 +147,12 @@ function toColumns(accepts: readonly AcceptRecord[], slots: SlotsToWrite) {
       deliveries.push(delivery)
       eventNumbers.push(i + 1)
       slots.add(delivery.endpointKey, delivery.id)
-      if (!delivery.owned) waiting.add(delivery.endpointKey)
+      if (!delivery.owned && delivery.ended === undefined) waiting.add(delivery.endpointKey)
     }
   }
   return {
     waiting,
+    ended: textArray(deliveries.map(({ ended }) => ended ?? null)),
     seen: numberArray(accepts.map(({ endpointsVersion }) => endpointsVersion)),
     events: [
       textArray(accepts.map(({ event }) => event.key)),
@@ -178,7 +180,12 @@ function toColumns(accepts: readonly AcceptRecord[], slots: SlotsToWrite) {
 
 function targetsToJson(targets: readonly NewDelivery[] | null): string | null {
   if (targets === null) return null
-  return JSON.stringify(targets.map((one) => [one.id, one.endpointKey, Math.round(one.dueAtMs)]))
+  return JSON.stringify(
+    targets.map(({ id, endpointKey, dueAtMs, ended }) => {
+      const target = [id, endpointKey, Math.round(dueAtMs)]
+      return ended === undefined ? target : [...target, ended]
+    }),
+  )
 }
 
 // ── ids that were there ──────────────────────────────────────────────────────────────────────────
