@@ -15,6 +15,8 @@ export interface Statement {
   run(...values: SqlValue[]): { changes: number | bigint }
   get(...values: SqlValue[]): unknown
   all(...values: SqlValue[]): unknown[]
+  /** For reads of a whole table. Must be read to its end, or the connection closed. */
+  iterate(...values: SqlValue[]): Iterable<unknown>
 }
 
 /** The part of `DatabaseSync` that we use; typed by shape, because Node 20 has no types for it. */
