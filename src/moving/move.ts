@@ -1,7 +1,6 @@
 /** Moving house: everything a file holds into a schema of PostgreSQL. Knows the order of it, no SQL. */
-import type { MovedTable, MovingTable } from '../storage/moving.ts'
-import { movingTables } from '../storage/moving.ts'
-import { importInto, isSame } from '../storage/postgres/import.ts'
+import { type MovedTable, movingTables } from '../storage/moving.ts'
+import { importInto } from '../storage/postgres/import.ts'
 import { exportFile } from '../storage/sqlite/export.ts'
 
 export interface Move {
@@ -13,11 +12,13 @@ export interface Move {
   readonly signal: AbortSignal
 }
 
+export type { MovedTable }
+
 export interface MoveListener {
   /** The file is locked, the target is empty and locked. */
   begins(rows: number): void
   wrote(table: string, rows: number): void
-  checked(table: MovedTable & { readonly same: boolean }): void
+  checked(table: MovedTable): void
 }
 
 /**
@@ -32,8 +33,8 @@ export async function moveToPostgres(move: Move, listener: MoveListener): Promis
     await importInto(move.url, { schema }, source, {
       signal,
       begins: () => listener.begins(sum(movingTables.map((table) => source.count(table)))),
-      wrote: ({ name }: MovingTable, rows) => listener.wrote(name, rows),
-      checked: (table) => listener.checked({ ...table, same: isSame(table) }),
+      wrote: ({ name }, rows) => listener.wrote(name, rows),
+      checked: (table) => listener.checked(table),
     })
   } finally {
     source.close()

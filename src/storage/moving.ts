@@ -200,6 +200,7 @@ export interface MovedTable {
   readonly name: string
   readonly read: Checked
   readonly written: Checked
+  readonly same: boolean
 }
 
 export interface Checked {

@@ -147,23 +147,17 @@ async function compare(
 ): Promise<void> {
   const different: string[] = []
   for (const table of movingTables) {
-    const moved: MovedTable = {
-      name: table.name,
-      read: (read.get(table.name) ?? new Checksum()).result(),
-      written: (await checksumOf(connection, table, watcher.signal)).result(),
-    }
-    if (!isSame(moved)) different.push(table.name)
-    watcher.checked(moved)
+    const before = (read.get(table.name) ?? new Checksum()).result()
+    const written = (await checksumOf(connection, table, watcher.signal)).result()
+    const same = before.rows === written.rows && before.checksum === written.checksum
+    if (!same) different.push(table.name)
+    watcher.checked({ name: table.name, read: before, written, same })
   }
   if (different.length === 0) return
   throw new WebhookError(
     'STORAGE_CORRUPT',
     `Expected ${location} to give back what was written to it, but ${different.join(', ')} read back differently; nothing was kept there, and the source is as it was.`,
   )
-}
-
-export function isSame({ read, written }: MovedTable): boolean {
-  return read.rows === written.rows && read.checksum === written.checksum
 }
 
 /** Long values stay there: the server fingerprints what it has stored. */
