@@ -36,7 +36,7 @@ export function fromDrizzle(tx: DrizzleTransaction, sql: DrizzleSql): CallersTra
 
 /** What `db.transaction().execute(async (trx) => …)` of Kysely hands in. */
 export interface KyselyTransaction {
-  readonly isTransaction: boolean
+  readonly isTransaction: true
   executeQuery(query: object): Promise<unknown>
 }
 
