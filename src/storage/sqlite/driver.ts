@@ -15,7 +15,6 @@ export interface Statement {
   run(...values: SqlValue[]): { changes: number | bigint }
   get(...values: SqlValue[]): unknown
   all(...values: SqlValue[]): unknown[]
-  /** For reads of a whole table. Must be read to its end, or the connection closed. */
   iterate(...values: SqlValue[]): Iterable<unknown>
 }
 

@@ -65,16 +65,17 @@ function openSource(connection: Connection, location: string, lock: Lock): Movin
 }
 
 function* slicesOf(
-  { database }: Connection,
+  connection: Connection,
   { name, columns }: MovingTable,
 ): Generator<readonly MovingRow[]> {
   const kinds = Object.entries(columns)
   const read = kinds.map(([column]) => readAs[`${name}.${column}`] ?? column)
-  // Its own statement: one that is half read must not be the one of another reader.
-  const rows = database.prepare(`select ${read.join(', ')} from ${name}`).iterate()
+  const rows = connection.iterate<Record<string, SqlValue>>(
+    `select ${read.join(', ')} from ${name}`,
+  )
   let slice: MovingRow[] = []
   let bytes = 0
-  for (const row of rows as Iterable<Record<string, SqlValue>>) {
+  for (const row of rows) {
     slice.push(
       kinds.map(([column, kind]): MovingValue => {
         const value = row[column] ?? null
