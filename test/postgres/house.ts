@@ -3,7 +3,7 @@
 import { type Storage, sqlite } from '@k-msg/webhook'
 import type { Store } from '../../src/storage/storage.ts'
 import { type Stage, secret } from '../journey/stage.ts'
-import { accept, commitAccepts, group, testHost } from '../storage/fixtures.ts'
+import { accept, commitAccepts, testHost } from '../storage/fixtures.ts'
 
 export const hourMs = 3_600_000
 const dayMs = 24 * hourMs
@@ -138,11 +138,4 @@ export async function answersOf(store: Store): Promise<Record<string, unknown>> 
 
 function sorted<Row extends { key: string }>(rows: readonly Row[]): Row[] {
   return [...rows].sort((a, b) => (a.key < b.key ? -1 : 1))
-}
-
-/** What a store with something in it refuses to be moved into. */
-export async function acceptOne(store: Store, nowMs: number): Promise<void> {
-  const host = testHost()
-  host.now = nowMs
-  await store.commit(group({ accepts: [accept(host, { to: [] })] }))
 }
