@@ -8,6 +8,7 @@ import { describe, expect, onTestFinished, test } from 'vitest'
 import { type MovedTable, moveToPostgres } from '../../src/moving/move.ts'
 import { movingTables, staying } from '../../src/storage/moving.ts'
 import { importInto } from '../../src/storage/postgres/import.ts'
+import { invariants } from '../../src/storage/postgres/invariants.ts'
 import { loadDriver } from '../../src/storage/sqlite/driver.ts'
 import { emptyFolder, run, start } from '../cli/command.ts'
 import { journey, type Stage } from '../journey/stage.ts'
@@ -232,6 +233,15 @@ test('a text with NUL is the same there, and so is JSON with the mark that stand
   await store.close()
 })
 
+test('no invariant is a question that takes the square of the rows', () => {
+  for (const { name, sql } of invariants) {
+    expect([name, sql]).not.toEqual([
+      name,
+      expect.stringMatching(/not in \(select .* kmsg\.(?!worker)/),
+    ])
+  }
+})
+
 describe('the list of what moves', () => {
   test('names every column of both schemas, and its kind', async () => {
     const file = path.join(await emptyFolder(), 'columns.db')
@@ -325,9 +335,18 @@ describe('kmsg-webhook migrate', () => {
     ])
     expect(korean.stdout).toContain('문제가 없습니다.')
 
-    await onServer(target.url, (client) => client.query(`delete from ${target.name}.done`))
+    const lose = ['done', 'event', 'batch'].map((table) => `delete from ${target.name}.${table}`)
+    await onServer(target.url, (client) => client.query(lose.join(';')))
     const broken = await run(['doctor', '--data', target.url, '--schema', target.name])
-    expect(broken.stdout).toMatch(/^PROBLEM {2}event_has_all_its_deliveries: \d cases?$/m)
+    for (const invariant of [
+      'delivery_has_its_event',
+      'attempt_has_its_delivery',
+      'sealed_batch_is_whole',
+      'event_id_has_its_event',
+      'fan_out_has_its_event',
+    ]) {
+      expect(broken.stdout).toMatch(new RegExp(`^PROBLEM {2}${invariant}: \\d+ cases?$`, 'm'))
+    }
     expect(broken.code).toBe(1)
 
     const again = await run(['migrate', '--from', `sqlite:${stage.dataFile}`, ...to])
