@@ -177,7 +177,7 @@ Examples:
 `
 
 const doctorDescription =
-  'Opens the file or the database to read only, also while services use it, prints what it holds, and checks every invariant: that nothing accepted is lost, nothing settled is due again, and so on. Exits with 1 when something is wrong. A password can come from PGPASSWORD.'
+  'Opens the file or the database read-only, also while services use it, prints what it holds, and checks every invariant: that nothing accepted is lost, nothing settled is due again, and so on. Exits with 1 when something is wrong. A password can come from PGPASSWORD.'
 
 const migrateDescription = [
   'Copies endpoints with their secrets (as they are stored, encrypted or not), events, deliveries, attempts and statistics. Deliveries that wait go on when a service starts on the new place, and count their attempts on; an event id that was accepted stays known.',

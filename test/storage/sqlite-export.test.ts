@@ -3,6 +3,7 @@ import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { expect, it } from 'vitest'
 import { movingTables } from '../../src/storage/moving.ts'
+import { loadDriver } from '../../src/storage/sqlite/driver.ts'
 import { exportFile } from '../../src/storage/sqlite/export.ts'
 import { sqlite } from '../../src/storage/sqlite/sqlite.ts'
 import { emptyFolder } from '../cli/command.ts'
@@ -41,4 +42,22 @@ it('reads a table to its end while garbage is collected, and can stop half way',
   collectGarbage()
   // The lock is let go.
   await (await sqlite({ path: file }).open(host)).close()
+})
+
+/** SQLite built into Node writes them; the npm driver would read them up to the NUL. */
+it('reads texts with NUL, and empty ones, as they are', async () => {
+  const file = path.join(await emptyFolder(), 'nul.db')
+  const host = testHost()
+  const store = await sqlite({ path: file }).open(host)
+  await commitAccepts(store, accept(host, { to: [] }))
+  await store.close()
+  const database = loadDriver([import.meta.url]).open(file)
+  database.exec(`update event set type = 'a' || char(0) || '\u{1F44B}\uFDD0', tenant_id = ''`)
+  database.close()
+
+  const source = await exportFile(file)
+  if (events === undefined) throw new Error('Expected a table of events.')
+  const [row] = [...source.slices(events)].flat()
+  source.close()
+  expect(row?.slice(1, 4)).toEqual(['', expect.any(String), 'a\0\u{1F44B}\uFDD0'])
 })

@@ -18,7 +18,7 @@ const rowsPerSlice = 1_000
 const bytesPerSlice = 4 * 1024 * 1024
 
 /** What a process held when it ended waits again, due when it was, as after any start. */
-const readAs: Readonly<Record<string, string>> = { 'live.state': "'waiting' as state" }
+const readAs: Readonly<Record<string, string>> = { 'live.state': "'waiting'" }
 
 /**
  * @throws WebhookError OPTION_INVALID | STORAGE_LOCKED | STORAGE_FOREIGN | STORAGE_SCHEMA_NEWER |
@@ -69,7 +69,11 @@ function* slicesOf(
   { name, columns }: MovingTable,
 ): Generator<readonly MovingRow[]> {
   const kinds = Object.entries(columns)
-  const read = kinds.map(([column]) => readAs[`${name}.${column}`] ?? column)
+  const read = kinds.map(([column, kind]) => {
+    const value = readAs[`${name}.${column}`] ?? column
+    // As bytes: the npm driver would read a text up to its first NUL.
+    return kind === 'text' ? `cast(${value} as blob) as ${column}` : value
+  })
   const rows = connection.iterate<Record<string, SqlValue>>(
     `select ${read.join(', ')} from ${name}`,
   )
@@ -80,7 +84,8 @@ function* slicesOf(
       kinds.map(([column, kind]): MovingValue => {
         const value = row[column] ?? null
         bytes += sizeOf(value)
-        return kind === 'boolean' ? value === 1 : value
+        if (kind === 'boolean') return value === 1
+        return kind === 'text' && value instanceof Uint8Array ? textOf(value) : value
       }),
     )
     if (slice.length < rowsPerSlice && bytes < bytesPerSlice) continue
@@ -89,6 +94,10 @@ function* slicesOf(
     bytes = 0
   }
   if (slice.length > 0) yield slice
+}
+
+function textOf({ buffer, byteOffset, byteLength }: Uint8Array): string {
+  return Buffer.from(buffer, byteOffset, byteLength).toString('utf8')
 }
 
 function sizeOf(value: SqlValue): number {
