@@ -251,6 +251,8 @@ export interface LaneRoom {
   readonly endpointKey: string
   readonly limit: number
   readonly batch: { readonly size: number; readonly maxBytes: number } | null
+  /** When its first unowned delivery is due, as far as memory knows: a hint where to begin to look. */
+  readonly headMs?: number
 }
 
 /** A delivery or a batch that this process owns, with all that is needed to send it. */

@@ -79,6 +79,16 @@ export async function readDays(
   return days
 }
 
+/**
+ * The event with this key, for a join: one day is looked into for each row. Without the limit the
+ * planner may read all events of all days instead, as it does when it thinks that there are few.
+ */
+export function eventOf(key: string): string {
+  return `
+    select key, tenant_id, id, type, accepted_at_ms, body from kmsg.event
+     where event.key = ${key} limit 1`
+}
+
 const takeTurn = `select pg_advisory_xact_lock(hashtextextended('kmsg days ' || $1, 0))`
 
 /**

@@ -2,6 +2,7 @@
  * Retention row by row: for what lies in no day, for small days, and for the little that a day keeps
  * after most of it has gone. What goes is counted, so that the audit still adds up.
  */
+import { parseDeliveryId } from '../../model/ids.ts'
 import type { RetentionCutoffs } from '../storage.ts'
 import type { Connection } from './connection.ts'
 import { textArray } from './text.ts'
@@ -24,7 +25,7 @@ const deleteDeliveries = `
   ), events as (
     update kmsg.event set pruned = pruned + n
       from (select event_key, count(*) as n from gone where round = 1 group by 1) as less
-     where event.key = less.event_key
+     where event.key = less.event_key and event.key = any($2::text[])
   )
   select count(*) as deleted from gone`
 
@@ -32,7 +33,13 @@ export async function deleteDeliveryRows(
   connection: Connection,
   ids: readonly string[],
 ): Promise<number> {
-  return await countDeleted(connection, deleteDeliveries, ids)
+  if (ids.length === 0) return 0
+  const eventKeys = new Set(ids.map((id) => parseDeliveryId(id)?.eventKey ?? ''))
+  const row = await connection.get<{ deleted: number }>(
+    deleteDeliveries,
+    ...[textArray(ids), textArray([...eventKeys])],
+  )
+  return row?.deleted ?? 0
 }
 
 const oldBatches = `
@@ -76,19 +83,10 @@ export async function pruneBatches(
       ({ settled_at_ms: at, has_member: kept }) => at !== null && at < settledBeforeMs && !kept,
     )
     .map(({ id }) => id)
-  return {
-    deleted: await countDeleted(connection, deleteBatches, old),
-    last: rows[limit - 1]?.id,
-  }
-}
-
-async function countDeleted(
-  connection: Connection,
-  sql: string,
-  ids: readonly string[],
-): Promise<number> {
-  if (ids.length === 0) return 0
-  return (await connection.get<{ deleted: number }>(sql, textArray(ids)))?.deleted ?? 0
+  const last = rows[limit - 1]?.id
+  if (old.length === 0) return { deleted: 0, last }
+  const row = await connection.get<{ deleted: number }>(deleteBatches, textArray(old))
+  return { deleted: row?.deleted ?? 0, last }
 }
 
 /** From here on nobody retries a delivery of theirs, which would need the body. */

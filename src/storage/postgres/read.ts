@@ -3,6 +3,7 @@ import type { DeliveryState } from '../../model/delivery.ts'
 import { deliveryIdRange } from '../../model/ids.ts'
 import type { OutcomeKind } from '../../model/outcome.ts'
 import type { AttemptFound, DeliveryFound, EventFound } from '../storage.ts'
+import { eventOf } from './days.ts'
 import type { Session } from './session.ts'
 import { fromText, textArray, toText } from './text.ts'
 
@@ -19,7 +20,7 @@ export const liveColumns = `
   null::bigint as settled_at_ms, null as retried_as`
 
 export const liveJoins = `
-  join kmsg.event on event.key = live.event_key
+  cross join lateral (${eventOf('live.event_key')}) as event
   left join kmsg.endpoint on endpoint.key = live.endpoint_key
   left join kmsg.live as carrier on carrier.id = live.batch_id`
 
@@ -30,13 +31,13 @@ export const doneColumns = `
   done.retried_as`
 
 export const doneJoins = `
-  join kmsg.event on event.key = done.event_key
+  cross join lateral (${eventOf('done.event_key')}) as event
   left join kmsg.endpoint on endpoint.key = done.endpoint_key`
 
 const findEventRow = `
   select event.key, event.id, event.type, event.tenant_id, event.accepted_at_ms, event.body,
          coalesce(fan_out.total - fan_out.position, 0) as pending
-    from kmsg.event_key join kmsg.event on event.key = event_key.key
+    from kmsg.event_key cross join lateral (${eventOf('event_key.key')}) as event
          left join kmsg.fan_out on fan_out.event_key = event.key
    where event_key.tenant_id = $1 and event_key.id = $2`
 

@@ -115,13 +115,27 @@ async function countOf(connection: Connection, sql: string): Promise<number> {
   return (await connection.once<{ n: number }>(sql))[0]?.n ?? 0
 }
 
+/**
+ * Inside a transaction: for statements about all rows of a day. A table that was just put together has
+ * no statistics yet, and the planner, which takes it for small, would compare each row with each.
+ */
+async function aboutAll<Result>(
+  connection: Connection,
+  work: () => Promise<Result>,
+): Promise<Result> {
+  await connection.exec('set local enable_nestloop = off')
+  const result = await work()
+  await connection.exec('set local enable_nestloop = on')
+  return result
+}
+
 /** Inside a transaction: what ends with null leaves everything as it was. */
 async function allOrNothing<Result>(
   connection: Connection,
   work: () => Promise<Result | null>,
 ): Promise<Result | null> {
   await connection.exec('savepoint before_work')
-  const result = await work()
+  const result = await aboutAll(connection, work)
   if (result === null) await connection.exec('rollback to savepoint before_work')
   return result
 }
@@ -276,9 +290,11 @@ export async function examineEvents(
   day: Day,
   cutoffs: RetentionCutoffs,
 ): Promise<DayOfEvents> {
-  const [found] = await connection.once<DayOfEvents>(`${fateOf(day, cutoffs)}
-    select count(*) as total, count(*) filter (where is_gone) as gone,
-           count(*) filter (where is_emptied and not is_gone) as emptied from fate`)
+  const [found] = await aboutAll(connection, () =>
+    connection.once<DayOfEvents>(`${fateOf(day, cutoffs)}
+      select count(*) as total, count(*) filter (where is_gone) as gone,
+             count(*) filter (where is_emptied and not is_gone) as emptied from fate`),
+  )
   return found ?? { total: 0, gone: 0, emptied: 0 }
 }
 
@@ -289,8 +305,10 @@ export async function overEvents(
   cutoffs: RetentionCutoffs,
   limit: number,
 ): Promise<string[]> {
-  const rows = await connection.once<{ key: string }>(`${fateOf(day, cutoffs)}
-    select key from fate where is_gone or is_emptied limit ${limit}`)
+  const rows = await aboutAll(connection, () =>
+    connection.once<{ key: string }>(`${fateOf(day, cutoffs)}
+      select key from fate where is_gone or is_emptied limit ${limit}`),
+  )
   return rows.map(({ key }) => key)
 }
 
