@@ -426,7 +426,7 @@ export interface StatisticsRow {
 export interface Backlog {
   readonly waiting: number
   readonly delivering: number
-  /** Due time of the oldest delivery that waits and is due. */
+  /** Due time of the oldest delivery that waits and is due; paused and held endpoints do not count. */
   readonly oldestDueAtMs: number | null
 }
 

@@ -265,7 +265,7 @@ describe('a day that is over', () => {
     }
     expect(await pruning).toBe(0)
     // Five tries of 50 ms, with the others going first in between.
-    expect(slowestMs).toBeLessThan(1_000)
+    expect(slowestMs).toBeLessThan(2_000)
     await sql.query('commit')
     expect(await pruneAll({ ...allBefore(0), settledBeforeMs: host.now - 29 * day })).toBe(20)
     expect(await daysOf('done')).not.toContain('20260105')

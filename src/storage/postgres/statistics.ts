@@ -54,15 +54,22 @@ export async function statistics(
   }))
 }
 
+/** Nobody may send to them at this time, however many processes there are. */
+const closedLanes = `
+  select key from kmsg.endpoint
+   where removed_at_ms is null and (status <> 'active' or held_until_ms > $1::bigint)`
+
 /** Counted on demand, unlike in SQLite: no process knows what the others have. */
 export async function backlog({ database }: Session, nowMs: number): Promise<Backlog> {
   return await database.read(async (connection) => {
     const live = await connection.get<{ singles: number; owned: number; members: number }>(
       countLive,
     )
+    const rows = await connection.all<{ key: string }>(closedLanes, nowMs)
+    const closed = new Set(rows.map(({ key }) => key))
     let oldestDueAtMs: number | null = null
-    for (const { dueAtMs } of await heads(connection)) {
-      if (dueAtMs === null || dueAtMs > nowMs) continue
+    for (const { endpointKey, dueAtMs } of await heads(connection)) {
+      if (dueAtMs === null || dueAtMs > nowMs || closed.has(endpointKey)) continue
       if (oldestDueAtMs === null || dueAtMs < oldestDueAtMs) oldestDueAtMs = dueAtMs
     }
     const delivering = (live?.owned ?? 0) + (live?.members ?? 0)
