@@ -116,14 +116,15 @@ async function countOf(connection: Connection, sql: string): Promise<number> {
 }
 
 /**
- * Inside a transaction: for statements about all rows of a day. A table that was just put together has
- * no statistics yet, and the planner, which takes it for small, would compare each row with each.
+ * Inside a transaction: for statements about all rows of a day, which may take longer than a server
+ * allows others. A table that was just put together has no statistics yet, and the planner, which takes
+ * it for small, would compare each row with each.
  */
 async function aboutAll<Result>(
   connection: Connection,
   work: () => Promise<Result>,
 ): Promise<Result> {
-  await connection.exec('set local enable_nestloop = off')
+  await connection.exec('set local enable_nestloop = off; set local statement_timeout = 0')
   const result = await work()
   await connection.exec('set local enable_nestloop = on')
   return result
