@@ -423,6 +423,7 @@ export interface StatisticsRow {
   readonly latencySumMs: number
 }
 
+/** Numbers beyond 100,000 may be estimates. */
 export interface Backlog {
   readonly waiting: number
   readonly delivering: number

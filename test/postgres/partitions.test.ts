@@ -17,6 +17,7 @@ import {
   hour,
   ownedOf,
   retryAt,
+  room,
   settle,
   startMs,
   type TestHost,
@@ -384,7 +385,15 @@ describe('plans', () => {
     await sent(1, exhausted)
     host.now += 2 * day
     await store.prune(allBefore(0), 10)
+    const lanes = Array.from({ length: 100 }, (_, i) => `lane${i}`)
+    await commitAccepts(store, ...lanes.map((lane) => accept(host, { to: [lane] })))
+    await sql.query('analyze')
     for (let i = 0; i < 12; i += 1) {
+      // Of many lanes: the planner expects many rows, and few events to read instead.
+      await store.claim(
+        lanes.map((lane) => room(lane, 10)),
+        host.now,
+      )
       const { event, deliveries } = records[i % 3]!
       const found = await store.findDelivery(deliveries[0]!.id)
       await store.attemptsOf([found!])

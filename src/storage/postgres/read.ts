@@ -52,10 +52,14 @@ const findDeliveryRow = `
   union all
   select ${doneColumns} from kmsg.done ${doneJoins} where done.id = $1`
 
+/** For each by itself, and `offset 0` keeps it so: asked for all at once, all days are looked into. */
 const findAttempts = `
-  select delivery_id, number, started_at_ms, latency_ms, outcome, http_status, error, response_body,
-         endpoint_version, late
-    from kmsg.attempt where delivery_id = any($1::text[]) order by delivery_id, token`
+  select made.*
+    from unnest($1::text[]) as given (id) cross join lateral (
+      select delivery_id, token, number, started_at_ms, latency_ms, outcome, http_status, error,
+             response_body, endpoint_version, late
+        from kmsg.attempt where delivery_id = given.id offset 0) as made
+   order by delivery_id, token`
 
 export interface DeliveryRow {
   readonly id: string
