@@ -50,13 +50,6 @@ const host = {
   onFatal: (error) => say('fatal', error),
 }
 const store = await postgres(`postgres://${user}@${address}:${port}/${database}`).open(host)
-await store.watch({
-  endpointsChanged() {},
-  intake() {},
-  due() {},
-  lost: () => say('the lease was lost'),
-  confirmed() {},
-})
 try {
   await registerEndpoints()
   await measure('empty, 3 days')

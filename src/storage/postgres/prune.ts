@@ -10,7 +10,7 @@
 import { eventKeyFloor } from '../../model/ids.ts'
 import type { RetentionCutoffs } from '../storage.ts'
 import type { Connection } from './connection.ts'
-import { boundsOf, type DailyTable, type Day, readDays } from './days.ts'
+import { boundsOf, type DailyTable, type Day, keyColumns, readDays } from './days.ts'
 import { deleteDeliveryRows, forgetIds, pruneBatches, pruneEventRows } from './prune-rows.ts'
 import {
   examineDeliveries,
@@ -159,7 +159,7 @@ function newTag({ session }: Tools): string {
 
 async function isSmall(connection: Connection, table: DailyTable, day: Day): Promise<boolean> {
   const { from, to } = boundsOf(table, day)
-  const column = table === 'event' ? 'key' : 'id'
+  const column = keyColumns[table]
   const [counted] = await connection.once<{ n: number }>(`
     select count(*) as n from (
       select from kmsg.${table} where ${column} >= ${from} and ${column} < ${to}
@@ -180,7 +180,7 @@ async function pruneDeliveriesOfDay(
   const startMs = performance.now()
   if (!tables.has('done')) {
     const gone = isOver ? await retireAttempts(connection, day, newTag(tools)) : null
-    notes.looked(name, startMs)
+    if (gone === null && !(await isSmall(connection, 'attempt', day))) notes.looked(name, startMs)
     return { deleted: 0, next: null, gone: gone ?? [] }
   }
   const { total, over } = await examineDeliveries(connection, day, cutoffs)

@@ -207,13 +207,13 @@ async function moveDeliveries(
   )
   const attempts = await countOf(
     connection,
-    `with kept as (
+    `with staying as materialized (
+       select id from kmsg.live where id >= ${from} and id < ${to}
+       union select id from ${done.fresh}
+     ), kept as (
        insert into ${attempt.fresh}
-       select attempt.* from kmsg.attempt
-        where delivery_id >= ${from} and delivery_id < ${to}
-          and (exists (select from kmsg.live where live.id = attempt.delivery_id)
-               or exists (select from ${done.fresh} as done where done.id = attempt.delivery_id))
-       returning 1)
+       select attempt.* from kmsg.attempt join staying on staying.id = delivery_id
+        where delivery_id >= ${from} and delivery_id < ${to} returning 1)
      select count(*) as n from kept`,
   )
   const tables = [
@@ -233,10 +233,15 @@ export async function retireAttempts(
   tag: string,
 ): Promise<readonly string[] | null> {
   const { from, to } = boundsOf('attempt', day)
-  const [kept] = await connection.once(`
-    select from kmsg.attempt where delivery_id >= ${from} and delivery_id < ${to}
-       and (exists (select from kmsg.live where live.id = attempt.delivery_id)
-            or exists (select from kmsg.done where done.id = attempt.delivery_id)) limit 1`)
+  const [kept] = await aboutAll(connection, () =>
+    connection.once(`
+      with staying as materialized (
+        select id from kmsg.live where id >= ${from} and id < ${to}
+        union select id from kmsg.done where id >= ${from} and id < ${to}
+      )
+      select from kmsg.attempt join staying on staying.id = delivery_id
+       where delivery_id >= ${from} and delivery_id < ${to} limit 1`),
+  )
   if (kept !== undefined) return null
   return await allOrNothing(connection, async () => {
     if (!(await holdDay(connection, ['attempt'], day))) return null
