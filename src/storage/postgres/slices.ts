@@ -12,7 +12,7 @@ import type {
 import { eraseSlice } from './erase.ts'
 import { listSlice, rowsPerSlice } from './list.ts'
 import { DayNotes, type PruneWalk, planPass, pruneStep } from './prune.ts'
-import { dropGone } from './retire.ts'
+import { dropGone } from './replace-day.ts'
 import type { Session } from './session.ts'
 
 export async function listDeliveries(
