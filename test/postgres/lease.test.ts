@@ -48,7 +48,14 @@ class Process {
     const clock = manualClock()
     const timers: TimerWatch = { set: () => {} }
     const pool = new pg.Pool({ connectionString: schema.url, max: 3 }) as unknown as Pool
-    const store = await openStore(new Database(pool, new Schema(schema.name), 'the test'), host, {
+    const database = new Database({
+      pool,
+      schema: new Schema(schema.name),
+      location: 'the test',
+      idleInTransactionMs: 10_000,
+      random: Math.random,
+    })
+    const store = await openStore(database, host, {
       leaseMs,
       clock: {
         steadyMs: clock.nowMs,
@@ -58,7 +65,7 @@ class Process {
           return clock.setTimer(callback, delayMs)
         },
       },
-      createListener: null,
+      listen: null,
       onClose: () => pool.end(),
     })
     const started = new Process(store, clock, timers)
