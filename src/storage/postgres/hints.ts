@@ -8,7 +8,7 @@ import type { Client, OpenClient } from './servers.ts'
 
 /** A payload has at most 8,000 bytes; beyond so many lanes it says "look at all". */
 const maxKeys = 400
-const pauseMs = 50
+export const hintPauseMs = 50
 /** A connection that broke is made again after so long; polling goes on meanwhile. */
 const reconnectMs = 1_000
 /** A connection on which nothing happens may have died without a sign. */
@@ -78,7 +78,7 @@ export class Hints {
     this.#cancelPause = this.#setTimer(() => {
       this.#cancelPause = null
       this.#send()
-    }, pauseMs)
+    }, hintPauseMs)
     const { schema } = this.#database
     this.#database
       .read((connection) =>
