@@ -81,7 +81,7 @@ export interface EndpointTestResult {
 export interface ServiceHealth {
   status: 'ok' | 'degraded' | 'starting' | 'closed'
   storage: { description: string; location: string } | null
-  /** What the last write failed with; null when all is well. */
+  /** What the last write failed with, or what the store says to a question; null when all is well. */
   trouble: { code: string; message: string } | null
   backlog: Backlog | null
   requestsUnderWay: number
@@ -458,7 +458,9 @@ export class WebhookService implements AsyncDisposable {
       return { status, ...nothing, requestsUnderWay: 0 }
     }
     const { engine } = this.#opened
-    const { trouble } = engine.commits
+    // A store that cannot be asked is what health is asked about.
+    const backlog = await engine.store.backlog().catch((error: Error) => error)
+    const trouble = engine.commits.trouble ?? (backlog instanceof Error ? backlog : null)
     const { newestKeyId: key, outdated } = engine.encryption
     return {
       status: trouble === null ? 'ok' : 'degraded',
@@ -467,7 +469,7 @@ export class WebhookService implements AsyncDisposable {
         code: trouble instanceof WebhookError ? trouble.code : trouble.name,
         message: trouble.message,
       },
-      backlog: await engine.store.backlog(),
+      backlog: backlog instanceof Error ? null : backlog,
       requestsUnderWay: engine.scheduler.active,
       encryption: key === null ? null : { key, endpointsLeft: outdated.size },
     }

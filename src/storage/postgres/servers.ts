@@ -68,7 +68,7 @@ export class Servers {
   readonly #urls: readonly string[]
   readonly #changed: (url: string) => void
   /** Where the last connection was made. */
-  #at = 0
+  #at: number | null = null
 
   /** @param changed another server than before takes writes now */
   constructor(ClientClass: ClientClass, urls: readonly string[], changed: (url: string) => void) {
@@ -79,13 +79,13 @@ export class Servers {
 
   /** To the first that answers and takes writes, beginning with the one that did so last. */
   async connect(): Promise<OpenClient> {
-    const from = this.#at
+    const from = this.#at ?? 0
     let failure: unknown
     for (let i = 0; i < this.#urls.length; i += 1) {
       const at = (from + i) % this.#urls.length
       try {
         const open = await this.#connectTo(this.#urls[at] ?? '')
-        if (this.#at !== at) this.#changed(this.#urls[at] ?? '')
+        if (this.#at !== null && this.#at !== at) this.#changed(this.#urls[at] ?? '')
         this.#at = at
         return open
       } catch (error) {

@@ -100,7 +100,7 @@ export async function openStore(
     retryDelivery: (id, atMs) => retryDelivery(session, id, Math.round(atMs)),
     listDeliveries: (query) => listDeliveries(session, query),
     statistics: (query) => statistics(session, query),
-    backlog: () => backlog(session, session.nowMs()),
+    backlog: () => backlog(urgent, session.nowMs()),
     prune: createPruning(session),
     eraseEvents: createErasing(session),
     backup: () => Promise.reject(backupIsTheServers(location)),
