@@ -1,5 +1,6 @@
 // Publishers that go on whatever the store says, and the ledger of what they were told; the inbox
 // writes down what arrived. Both are outside of the store.
+import { randomBytes } from 'node:crypto'
 import type { WebhookService } from '@k-msg/webhook'
 import type { Inbox } from '@k-msg/webhook/testing'
 
@@ -31,8 +32,11 @@ export class Load {
   #errors: string[] = []
   #longestMs = 0
 
-  /** Publishes until `end`, so many events at a time. */
-  constructor(services: readonly WebhookService[], inbox: Inbox, publishers = 8) {
+  readonly #bytes: number
+
+  /** Publishes until `end`, so many events at a time, each with so many bytes of data. */
+  constructor(services: readonly WebhookService[], inbox: Inbox, publishers = 8, bytes = 0) {
+    this.#bytes = bytes
     loads += 1
     this.#name = `load${loads}`
     this.#services = services
@@ -81,7 +85,8 @@ export class Load {
       this.#events += 1
       const id = `${this.#name}_${this.#events}`
       const startMs = performance.now()
-      if (!(await this.#dispatch(service, id))) continue
+      // Refused for good, or closed: going on would only hold up whoever reports it.
+      if (!(await this.#dispatch(service, id))) return
       this.#longestMs = Math.max(this.#longestMs, performance.now() - startMs)
       this.#accepted.add(id)
       await this.#inbox.waitFor(({ events }) => events[0]?.id === id)
@@ -90,7 +95,9 @@ export class Load {
 
   /** @returns false when it was refused for another reason than that the store is away */
   async #dispatch(service: WebhookService, id: string): Promise<boolean> {
-    const event = { id, type: 'message.sent', timestamp: new Date(), data: {}, metadata: {} }
+    // Random, because the server would compress anything else to nothing.
+    const data = { noise: randomBytes(this.#bytes).toString('base64') }
+    const event = { id, type: 'message.sent', timestamp: new Date(), data, metadata: {} }
     for (;;) {
       try {
         await service.dispatchEvent(event)

@@ -20,6 +20,7 @@ export interface Server {
   readonly url: string
   /** The data directory. */
   readonly data: string
+  readonly isRunning: boolean
   start(): Promise<void>
   /** The fast shutdown: it waits for no client. */
   halt(): Promise<void>
@@ -36,6 +37,8 @@ export interface ServerOptions {
   readonly folder?: string
   /** Another version: where its programs are. */
   readonly programs?: Programs
+  /** For initdb, as `--waldir=…`. */
+  readonly initdb?: readonly string[]
   /** A data directory that is there already. */
   readonly data?: string
 }
@@ -63,7 +66,11 @@ export async function startServer(options: ServerOptions = {}): Promise<Server> 
   const stdio = ['ignore', 'ignore', 'pipe'] as const
   if (options.data === undefined) {
     const init = ['-D', data, '-U', 'test', '-A', 'trust', '--no-sync', '--locale=C']
-    execFileSync(initdb, init, { ...account, cwd: folder, stdio: [...stdio] })
+    execFileSync(initdb, [...init, ...(options.initdb ?? [])], {
+      ...account,
+      cwd: folder,
+      stdio: [...stdio],
+    })
   }
   const port = await freePort()
   // No socket file: its path may be longer than the system allows.
@@ -80,6 +87,9 @@ export async function startServer(options: ServerOptions = {}): Promise<Server> 
   const server: Server = {
     url,
     data,
+    get isRunning() {
+      return child.exitCode === null && child.signalCode === null
+    },
     async start() {
       const args = ['-D', data, '-p', String(port), ...flags]
       child = spawn(postgres, args, { ...account, cwd: folder, stdio: [...stdio] })
