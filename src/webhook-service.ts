@@ -502,6 +502,7 @@ export class WebhookService implements AsyncDisposable {
     await this.dispatcher.ready()
     const store = await storage.open({
       nowMs: () => this.#clock.nowMs(),
+      delivers: this.#options.deliver,
       log: (level, message, fields) => this.#logger[level](fields, message),
       onFatal: (error) => {
         this.#logger.error({ error: error.message }, 'the store is lost; accepting has stopped')

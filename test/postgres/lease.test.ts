@@ -69,6 +69,8 @@ class Process {
   #watcher(): StoreWatcher {
     return {
       endpointsChanged: (version) => this.told.push(`endpoints ${version}`),
+      flowsChanged: (flows) => this.told.push(...flows.map((one) => `flow ${one.endpointKey}`)),
+      sharesChanged: () => true,
       intake: () => this.told.push('intake'),
       due: (heads) => {
         for (const { endpointKey: key } of heads) this.told.push(`due ${key}`)

@@ -2,8 +2,10 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import type { EndpointRecord } from '../../src/model/endpoint.ts'
 import { WebhookError } from '../../src/model/errors.ts'
+import { type EndpointFlow, freeFlow } from '../../src/model/flow.ts'
+import type { Verdict } from '../../src/schedule/breakers.ts'
 import { Scheduler, type SchedulerOptions } from '../../src/schedule/scheduler.ts'
-import type { Claim, ClaimResult, LaneRoom } from '../../src/storage/storage.ts'
+import type { Claim, ClaimResult, LaneRoom, SendTimesAsk } from '../../src/storage/storage.ts'
 import { manualClock } from '../../src/testing/manual-clock.ts'
 import { claimOf, endpointRecord, settled } from '../engine/fakes.ts'
 
@@ -13,6 +15,7 @@ const options: SchedulerOptions = {
   memoryCapacity: 10_000,
   memoryBytes: 1_000_000,
   maxBatchBytes: 262_144,
+  delivers: true,
 }
 
 interface Stored {
@@ -26,6 +29,11 @@ interface Stored {
 function setUp(changed: Partial<SchedulerOptions> = {}) {
   const clock = manualClock(0)
   const endpoints = new Map<string, EndpointRecord>()
+  const flows = new Map<string, EndpointFlow>()
+  const flowOf = (key: string) => flows.get(key) ?? freeFlow(key)
+  const told: string[] = []
+  const asksForTimes: SendTimesAsk[] = []
+  const shares = new Map<string, number>()
   const stored = new Map<string, Stored[]>()
   const asked: { rooms: readonly LaneRoom[]; answer: (error?: Error) => void }[] = []
   const running: Claim[] = []
@@ -50,12 +58,31 @@ function setUp(changed: Partial<SchedulerOptions> = {}) {
             asked.push({ rooms, answer })
             if (answerAtOnce) answer()
           }),
+        changeBreaker: async (key, breaker) => {
+          const isChanged = breaker.epoch === flowOf(key).breaker.epoch + 1
+          if (isChanged) flows.set(key, { ...flowOf(key), breaker })
+          return { isChanged, flow: flowOf(key) }
+        },
+        takeSendTimes: async (asks, nowMs) => {
+          asksForTimes.push(...asks)
+          return asks.map((ask) => {
+            const firstAtMs = Math.max(flowOf(ask.endpointKey).nextSendAtMs, nowMs)
+            const nextSendAtMs = firstAtMs + ask.count * ask.intervalMs
+            flows.set(ask.endpointKey, { ...flowOf(ask.endpointKey), nextSendAtMs })
+            return { ...ask, firstAtMs }
+          })
+        },
       },
       endpoint: (key) => endpoints.get(key),
       limits: (endpoint) => ({
-        concurrency: endpoint.concurrency ?? 10,
+        concurrency: shares.get(endpoint.key) ?? endpoint.concurrency ?? 10,
+        rateLimit: endpoint.rateLimit,
+        timeoutMs: 30_000,
         batch: typeof endpoint.batch === 'object' ? endpoint.batch : null,
       }),
+      flow: flowOf,
+      breakerChanged: ({ breaker }) => told.push(`${breaker.state} ${breaker.untilMs}`),
+      flowFailed: (error) => failures.push((error as Error).message),
       run: (one) => {
         running.push(one)
         sent.push(one.deliveryId)
@@ -63,7 +90,7 @@ function setUp(changed: Partial<SchedulerOptions> = {}) {
       release: ({ deliveryId, dueAtMs }) => {
         released.push(deliveryId)
         const lane = deliveryId.split(':')[0] ?? ''
-        put(lane, deliveryId, dueAtMs, 10, false)
+        put(lane, deliveryId, dueAtMs ?? 0, 10, false)
       },
       congested: () => congested,
       claimFailed: (error) => failures.push((error as Error).message),
@@ -125,6 +152,10 @@ function setUp(changed: Partial<SchedulerOptions> = {}) {
     orphaned,
     failures,
     endpoints,
+    flows,
+    told,
+    asksForTimes,
+    shares,
     add,
     /** In the store, and the scheduler knows when it is due. */
     store(lane: string, id: string, dueAtMs: number, alone = false, loose = false): void {
@@ -140,6 +171,10 @@ function setUp(changed: Partial<SchedulerOptions> = {}) {
     },
     finish(count = 1): void {
       for (const one of running.splice(0, count)) scheduler.finished(one)
+    },
+    /** Requests under way end, having begun at that time. */
+    end(verdict: Verdict, startedAtMs = clock.nowMs(), count = 1): void {
+      for (const one of running.splice(0, count)) scheduler.finished(one, verdict, startedAtMs)
     },
     congest(value: boolean): void {
       congested = value
@@ -459,9 +494,10 @@ describe('a hold', () => {
     expect(scheduler.nextDueAtMs).toBe(5_000)
   })
 
-  it('of the endpoint record is kept, as after a restart', () => {
-    const { scheduler, add, store, admit } = setUp()
-    add('a', { heldUntilMs: 7_000 })
+  it('that is stored is kept, as after a restart', () => {
+    const { scheduler, add, store, admit, flows } = setUp()
+    add('a')
+    flows.set('a', { ...freeFlow('a'), heldUntilMs: 7_000 })
     scheduler.start()
     expect(admit('a', '1')).toBe(false)
     store('a', 'x', 0)

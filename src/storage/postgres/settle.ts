@@ -118,17 +118,18 @@ export async function commitSettlements(
   const sql = records.some(isBatch) ? settleBatches : settleSingles
   const values = [...toColumns(records), session.worker.slot]
   const hasEffects = records.some(({ settlement }) => settlement.effect !== null)
-  let isDisabled = false
+  let effects = { endpoints: false, flows: false }
   const row = hasEffects
     ? await session.database.write(async (connection) => {
         const written = await connection.get<Row>(sql, ...values)
         const results = resultsOf(records, written)
         const decided = records.filter((record) => results.get(keyOf(record)) === 'written')
-        isDisabled = await writeEffects(connection, decided)
+        effects = await writeEffects(connection, decided)
         return written
       })
     : await session.database.read((connection) => connection.get<Row>(sql, ...values))
-  if (isDisabled) session.hints.endpoints()
+  if (effects.endpoints) session.hints.endpoints()
+  if (effects.flows) session.hints.flows()
   const results = resultsOf(records, row)
   return settlements.map((record) =>
     once.get(keyOf(record)) === record ? (results.get(keyOf(record)) ?? 'repeated') : 'repeated',

@@ -6,14 +6,22 @@ import { cancelDeliveries } from './cancel.ts'
 import { Claims, heads } from './claim.ts'
 import { commit } from './commit.ts'
 import type { Database } from './connection.ts'
-import { endpointHistory, loadEndpoints, removeEndpoint, saveEndpoint } from './endpoint.ts'
+import {
+  changedEndpoints,
+  endpointHistory,
+  loadEndpoints,
+  removeEndpoint,
+  saveEndpoint,
+} from './endpoint.ts'
 import { fanOut } from './fan-out.ts'
+import { changeBreaker, findFlow, loadFlows, takeSendTimes } from './flow.ts'
 import { Hints, Listener, type NotifyingClient } from './hints.ts'
 import { acceptWithin, takeIntake } from './intake.ts'
 import { attemptsOf, findDelivery, findEvent } from './read.ts'
 import { retryDelivery } from './retry.ts'
 import { checkServer, migrate } from './schema.ts'
 import { createSession } from './session.ts'
+import { Shares } from './shares.ts'
 import { createErasing, createPruning, listDeliveries } from './slices.ts'
 import { backlog, statistics } from './statistics.ts'
 import { Watch } from './watch.ts'
@@ -42,27 +50,35 @@ export async function openStore(
     })
   }
   await migrate(database)
-  const worker = new Worker(database, clock, leaseMs, {
-    lost: () => {
-      host.log('warn', 'another process took over what this one held', { location })
-      watch.watcher?.lost()
+  const shares = new Shares()
+  const worker = new Worker(
+    database,
+    clock,
+    { leaseMs, delivers: host.delivers ?? true },
+    {
+      lost: () => {
+        shares.forget()
+        host.log('warn', 'another process took over what this one held', { location })
+        watch.watcher?.lost()
+      },
+      confirmed: () => watch.watcher?.confirmed(),
+      tookOver: () => void watch.poll(),
+      failed: (error) =>
+        host.log('warn', 'the lease could not be renewed', { location, error: String(error) }),
     },
-    confirmed: () => watch.watcher?.confirmed(),
-    tookOver: () => void watch.poll(),
-    failed: (error) =>
-      host.log('warn', 'the lease could not be renewed', { location, error: String(error) }),
-  })
+  )
   const hints = new Hints(database, clock.setTimer, () => worker.id)
   const sawVersion = (version: number) => watch.sawVersion(version)
   const session = createSession({ database, worker, hints, sawVersion }, () => host.nowMs())
   const claims = new Claims(session)
-  const watch = new Watch(session, claims, clock, host)
+  const watch = new Watch(session, claims, shares, clock, host)
   const listener =
     createListener &&
     new Listener(createListener, database.schema.name, clock.setTimer, (sender, hint) =>
       watch.heard(sender, hint),
     )
   await worker.open()
+  hints.workers()
   let closing: Promise<void> | null = null
   return {
     description: `PostgreSQL ${server.version} (pg)`,
@@ -82,6 +98,12 @@ export async function openStore(
     heads: () => database.read(heads),
     fanOut: (limit, atMs) => fanOut(session, limit, Math.round(atMs)),
     loadEndpoints: () => loadEndpoints(session),
+    loadFlows: () => loadFlows(session),
+    findFlow: (key) => findFlow(session, key),
+    changeBreaker: (key, next) => changeBreaker(session, key, next),
+    takeSendTimes: (asks, atMs) => takeSendTimes(session, asks, atMs),
+    share: (key, concurrency) => shares.share(key, concurrency),
+    changedEndpoints: (version) => changedEndpoints(session, version),
     saveEndpoint: (record, change, seenVersion) =>
       saveEndpoint(session, record, change, seenVersion),
     removeEndpoint: (key, change) => removeEndpoint(session, key, change),
@@ -112,10 +134,13 @@ async function close(
   listener: Listener | null,
   worker: Worker,
 ): Promise<void> {
+  const isHeard = !hints.isAlone
   hints.stop()
   await watch.stop()
   await listener?.stop()
   await worker.close()
+  // Others may take its share, and what it gave back.
+  if (isHeard) await hints.sayNow({ workers: true, due: null })
 }
 
 function backupIsTheServers(location: string): WebhookError {

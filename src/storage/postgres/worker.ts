@@ -20,8 +20,8 @@ export interface WorkerClock {
 const takeTurn = `select pg_advisory_xact_lock(hashtextextended('kmsg worker ' || $1, 0))`
 
 const begin = `
-  insert into kmsg.worker (slot)
-  select min(n) from generate_series(0, (select count(*)::int from kmsg.worker)) as free (n)
+  insert into kmsg.worker (slot, delivers)
+  select min(n), $1 from generate_series(0, (select count(*)::int from kmsg.worker)) as free (n)
    where n not in (select slot from kmsg.worker)
   returning id, slot`
 
@@ -30,6 +30,8 @@ const beat = `
 
 const remove = 'delete from kmsg.worker where id = $1 and beat = $2'
 const removeOwn = 'delete from kmsg.worker where id = $1'
+
+const say = 'update kmsg.worker set keeps_to = $2 where id = $1'
 
 /** Due when they were: their attempts may have happened. Also what an owner left without a row. */
 const releaseDead = `
@@ -59,6 +61,7 @@ export class Worker {
   readonly #database: Database
   readonly #clock: WorkerClock
   readonly #leaseMs: number
+  readonly #delivers: boolean
   readonly #events: WorkerEvents
   readonly #others = new Map<number, Seen>()
   #goodSteadyMs = 0
@@ -69,10 +72,16 @@ export class Worker {
   #inDoubt = false
   #closed = false
 
-  constructor(database: Database, clock: WorkerClock, leaseMs: number, events: WorkerEvents) {
+  constructor(
+    database: Database,
+    clock: WorkerClock,
+    { leaseMs, delivers }: { readonly leaseMs: number; readonly delivers: boolean },
+    events: WorkerEvents,
+  ) {
     this.#database = database
     this.#clock = clock
     this.#leaseMs = leaseMs
+    this.#delivers = delivers
     this.#events = events
   }
 
@@ -127,6 +136,11 @@ export class Worker {
     }
   }
 
+  /** The list of workers whose shares it keeps to by now, see shares.ts. */
+  async sayKeepsTo(group: string): Promise<void> {
+    await this.#database.read((connection) => connection.run(say, this.id, group))
+  }
+
   /** Gives everything back at once. */
   async close(): Promise<void> {
     this.#closed = true
@@ -151,7 +165,7 @@ export class Worker {
 
   async #insert(connection: Connection): Promise<{ id: number; slot: number } | undefined> {
     await connection.all(takeTurn, this.#database.schema.name)
-    return await connection.get(begin)
+    return await connection.get(begin, this.#delivers)
   }
 
   async #beat(): Promise<void> {
