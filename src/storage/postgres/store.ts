@@ -102,7 +102,7 @@ export async function openStore(
     findFlow: (key) => findFlow(session, key),
     changeBreaker: (key, next) => changeBreaker(session, key, next),
     takeSendTimes: (asks, atMs) => takeSendTimes(session, asks, atMs),
-    share: (key, concurrency) => shares.share(key, concurrency),
+    shares,
     changedEndpoints: (version) => changedEndpoints(session, version),
     saveEndpoint: (record, change, seenVersion) =>
       saveEndpoint(session, record, change, seenVersion),
