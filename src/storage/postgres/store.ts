@@ -51,22 +51,17 @@ export async function openStore(
   }
   await migrate(database)
   const shares = new Shares()
-  const worker = new Worker(
-    database,
-    clock,
-    { leaseMs, delivers: host.delivers ?? true },
-    {
-      lost: () => {
-        shares.forget()
-        host.log('warn', 'another process took over what this one held', { location })
-        watch.watcher?.lost()
-      },
-      confirmed: () => watch.watcher?.confirmed(),
-      tookOver: () => void watch.poll(),
-      failed: (error) =>
-        host.log('warn', 'the lease could not be renewed', { location, error: String(error) }),
+  const worker = new Worker(database, clock, leaseMs, {
+    lost: () => {
+      shares.forget()
+      host.log('warn', 'another process took over what this one held', { location })
+      watch.watcher?.lost()
     },
-  )
+    confirmed: () => watch.watcher?.confirmed(),
+    tookOver: () => void watch.poll(),
+    failed: (error) =>
+      host.log('warn', 'the lease could not be renewed', { location, error: String(error) }),
+  })
   const hints = new Hints(database, clock.setTimer, () => worker.id)
   const sawVersion = (version: number) => watch.sawVersion(version)
   const session = createSession({ database, worker, hints, sawVersion }, () => host.nowMs())
@@ -78,7 +73,6 @@ export async function openStore(
       watch.heard(sender, hint),
     )
   await worker.open()
-  hints.workers()
   let closing: Promise<void> | null = null
   return {
     description: `PostgreSQL ${server.version} (pg)`,

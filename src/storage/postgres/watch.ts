@@ -83,7 +83,13 @@ export class Watch {
 
   /** Resolves when the watcher has been told how things are. */
   async start(watcher: StoreWatcher): Promise<void> {
+    const { worker, hints } = this.#session
     this.#watcher = watcher
+    // Who only looks in, such as a tool, must not be waited for when shares change.
+    if (this.#host.delivers ?? true) {
+      await worker.startDelivering()
+      hints.workers()
+    }
     await this.#look()
     if (this.#again) void this.poll()
     this.#later()
