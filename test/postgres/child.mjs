@@ -6,7 +6,7 @@ import { WebhookDispatcher, WebhookService } from '@k-msg/webhook'
 import { postgres } from '@k-msg/webhook/postgres'
 import { watchedDispatcher, watchedStorage } from '../crash/failpoints.mjs'
 
-const [url, schema, ledgerFile, secretKey, name, count] = process.argv.slice(2)
+const [url, schema, ledgerFile, secretKey, name, count, more] = process.argv.slice(2)
 const ledger = openSync(ledgerFile, 'a')
 const note = (sign, ids) => writeSync(ledger, ids.map((id) => `${sign} ${id}\n`).join(''))
 const Dispatcher = watchedDispatcher(
@@ -29,6 +29,7 @@ const config = {
   allowedNetworks: ['127.0.0.0/8'],
   logger: false,
   retryScheduleMs: [100, 100, 100],
+  ...JSON.parse(more),
 }
 const service = new WebhookService(config, { dispatcher: new Dispatcher() })
 await service.ready()
