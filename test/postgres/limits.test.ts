@@ -52,12 +52,15 @@ describe('several processes with one endpoint', () => {
   test('10 a second are at most 10 in any second, whoever sends them', async () => {
     await hook({ rateLimit: { limit: 10, perMs: 1_000 } })
     const atMs: number[] = []
-    inbox.setAnswer(() => {
-      atMs.push(performance.now())
+    // What a process does for the first time takes it long: it does that for another endpoint.
+    const warm = endpoint('warm', { url: `${inbox.url}/warm`, events: ['*'], filters: {}, secrets: [] })
+    await store.saveEndpoint(warm, change('registered'))
+    inbox.setAnswer(({ path: to }) => {
+      if (to === '/hook') atMs.push(performance.now())
       return undefined
     })
     for (const name of ['a', 'b', 'c']) start(name, 20)
-    await inbox.waitForCount(60)
+    await inbox.waitForCount(120)
     let most = 0
     for (const fromMs of atMs) {
       most = Math.max(most, atMs.filter((ms) => ms >= fromMs && ms < fromMs + 1_000).length)
