@@ -531,7 +531,7 @@ export class WebhookService implements AsyncDisposable {
       await engine.stop(0)
       throw error
     }
-    this.#opened = { engine, queries: new Queries(store, this.registry) }
+    this.#opened = { engine, queries: new Queries(store, this.registry, () => this.#clock.nowMs()) }
     return this.#opened
   }
 

@@ -42,6 +42,7 @@ describe('the breaker of an endpoint', () => {
     expect(await stage.delivery(service, 'late', 'shop')).toMatchObject({
       state: 'waiting',
       attemptCount: 0,
+      waiting: { for: 'breaker', until: new Date(stage.clock.nowMs() + 1 * seconds) },
     })
     // Still failing: one request, and twice as long.
     stage.clock.advance(1 * seconds)
@@ -102,6 +103,10 @@ describe('a rate limit', () => {
     await service.runDue()
     const fromMs = stage.clock.nowMs()
     expect(stage.at('shop')).toHaveLength(1)
+    const { deliveries: held } = await service.listDeliveries({ state: 'waiting' })
+    const waits = await service.getDelivery(held[0]?.id ?? '')
+    expect(waits?.waiting?.for).toBe('rate')
+    expect(waits?.waiting?.until?.getTime()).toBeGreaterThan(fromMs)
     await stage.passTime(service, fromMs + 999)
     expect(stage.at('shop')).toHaveLength(5)
     const changed = await service.updateEndpoint('shop', { rateLimit: null })

@@ -53,7 +53,12 @@ describe('several processes with one endpoint', () => {
     await hook({ rateLimit: { limit: 10, perMs: 1_000 } })
     const atMs: number[] = []
     // What a process does for the first time takes it long: it does that for another endpoint.
-    const warm = endpoint('warm', { url: `${inbox.url}/warm`, events: ['*'], filters: {}, secrets: [] })
+    const warm = endpoint('warm', {
+      url: `${inbox.url}/warm`,
+      events: ['*'],
+      filters: {},
+      secrets: [],
+    })
     await store.saveEndpoint(warm, change('registered'))
     inbox.setAnswer(({ path: to }) => {
       if (to === '/hook') atMs.push(performance.now())
