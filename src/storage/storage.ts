@@ -25,6 +25,11 @@ export interface StorageHost {
   log(level: 'info' | 'warn' | 'error', message: string, fields: Record<string, unknown>): void
   /** The store can not go on and will not repair itself: accepting must stop, and say so. */
   onFatal(error: Error): void
+  /**
+   * Told by a store that several machines share: its clock said `storeMs` in an answer that took so
+   * long. Left out where time is handed in.
+   */
+  readonly follow?: ((storeMs: number, tookMs: number) => void) | undefined
   /** False: this process owns no deliveries, so none are kept for it. Default true. */
   readonly delivers?: boolean | undefined
 }

@@ -42,7 +42,9 @@ export async function openStore(
   { leaseMs, clock, createListener, onClose }: StoreOptions,
 ): Promise<Store> {
   const { location } = database
+  const askedMs = clock.steadyMs()
   const server = await checkServer(database)
+  host.follow?.(server.nowMs, clock.steadyMs() - askedMs)
   for (const setting of server.unsafe) {
     host.log('warn', 'accepted events can be lost when the server stops: a setting is off', {
       location,
