@@ -1,6 +1,6 @@
 // One process of several: accepts its events and delivers what is due on the database it is given,
 // until it is killed. To a file, so that no kill can take it back: `= event` once one is stored,
-// `+ delivery` before each request, `- delivery` once its outcome is written.
+// `+ delivery` and `@ delivery time` before each request, `- delivery` once its outcome is written.
 import { openSync, writeSync } from 'node:fs'
 import { WebhookDispatcher, WebhookService } from '@k-msg/webhook'
 import { postgres } from '@k-msg/webhook/postgres'
@@ -12,7 +12,10 @@ const note = (sign, ids) => writeSync(ledger, ids.map((id) => `${sign} ${id}\n`)
 const Dispatcher = watchedDispatcher(
   WebhookDispatcher,
   () => {},
-  ({ deliveryId }) => note('+', [deliveryId]),
+  ({ deliveryId }) => {
+    note('+', [deliveryId])
+    note('@', [`${deliveryId} ${Date.now()}`])
+  },
 )
 const storage = watchedStorage(
   postgres(url, { schema, leaseMs: 1_500 }),

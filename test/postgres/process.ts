@@ -32,7 +32,7 @@ export class Process {
   }
 
   /** The lines of its ledger with this sign. */
-  noted(sign: '=' | '+' | '-'): string[] {
+  noted(sign: '=' | '+' | '@' | '-'): string[] {
     const lines = readFileSync(this.#ledgerFile, 'utf8').split('\n')
     return lines.filter((line) => line.startsWith(`${sign} `)).map((line) => line.slice(2))
   }

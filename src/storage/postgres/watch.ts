@@ -93,7 +93,7 @@ export class Watch {
       hints.workers()
     }
     await this.#look()
-    if (this.#again) void this.poll()
+    if (this.#again) await this.poll()
     this.#later()
   }
 
