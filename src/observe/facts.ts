@@ -35,6 +35,12 @@ export interface AttemptFact {
   deliveries: number
 }
 
+/** Told by the process that changed the breaker. */
+export interface BreakerFact {
+  endpointId: string
+  tenantId: string | null
+}
+
 export interface WebhookFacts {
   'event.accepted': {
     eventId: string
@@ -62,6 +68,12 @@ export interface WebhookFacts {
     reason: string | null
     version: number
   }
+  /** Too many attempts in a row failed: nothing is sent to it before `until`. */
+  'endpoint.breaker.opened': BreakerFact & { until: Date; openings: number }
+  /** One attempt is made; by how it ends the breaker opens again or closes. */
+  'endpoint.breaker.half-open': BreakerFact
+  /** It is sent to again, slowly at first. */
+  'endpoint.breaker.closed': BreakerFact
   'endpoint.warning': { endpointId: string; tenantId: string | null; warning: string }
   /** `maxBacklog` or `maxTenantBacklog` is reached, or one endpoint holds half of it. Told once each time. */
   'backlog.full': {

@@ -93,7 +93,9 @@ export class Reader {
         continue
       }
       if (lane.claimAlone && lanes.length > 0) continue
-      const limit = Math.min(this.#tools.memory.room(lane), share, rows)
+      // A probe is one request.
+      const most = lane.probe === 'next' ? 1 : share
+      const limit = Math.min(this.#tools.memory.room(lane), most, rows)
       if (limit <= 0) {
         // It asks again when one of its requests has ended. Left in here, ten thousand full lanes
         // would be looked at for every delivery: 145 µs instead of 2.

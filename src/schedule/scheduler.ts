@@ -1,17 +1,21 @@
 /**
  * Gives lanes their turns. It owns the lanes: which deliveries are claimed, how many requests run per
  * endpoint and in all. Its parts: `turns` (who is next), `memory` (how much a lane may hold), `reader`
- * (what comes back from the store) and `alarm` (when something is due next). No mover, and
- * no polling: only once a minute the janitor (engine/janitor.ts) looks for what memory was not told.
+ * (what comes back from the store), `alarm` (when something is due next), `pacer` (send times of
+ * rate limits) and `breakers`. No mover, and no polling: only once a minute the janitor (engine/janitor.ts) looks for what memory was not told.
  *
  * It never sends by itself: `run` is handed in, and tells through `finished` when a slot is free.
  */
 import type { Clock } from '../model/clock.ts'
 import type { EndpointRecord } from '../model/endpoint.ts'
+import type { EndpointFlow } from '../model/flow.ts'
 import type { Claim, ReleaseRecord, Store } from '../storage/storage.ts'
 import { Alarm } from './alarm.ts'
-import { applyLimits, Lane, type LaneLimits, never } from './lane.ts'
+import { Breakers, type Verdict } from './breakers.ts'
+import { applyFlow, applyLimits, Lane, type LaneLimits, never } from './lane.ts'
 import { Memory, type MemoryLimits } from './memory.ts'
+import type { Pace } from './pace.ts'
+import { Pacer } from './pacer.ts'
 import { Reader } from './reader.ts'
 import { Turns } from './turns.ts'
 
@@ -20,19 +24,27 @@ export interface SchedulerOptions extends MemoryLimits {
   readonly maxConcurrency: number
   /** Largest body of a batch. */
   readonly maxBatchBytes: number
+  /** False: nothing is claimed, kept or sent here; other processes do. */
+  readonly delivers: boolean
 }
 
 export interface SchedulerTools {
-  readonly store: Pick<Store, 'claim'>
+  readonly store: Pick<Store, 'claim' | 'changeBreaker' | 'takeSendTimes'>
   readonly clock: Clock
   readonly endpoint: (endpointKey: string) => EndpointRecord | undefined
   readonly limits: (endpoint: EndpointRecord) => LaneLimits
+  /** As far as is known. */
+  readonly flow: (endpointKey: string) => EndpointFlow
+  /** This process has changed the breaker of an endpoint. */
+  readonly breakerChanged: (flow: EndpointFlow) => void
   /** Starts an attempt; `finished(claim)` must follow exactly once. Must not throw. */
   readonly run: (claim: Claim, endpoint: EndpointRecord) => void
   readonly release: (record: ReleaseRecord) => void
   /** True while outcomes pile up unrecorded: nothing new starts. */
   readonly congested: () => boolean
   readonly claimFailed: (error: unknown) => void
+  /** A breaker or send times: tried again by itself. */
+  readonly flowFailed: (error: unknown) => void
   /** A delivery of an endpoint that is gone or disabled went back to the store: it must be ended. */
   readonly orphaned: (endpointKey: string) => void
   /** Something has come to rest: see `isQuiet` and `isDrained`. */
@@ -46,7 +58,12 @@ export class Scheduler {
   readonly #turns = new Turns()
   readonly #memory: Memory
   readonly #reader: Reader
-  readonly #alarm: Alarm
+  readonly #alarm: Alarm<Lane>
+  readonly #sendAlarm: Alarm<Pace>
+  readonly #pacer: Pacer
+  readonly #breakers: Breakers
+  /** Lanes with a rate limit that may have something to send. */
+  readonly #paced = new Set<Lane>()
   #active = 0
   #pumping = false
   #stopped = true
@@ -56,6 +73,31 @@ export class Scheduler {
     this.#options = options
     this.#memory = new Memory(options)
     this.#alarm = new Alarm(tools.clock, () => this.wake())
+    this.#sendAlarm = new Alarm(tools.clock, () => this.wake())
+    const rested = () => {
+      if (this.#active === 0) tools.quiet()
+    }
+    const { store, clock, flow, flowFailed: failed } = tools
+    this.#pacer = new Pacer({
+      store,
+      clock,
+      failed,
+      paced: (lane) => {
+        this.#turns.join(lane)
+        this.pump()
+        this.#pace(lane)
+      },
+      rested,
+    })
+    this.#breakers = new Breakers({
+      store,
+      clock,
+      flow,
+      failed,
+      changed: (lane) => this.#breakerChanged(lane),
+      tell: tools.breakerChanged,
+      rested,
+    })
     this.#reader = new Reader({
       store: tools.store,
       clock: tools.clock,
@@ -65,13 +107,12 @@ export class Scheduler {
       claimFailed: tools.claimFailed,
       take: (claim) => this.#enqueue(this.#lane(claim.endpointKey), claim),
       over: (lane) => {
+        if (lane.ready.length === 0) this.#breakers.cannotProbe(lane)
         this.#watch(lane)
         this.#forget(lane)
       },
       watch: (lane) => this.#watch(lane),
-      rested: () => {
-        if (this.#active === 0) tools.quiet()
-      },
+      rested,
     })
   }
 
@@ -81,7 +122,7 @@ export class Scheduler {
 
   /** When something is next due in the store; `never` when nothing is. */
   get nextDueAtMs(): number {
-    return this.#alarm.nextAtMs
+    return Math.min(this.#alarm.nextAtMs, this.#sendAlarm.nextAtMs)
   }
 
   /** No request is under way, and none can come of a claim that is. */
@@ -94,7 +135,9 @@ export class Scheduler {
     return (
       this.#active === 0 &&
       this.#reader.isQuiet &&
-      this.#memory.isEmpty &&
+      this.#pacer.isQuiet &&
+      this.#breakers.isQuiet &&
+      this.#memory.held === this.#waitingForTime() &&
       this.nextDueAtMs > this.#tools.clock.nowMs()
     )
   }
@@ -104,7 +147,19 @@ export class Scheduler {
     return this.isQuiet && this.nextDueAtMs === never
   }
 
+  /** Deliveries in memory whose send time has not come. */
+  #waitingForTime(): number {
+    const nowMs = this.#tools.clock.nowMs()
+    let waiting = 0
+    for (const lane of this.#paced) {
+      if (lane.ready.length === 0) this.#paced.delete(lane)
+      else if (lane.pace !== null && !lane.pace.isTime(nowMs)) waiting += lane.ready.length
+    }
+    return waiting
+  }
+
   start(): void {
+    if (!this.#options.delivers) return
     this.#stopped = false
     this.wake()
   }
@@ -113,7 +168,10 @@ export class Scheduler {
   stop(): void {
     this.#stopped = true
     this.#alarm.cancel()
+    this.#sendAlarm.cancel()
     this.#reader.stop()
+    this.#pacer.stop()
+    this.#breakers.stop()
     for (const lane of this.#lanes.values()) this.#empty(lane)
   }
 
@@ -134,9 +192,9 @@ export class Scheduler {
   reserve(endpoint: EndpointRecord): boolean {
     if (this.#stopped) return false
     const lane = this.#lane(endpoint.key, endpoint)
-    if (lane.isClosed || lane.batchSize !== null || this.#memory.isFull(lane)) return false
+    if (lane.batchSize !== null || this.#memory.isFull(lane)) return false
     const nowMs = this.#tools.clock.nowMs()
-    if (lane.storedDueMs <= nowMs || lane.claiming || lane.heldUntilMs > nowMs) return false
+    if (lane.storedDueMs <= nowMs || lane.claiming || lane.isBlocked(nowMs)) return false
     lane.reserved += 1
     this.#memory.reserve()
     return true
@@ -170,6 +228,7 @@ export class Scheduler {
       this.#tools.orphaned(endpointKey)
       return
     }
+    if (!this.#options.delivers) return
     const lane = this.#lane(endpointKey, endpoint)
     if (lane.claiming && dueAtMs < lane.storedDuringClaimMs) lane.storedDuringClaimMs = dueAtMs
     const before = lane.claimAtMs
@@ -187,6 +246,36 @@ export class Scheduler {
     for (const lane of this.#lanes.values()) {
       if (lane.storedDueMs !== never) this.stored(lane.endpointKey, nowMs)
     }
+  }
+
+  /** What is stored of an endpoint's hold and breaker, whoever changed it. */
+  flowChanged({ endpointKey, heldUntilMs, breaker }: EndpointFlow): void {
+    const lane = this.#lanes.get(endpointKey)
+    if (lane === undefined) return
+    this.hold(endpointKey, heldUntilMs)
+    if (!lane.isChanging) this.#breakers.adopt(lane, breaker)
+  }
+
+  /**
+   * This process's shares are others.
+   *
+   * @returns whether no more than that is under way
+   */
+  sharesChanged(): boolean {
+    let isWithin = true
+    for (const [key, lane] of this.#lanes) {
+      const endpoint = this.#tools.endpoint(key)
+      if (endpoint === undefined) continue
+      const { concurrency } = this.#tools.limits(endpoint)
+      if (lane.active > concurrency) isWithin = false
+      if (lane.concurrency === concurrency) continue
+      lane.concurrency = concurrency
+      if (concurrency === 0) this.#empty(lane)
+      this.#watch(lane)
+      this.#turns.join(lane)
+    }
+    this.pump()
+    return isWithin
   }
 
   /** Nothing is sent to this endpoint before then. */
@@ -244,10 +333,13 @@ export class Scheduler {
   }
 
   /** An attempt has ended; its slot is free. */
-  finished(claim: Claim): void {
+  finished(claim: Claim, verdict: Verdict = 'neither', startedAtMs = 0): void {
     const lane = this.#lane(claim.endpointKey)
     lane.active -= 1
     this.#active -= 1
+    if (verdict !== 'up' || lane.isInTrouble) {
+      this.#breakers.learned(lane, claim, verdict, startedAtMs)
+    }
     this.#turns.join(lane)
     this.#want(lane)
     this.pump()
@@ -266,13 +358,14 @@ export class Scheduler {
       if (lane === undefined) break
       if (lane.canSend(nowMs)) this.#startOne(lane)
       if (lane.canSend(nowMs)) this.#turns.join(lane)
+      else if (lane.pace !== null) this.#pace(lane)
     }
     this.#pumping = false
     this.#reader.ask()
   }
 
   #startOne(lane: Lane): void {
-    const claim = lane.ready.shift()
+    const claim = lane.begin()
     if (claim === undefined) return
     this.#memory.remove(claim)
     const endpoint = this.#tools.endpoint(lane.endpointKey)
@@ -286,21 +379,21 @@ export class Scheduler {
   }
 
   #enqueue(lane: Lane, claim: Claim): void {
-    if (this.#stopped || lane.isClosed || lane.heldUntilMs > this.#tools.clock.nowMs()) {
+    if (this.#stopped || lane.isBlocked(this.#tools.clock.nowMs())) {
       this.#giveBack(claim)
       return
     }
     lane.ready.push(claim)
     this.#memory.add(claim)
+    if (lane.pace !== null) this.#paced.add(lane)
     this.#turns.join(lane)
     this.pump()
   }
 
   /** Back to the store as not attempted. */
   #giveBack(claim: Claim): void {
-    const dueAtMs = this.#tools.clock.nowMs()
-    this.#tools.release({ deliveryId: claim.deliveryId, token: claim.token, dueAtMs })
-    if (!this.#stopped) this.stored(claim.endpointKey, dueAtMs)
+    this.#tools.release({ deliveryId: claim.deliveryId, token: claim.token, dueAtMs: null })
+    if (!this.#stopped) this.stored(claim.endpointKey, this.#tools.clock.nowMs())
   }
 
   #empty(lane: Lane): void {
@@ -308,6 +401,27 @@ export class Scheduler {
       this.#memory.remove(claim)
       this.#giveBack(claim)
     }
+  }
+
+  // ── rate limits and breakers ───────────────────────────────────────────────────────────────────
+
+  /** Sees to it that the lane has send times, and is woken for the next. */
+  #pace(lane: Lane): void {
+    const { pace } = lane
+    if (pace === null) return
+    const nowMs = this.#tools.clock.nowMs()
+    if (pace.missing(nowMs) > 0) this.#pacer.want(lane)
+    const atMs = pace.alarmAtMs
+    // A time that has come is used when a request has ended.
+    if (atMs !== never && atMs > nowMs) this.#sendAlarm.watch(pace)
+  }
+
+  #breakerChanged(lane: Lane): void {
+    if (lane.breaker.state !== 'closed') this.#empty(lane)
+    this.#watch(lane)
+    this.#turns.join(lane)
+    this.pump()
+    this.#forget(lane)
   }
 
   // ── reading back from the store ────────────────────────────────────────────────────────────────
@@ -319,18 +433,27 @@ export class Scheduler {
     for (;;) {
       const lane = this.#alarm.takeDue(nowMs)
       if (lane === undefined) break
-      this.#reader.want(lane)
+      this.#ask(lane)
       this.#turns.join(lane)
     }
+    for (;;) {
+      const pace = this.#sendAlarm.takeDue(nowMs)
+      if (pace === undefined) break
+      this.#turns.join(pace.lane)
+      // Times may have passed unused while all requests were under way.
+      this.#pace(pace.lane)
+    }
     this.pump()
-    if (!this.#stopped) this.#alarm.arm()
+    if (this.#stopped) return
+    this.#alarm.arm()
+    this.#sendAlarm.arm()
   }
 
   #watch(lane: Lane): void {
     const atMs = lane.claimAtMs
     if (atMs === never) return
     if (atMs <= this.#tools.clock.nowMs()) {
-      this.#reader.want(lane)
+      this.#ask(lane)
       this.#reader.ask()
       return
     }
@@ -339,7 +462,13 @@ export class Scheduler {
 
   /** A lane that runs low and has due deliveries in the store asks for them. */
   #want(lane: Lane): void {
-    if (lane.claimAtMs <= this.#tools.clock.nowMs()) this.#reader.want(lane)
+    if (lane.claimAtMs <= this.#tools.clock.nowMs()) this.#ask(lane)
+  }
+
+  /** For deliveries; or, while the breaker is not closed, whether it may probe with one. */
+  #ask(lane: Lane): void {
+    if (lane.breaker.state === 'closed' || lane.probe === 'next') this.#reader.want(lane)
+    else if (!this.#stopped) this.#breakers.askToProbe(lane)
   }
 
   // ── lanes ──────────────────────────────────────────────────────────────────────────────────────
@@ -351,6 +480,7 @@ export class Scheduler {
     const endpoint = known ?? this.#tools.endpoint(endpointKey)
     if (endpoint === undefined || endpoint.status === 'disabled') lane.paused = true
     else applyLimits(lane, endpoint, this.#tools.limits(endpoint))
+    applyFlow(lane, this.#tools.flow(endpointKey))
     this.#lanes.set(endpointKey, lane)
     return lane
   }

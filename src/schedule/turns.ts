@@ -6,7 +6,7 @@ export class Turns {
   readonly #lanes = new Queue<Lane>()
 
   join(lane: Lane): void {
-    if (lane.inCircle || lane.ready.length === 0 || lane.active >= lane.concurrency) return
+    if (lane.inCircle || lane.ready.length === 0 || lane.active >= lane.mostActive) return
     lane.inCircle = true
     this.#lanes.push(lane)
   }

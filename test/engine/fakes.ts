@@ -113,7 +113,7 @@ export function endpointRecord(key: string, fields: Partial<EndpointRecord> = {}
     batch: false,
     version: 1,
     warning: null,
-    heldUntilMs: 0,
+    rateLimit: null,
     createdAtMs: 0,
     updatedAtMs: 0,
     ...fields,

@@ -62,7 +62,11 @@ export async function importInto(
       }
       await compare(connection, database, read, watcher)
       // A service that already runs there reads the endpoints again.
-      await raiseVersion(connection)
+      const endpoints = await connection.all<{ key: string }>('select key from kmsg.endpoint')
+      await raiseVersion(
+        connection,
+        endpoints.map(({ key }) => key),
+      )
     })
   })
 }

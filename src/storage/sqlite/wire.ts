@@ -29,7 +29,7 @@ export interface CommitOnWire {
   /** see `flattenSettlement` */
   readonly settlements: (string | number | EndpointEffect | null)[]
   /** id, token, due at */
-  readonly releases: (string | number)[]
+  readonly releases: (string | number | null)[]
   /** Body and hash of each event, then response bodies of settlements, in order. */
   readonly bytes: Uint8Array
 }
@@ -57,7 +57,7 @@ export function flattenCommit(group: CommitGroup): CommitOnWire {
   for (const record of group.settlements) flattenSettlement(record, settlements, packer)
   const releases: CommitOnWire['releases'] = []
   for (const { deliveryId, token, dueAtMs } of group.releases) {
-    releases.push(deliveryId, token, Math.round(dueAtMs))
+    releases.push(deliveryId, token, dueAtMs && Math.round(dueAtMs))
   }
   return { events, deliveries, settlements, releases, bytes: packer.bytes }
 }
