@@ -32,10 +32,12 @@ export {
   type WebhookEventMetadata,
   WebhookEventType,
 } from './model/event.ts'
+export type { BreakerState, RateLimit } from './model/flow.ts'
 export type { OutcomeKind } from './model/outcome.ts'
 export type { SecretType, SignatureScheme, SigningKey } from './model/signature.ts'
 export type {
   AttemptFact,
+  BreakerFact,
   DeliveryFact,
   FactListener,
   FactName,

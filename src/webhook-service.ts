@@ -17,7 +17,7 @@ import {
   Queries,
 } from './engine/queries.ts'
 import { retryDelivery } from './engine/repair.ts'
-import { systemClock } from './engine/system-clock.ts'
+import { type SystemClock, systemClock } from './engine/system-clock.ts'
 import type { Clock, Random } from './model/clock.ts'
 import type { FailedDelivery, WebhookDelivery } from './model/delivery.ts'
 import type {
@@ -121,6 +121,8 @@ export class WebhookService implements AsyncDisposable {
   readonly retryManager: RetryManager
   readonly #options: ServiceOptions
   readonly #clock: Clock
+  /** Null where time is handed in. */
+  readonly #systemClock: SystemClock | null
   readonly #random: Random
   readonly #logger: Logger
   readonly #facts: Facts
@@ -139,7 +141,8 @@ export class WebhookService implements AsyncDisposable {
    */
   constructor(config: WebhookConfig = {}, parts: WebhookServiceParts = {}) {
     this.#options = checkConfig(config)
-    this.#clock = config.clock ?? systemClock()
+    this.#systemClock = config.clock === undefined ? systemClock() : null
+    this.#clock = this.#systemClock ?? (config.clock as Clock)
     this.#random = config.random ?? Math.random
     this.#logger =
       config.logger === false ? silentLogger : tolerant(config.logger ?? defaultLogger())
@@ -502,6 +505,7 @@ export class WebhookService implements AsyncDisposable {
     await this.dispatcher.ready()
     const store = await storage.open({
       nowMs: () => this.#clock.nowMs(),
+      follow: this.#systemClock?.follow,
       delivers: this.#options.deliver,
       log: (level, message, fields) => this.#logger[level](fields, message),
       onFatal: (error) => {
@@ -531,7 +535,7 @@ export class WebhookService implements AsyncDisposable {
       await engine.stop(0)
       throw error
     }
-    this.#opened = { engine, queries: new Queries(store, this.registry) }
+    this.#opened = { engine, queries: new Queries(store, this.registry, () => this.#clock.nowMs()) }
     return this.#opened
   }
 

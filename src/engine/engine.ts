@@ -338,7 +338,7 @@ export class Engine {
         : endpoint.batch || null
     const concurrency = endpoint.concurrency ?? options.endpointConcurrency
     return {
-      concurrency: this.store.share(endpoint.key, concurrency),
+      concurrency: this.store.shares.of(endpoint.key, concurrency),
       rateLimit: endpoint.rateLimit ?? options.endpointRateLimit,
       timeoutMs: endpoint.timeoutMs ?? options.timeoutMs,
       batch,

@@ -6,11 +6,10 @@ import { describeValue, WebhookError } from '../model/errors.ts'
 import type { RateLimit } from '../model/flow.ts'
 import { unknownOption } from '../model/suggest.ts'
 
-/**
- * A send time may be used so much later and is lost after that. The times are that much further apart,
- * so that being late brings no more than `limit` requests into any `perMs` either.
- */
+/** A send time may be used so much later and is lost after that. */
 export const usableForMs = 50
+/** A request that needs a new connection arrives so much later than one that does not. */
+const onTheWayMs = 50
 
 const fields = ['limit', 'perMs'] as const
 const maxLimit = 100_000
@@ -43,8 +42,12 @@ function requireInteger(name: string, value: unknown, max: number): void {
   )
 }
 
+/**
+ * The times of `limit` requests fill a little more than `perMs`: so one that is late brings no more
+ * than `limit` into any `perMs` either, as the receiver counts them.
+ */
 export function sendIntervalMs({ limit, perMs }: RateLimit): number {
-  return (perMs + usableForMs) / limit
+  return (perMs + usableForMs + onTheWayMs) / limit
 }
 
 /** Times that one process takes at once: about a second's, so that little is lost when it stops. */

@@ -2,16 +2,11 @@
  * Why a delivery that waits is not sent yet. Pure, and from stored state alone, so that any process
  * can tell, whichever would send it.
  */
-import type { DeliveryState } from '../model/delivery.ts'
+import type { DeliveryState, WaitingFor } from '../model/delivery.ts'
 import type { EndpointStatus } from '../model/endpoint.ts'
 import type { EndpointFlow } from '../model/flow.ts'
 
-/**
- * `schedule`: its due time. `retry-after`: the receiver asked for time. `rate`: the endpoint's rate
- * limit. `breaker`: too many attempts in a row failed. `paused`: by a person. `concurrency`: nothing
- * of these; it is its turn next to what the endpoint is sent already.
- */
-export type WaitingFor = 'schedule' | 'retry-after' | 'rate' | 'breaker' | 'paused' | 'concurrency'
+export type { WaitingFor }
 
 export interface WaitingReason {
   readonly waitingFor: WaitingFor

@@ -16,7 +16,7 @@ export class FlowTable {
       endpointKey,
       heldUntilMs: Math.max(known.heldUntilMs, flow.heldUntilMs),
       breaker: flow.breaker.epoch >= known.breaker.epoch ? flow.breaker : known.breaker,
-      nextSendAtMs: Math.max(known.nextSendAtMs, flow.nextSendAtMs),
+      nextSendAtMs: flow.nextSendAtMs,
     }
     this.#flows.set(endpointKey, noted)
     return noted

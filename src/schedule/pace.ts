@@ -55,7 +55,7 @@ export class Pace implements Watched {
     let left = 0
     for (const chunk of this.#chunks) left += chunk.left
     const wanted = Math.min(this.lane.ready.length, this.most)
-    return left > this.most / 2 || wanted <= left ? 0 : wanted - left
+    return left > this.most / 4 || wanted <= left ? 0 : wanted - left
   }
 
   #loseLate(nowMs: number): void {

@@ -471,8 +471,11 @@ export class Scheduler {
   #pace(lane: Lane): void {
     const { pace } = lane
     if (pace === null) return
-    if (pace.missing(this.#tools.clock.nowMs()) > 0) this.#pacer.want(lane)
-    if (pace.alarmAtMs !== never) this.#sendAlarm.watch(pace)
+    const nowMs = this.#tools.clock.nowMs()
+    if (pace.missing(nowMs) > 0) this.#pacer.want(lane)
+    const atMs = pace.alarmAtMs
+    // A time that has come is used when a request has ended.
+    if (atMs !== never && atMs > nowMs) this.#sendAlarm.watch(pace)
   }
 
   #breakerChanged(lane: Lane): void {

@@ -25,6 +25,11 @@ export interface StorageHost {
   log(level: 'info' | 'warn' | 'error', message: string, fields: Record<string, unknown>): void
   /** The store can not go on and will not repair itself: accepting must stop, and say so. */
   onFatal(error: Error): void
+  /**
+   * Told by a store that several machines share: its clock said `storeMs` in an answer that took so
+   * long. Left out where time is handed in.
+   */
+  readonly follow?: ((storeMs: number, tookMs: number) => void) | undefined
   /** False: this process owns no deliveries, so none are kept for it. Default true. */
   readonly delivers?: boolean | undefined
 }
@@ -134,11 +139,7 @@ export interface Store {
    */
   takeSendTimes(asks: readonly SendTimesAsk[], nowMs: number): Promise<SendTimes[]>
 
-  /**
-   * How many requests to an endpoint this process may have under way, of the `concurrency` that all
-   * have together. All of it where there is one process.
-   */
-  share(endpointKey: string, concurrency: number): number
+  readonly shares: ConcurrencyShares
 
   // ── other processes ────────────────────────────────────────────────────────────────────────────
 
@@ -364,6 +365,14 @@ export interface BreakerChange {
   readonly flow: EndpointFlow
 }
 
+export interface ConcurrencyShares {
+  /**
+   * How many requests to an endpoint this process may have under way, of the `concurrency` that all
+   * have together. All of it where there is one process.
+   */
+  of(endpointKey: string, concurrency: number): number
+}
+
 export interface SendTimesAsk {
   readonly endpointKey: string
   readonly count: number
@@ -383,7 +392,7 @@ export interface StoreWatcher {
   /** Flows that changed, as they are now. */
   flowsChanged(flows: readonly EndpointFlow[]): void
   /**
-   * `share` gives other numbers from now on.
+   * `shares` gives other numbers from now on.
    *
    * @returns whether no endpoint has more requests under way than its share; it is asked again until
    *   that is so, and until then no other process takes what this one gives up

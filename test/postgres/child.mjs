@@ -1,18 +1,21 @@
 // One process of several: accepts its events and delivers what is due on the database it is given,
 // until it is killed. To a file, so that no kill can take it back: `= event` once one is stored,
-// `+ delivery` before each request, `- delivery` once its outcome is written.
+// `+ delivery` and `@ delivery time` before each request, `- delivery` once its outcome is written.
 import { openSync, writeSync } from 'node:fs'
 import { WebhookDispatcher, WebhookService } from '@k-msg/webhook'
 import { postgres } from '@k-msg/webhook/postgres'
 import { watchedDispatcher, watchedStorage } from '../crash/failpoints.mjs'
 
-const [url, schema, ledgerFile, secretKey, name, count] = process.argv.slice(2)
+const [url, schema, ledgerFile, secretKey, name, count, more] = process.argv.slice(2)
 const ledger = openSync(ledgerFile, 'a')
 const note = (sign, ids) => writeSync(ledger, ids.map((id) => `${sign} ${id}\n`).join(''))
 const Dispatcher = watchedDispatcher(
   WebhookDispatcher,
   () => {},
-  ({ deliveryId }) => note('+', [deliveryId]),
+  ({ deliveryId }) => {
+    note('+', [deliveryId])
+    note('@', [`${deliveryId} ${Date.now()}`])
+  },
 )
 const storage = watchedStorage(
   postgres(url, { schema, leaseMs: 1_500 }),
@@ -29,6 +32,7 @@ const config = {
   allowedNetworks: ['127.0.0.0/8'],
   logger: false,
   retryScheduleMs: [100, 100, 100],
+  ...JSON.parse(more),
 }
 const service = new WebhookService(config, { dispatcher: new Dispatcher() })
 await service.ready()

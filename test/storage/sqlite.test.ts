@@ -47,5 +47,8 @@ describeStore({
     'a batch that is tried again is the same: id, members and bytes',
     'a crash in flight leaves the sealed batch as it was',
     'an endpoint comes back as it was saved',
+    'the longest hold counts, and is there after a restart',
+    'a breaker is changed from the state that was seen, once',
+    'send times are handed out once each, in their distance',
   ].map((title) => ({ test: title, reason: nothingToReopen })),
 })

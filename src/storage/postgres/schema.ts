@@ -11,11 +11,13 @@ const oldestServer = 150_000
 const describeServer = `
   select current_setting('server_version') as version,
          current_setting('server_version_num')::int as number,
+         (extract(epoch from clock_timestamp()) * 1000)::float8 as now_ms,
          current_setting('fsync') as fsync,
          current_setting('synchronous_commit') as synchronous_commit`
 
 export interface Server {
   readonly version: string
+  readonly nowMs: number
   /** Settings under which a commit that was answered can be lost. */
   readonly unsafe: readonly string[]
 }
@@ -26,11 +28,12 @@ export async function checkServer(database: Database): Promise<Server> {
     connection.get<{
       version: string
       number: number
+      now_ms: number
       fsync: string
       synchronous_commit: string
     }>(describeServer),
   )
-  const { version = '', number = 0 } = found ?? {}
+  const { version = '', number = 0, now_ms: nowMs = 0 } = found ?? {}
   if (number < oldestServer) {
     throw new WebhookError(
       'STORAGE_FOREIGN',
@@ -40,7 +43,7 @@ export async function checkServer(database: Database): Promise<Server> {
   const unsafe: string[] = []
   if (found?.fsync === 'off') unsafe.push('fsync')
   if (found?.synchronous_commit === 'off') unsafe.push('synchronous_commit')
-  return { version, unsafe }
+  return { version, nowMs, unsafe }
 }
 
 const takeTurn = `select pg_advisory_xact_lock(hashtextextended('kmsg migration ' || $1, 0))`

@@ -9,6 +9,7 @@
  * nothing yet.
  */
 import { createHash } from 'node:crypto'
+import type { ConcurrencyShares } from '../storage.ts'
 
 /** A process that delivers, as its row says. */
 export interface Sharer {
@@ -23,7 +24,7 @@ interface Group {
   readonly place: number
 }
 
-export class Shares {
+export class Shares implements ConcurrencyShares {
   /** The last group that every one of its members kept to. */
   #agreed: Group | null = null
   /** The members as last seen. */
@@ -55,7 +56,7 @@ export class Shares {
     return this.#seen.name
   }
 
-  share(endpointKey: string, concurrency: number): number {
+  of(endpointKey: string, concurrency: number): number {
     if (this.#agreed === null || this.#seen === null) return 0
     if (this.#agreed === this.#seen) return partOf(this.#seen, endpointKey, concurrency)
     return Math.min(

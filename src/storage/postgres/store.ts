@@ -42,7 +42,9 @@ export async function openStore(
   { leaseMs, clock, createListener, onClose }: StoreOptions,
 ): Promise<Store> {
   const { location } = database
+  const askedMs = clock.steadyMs()
   const server = await checkServer(database)
+  host.follow?.(server.nowMs, clock.steadyMs() - askedMs)
   for (const setting of server.unsafe) {
     host.log('warn', 'accepted events can be lost when the server stops: a setting is off', {
       location,
@@ -51,22 +53,17 @@ export async function openStore(
   }
   await migrate(database)
   const shares = new Shares()
-  const worker = new Worker(
-    database,
-    clock,
-    { leaseMs, delivers: host.delivers ?? true },
-    {
-      lost: () => {
-        shares.forget()
-        host.log('warn', 'another process took over what this one held', { location })
-        watch.watcher?.lost()
-      },
-      confirmed: () => watch.watcher?.confirmed(),
-      tookOver: () => void watch.poll(),
-      failed: (error) =>
-        host.log('warn', 'the lease could not be renewed', { location, error: String(error) }),
+  const worker = new Worker(database, clock, leaseMs, {
+    lost: () => {
+      shares.forget()
+      host.log('warn', 'another process took over what this one held', { location })
+      watch.watcher?.lost()
     },
-  )
+    confirmed: () => watch.watcher?.confirmed(),
+    tookOver: () => void watch.poll(),
+    failed: (error) =>
+      host.log('warn', 'the lease could not be renewed', { location, error: String(error) }),
+  })
   const hints = new Hints(database, clock.setTimer, () => worker.id)
   const sawVersion = (version: number) => watch.sawVersion(version)
   const session = createSession({ database, worker, hints, sawVersion }, () => host.nowMs())
@@ -78,7 +75,6 @@ export async function openStore(
       watch.heard(sender, hint),
     )
   await worker.open()
-  hints.workers()
   let closing: Promise<void> | null = null
   return {
     description: `PostgreSQL ${server.version} (pg)`,
@@ -102,7 +98,7 @@ export async function openStore(
     findFlow: (key) => findFlow(session, key),
     changeBreaker: (key, next) => changeBreaker(session, key, next),
     takeSendTimes: (asks, atMs) => takeSendTimes(session, asks, atMs),
-    share: (key, concurrency) => shares.share(key, concurrency),
+    shares,
     changedEndpoints: (version) => changedEndpoints(session, version),
     saveEndpoint: (record, change, seenVersion) =>
       saveEndpoint(session, record, change, seenVersion),

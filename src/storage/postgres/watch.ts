@@ -27,6 +27,7 @@ const whoAndWhat = `
   select number as version,
          (select json_agg(json_build_array(id, beat, delivers, keeps_to)) from kmsg.worker) as workers,
          exists (select from kmsg.intake where key <> all($2::text[])) as intake,
+         (extract(epoch from clock_timestamp()) * 1000)::float8 as now_ms,
          pg_snapshot_xmin(pg_current_snapshot())::text as mark,
          (select json_agg(${flowAsJson}) from kmsg.endpoint_flow where changed >= $1::xid8) as flows
     from kmsg.endpoints_version`
@@ -38,6 +39,7 @@ interface Seen {
   readonly version: number
   readonly workers: string | null
   readonly intake: boolean
+  readonly now_ms: number
   readonly mark: string
   readonly flows: string | null
 }
@@ -83,9 +85,15 @@ export class Watch {
 
   /** Resolves when the watcher has been told how things are. */
   async start(watcher: StoreWatcher): Promise<void> {
+    const { worker, hints } = this.#session
     this.#watcher = watcher
+    // Who only looks in, such as a tool, must not be waited for when shares change.
+    if (this.#host.delivers ?? true) {
+      await worker.startDelivering()
+      hints.workers()
+    }
     await this.#look()
-    if (this.#again) void this.poll()
+    if (this.#again) await this.poll()
     this.#later()
   }
 
@@ -135,10 +143,12 @@ export class Watch {
 
   async #look(): Promise<void> {
     const { database, worker, hints } = this.#session
+    const askedMs = this.#clock.steadyMs()
     const row = await database.read((connection) =>
       connection.get<Seen>(whoAndWhat, this.#flowMark, refusedKeys(this.#session)),
     )
     if (row === undefined) return
+    this.#host.follow?.(row.now_ms, this.#clock.steadyMs() - askedMs)
     const workers = JSON.parse(row.workers ?? '[]') as WorkerRow[]
     if (!workers.some(([id]) => id === worker.id)) worker.lost(worker.id)
     this.sawVersion(row.version)

@@ -31,6 +31,7 @@ const beat = `
 const remove = 'delete from kmsg.worker where id = $1 and beat = $2'
 const removeOwn = 'delete from kmsg.worker where id = $1'
 
+const deliver = 'update kmsg.worker set delivers = true where id = $1'
 const say = 'update kmsg.worker set keeps_to = $2 where id = $1'
 
 /** Due when they were: their attempts may have happened. Also what an owner left without a row. */
@@ -61,7 +62,6 @@ export class Worker {
   readonly #database: Database
   readonly #clock: WorkerClock
   readonly #leaseMs: number
-  readonly #delivers: boolean
   readonly #events: WorkerEvents
   readonly #others = new Map<number, Seen>()
   #goodSteadyMs = 0
@@ -70,18 +70,13 @@ export class Worker {
   #renewing: Promise<void> | null = null
   #cancelBeat: (() => void) | null = null
   #inDoubt = false
+  #delivers = false
   #closed = false
 
-  constructor(
-    database: Database,
-    clock: WorkerClock,
-    { leaseMs, delivers }: { readonly leaseMs: number; readonly delivers: boolean },
-    events: WorkerEvents,
-  ) {
+  constructor(database: Database, clock: WorkerClock, leaseMs: number, events: WorkerEvents) {
     this.#database = database
     this.#clock = clock
     this.#leaseMs = leaseMs
-    this.#delivers = delivers
     this.#events = events
   }
 
@@ -134,6 +129,12 @@ export class Worker {
       if (seen?.beat !== seenBeat) this.#others.set(id, { beat: seenBeat, sinceMs: nowMs })
       else if (nowMs - seen.sinceMs >= this.#leaseMs) await this.#takeOver(id, seenBeat)
     }
+  }
+
+  /** From now on it has a share of what endpoints may be sent at the same time. */
+  async startDelivering(): Promise<void> {
+    this.#delivers = true
+    await this.#database.read((connection) => connection.run(deliver, this.id))
   }
 
   /** The list of workers whose shares it keeps to by now, see shares.ts. */

@@ -64,7 +64,7 @@ export async function openStore(
     findFlow: (key) => thread.call('findFlow', key),
     changeBreaker: (key, next) => thread.call('changeBreaker', key, next),
     takeSendTimes: (asks, atMs) => thread.call('takeSendTimes', asks, atMs),
-    share: (_key, concurrency) => concurrency,
+    shares: { of: (_key, concurrency) => concurrency },
     endpointHistory: (key) => thread.call('endpointHistory', key),
     findEvent: (tenantId, eventId) => thread.call('findEvent', tenantId, eventId),
     findDelivery: (id) => thread.call('findDelivery', id),
