@@ -178,8 +178,11 @@ export class Engine {
     })
     for (const { id } of voided) warnOfVoidSecret(this.#parts.logger, id)
     for (const flow of await store.loadFlows()) registry.flows.note(flow)
-    for (const head of await store.heads()) {
-      if (head.dueAtMs !== null) this.scheduler.stored(head.endpointKey, head.dueAtMs)
+    const nowMs = clock.nowMs()
+    for (const { endpointKey, dueAtMs } of await store.heads()) {
+      if (dueAtMs === null) continue
+      this.scheduler.stored(endpointKey, dueAtMs)
+      if (dueAtMs <= nowMs) this.scheduler.startSlowly(endpointKey)
     }
     await this.#janitor.countBacklog()
     this.scheduler.start()
@@ -405,7 +408,10 @@ export class Engine {
       if (effect?.kind === 'hold') this.scheduler.hold(claim.endpointKey, effect.untilMs)
       if (effect?.kind === 'disable') this.scheduler.suspend(claim.endpointKey)
     }
-    this.scheduler.finished(claim, verdictOf(report.outcome), report.startedAtMs)
+    const { outcome, startedAtMs } = report
+    const verdict = verdictOf(outcome)
+    const timedOut = verdict === 'neither' ? null : outcome.kind === 'timed-out'
+    this.scheduler.finished(claim, verdict, startedAtMs, timedOut)
   }
 
   /** What a written settlement means for memory. */

@@ -8,16 +8,23 @@ import { type FailureRun, firstStep, noFailures, type SlowStart } from '../polic
 import type { Claim } from '../storage/storage.ts'
 import type { Watched } from './alarm.ts'
 import { Pace } from './pace.ts'
-import { Queue } from './queue.ts'
+import { Ready } from './ready.ts'
 
 export const never = Number.POSITIVE_INFINITY
 
 export class Lane implements Watched {
   readonly endpointKey: string
+  readonly tenantId: string
   /** Owned and due: sent as soon as the lane has its turn and a free slot. */
-  readonly ready = new Queue<Claim>()
+  readonly ready = new Ready()
   /** Requests under way. */
   active = 0
+  /** Its last attempt timed out. */
+  hasTimedOut = false
+  /** Requests are under way, and for a while none was answered. */
+  isSlow = false
+  /** When its last attempt ended, or the first of those under way began. */
+  quietSinceMs = 0
   /** Places kept for deliveries whose commit is under way. */
   reserved = 0
   /** When the first unowned delivery in the store is due; `never` when there is none. */
@@ -58,18 +65,21 @@ export class Lane implements Watched {
   suspended = false
   batchSize: number | null = null
   batchTimeoutMs: number | null = null
-  /** In the scheduler's circle of lanes that can send. */
-  inCircle = false
   /** The earliest entry of this lane that the scheduler's heap holds. */
   watchedAtMs = never
 
-  constructor(endpointKey: string) {
+  constructor(endpointKey: string, tenantId: string) {
     this.endpointKey = endpointKey
+    this.tenantId = tenantId
   }
 
   /** Claims and reservations in memory. */
   get held(): number {
     return this.ready.length + this.reserved
+  }
+
+  get isStalled(): boolean {
+    return this.hasTimedOut || this.isSlow
   }
 
   /** Nothing is begun and nothing is asked for. Other processes may have all of its concurrency. */
@@ -149,6 +159,7 @@ export class Lane implements Watched {
       !this.claiming &&
       !this.isChanging &&
       this.failures.count === 0 &&
+      !this.hasTimedOut &&
       this.slowStart === null
     )
   }

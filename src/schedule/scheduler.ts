@@ -17,6 +17,7 @@ import { Memory, type MemoryLimits } from './memory.ts'
 import type { Pace } from './pace.ts'
 import { Pacer } from './pacer.ts'
 import { Reader } from './reader.ts'
+import { Slots, slowAfterMs } from './slots.ts'
 import { Turns } from './turns.ts'
 
 export interface SchedulerOptions extends MemoryLimits {
@@ -56,6 +57,9 @@ export class Scheduler {
   readonly #options: SchedulerOptions
   readonly #lanes = new Map<string, Lane>()
   readonly #turns = new Turns()
+  /** Lanes that answer nothing: the others come first. */
+  readonly #stalledTurns = new Turns()
+  readonly #slots: Slots
   readonly #memory: Memory
   readonly #reader: Reader
   readonly #alarm: Alarm<Lane>
@@ -64,7 +68,8 @@ export class Scheduler {
   readonly #breakers: Breakers
   /** Lanes with a rate limit that may have something to send. */
   readonly #paced = new Set<Lane>()
-  #active = 0
+  #cancelLook: (() => void) | null = null
+  #begun = 0
   #pumping = false
   #stopped = true
 
@@ -72,10 +77,13 @@ export class Scheduler {
     this.#tools = tools
     this.#options = options
     this.#memory = new Memory(options)
+    this.#slots = new Slots(options.maxConcurrency, {
+      [Symbol.iterator]: () => this.#lanes.values(),
+    })
     this.#alarm = new Alarm(tools.clock, () => this.wake())
     this.#sendAlarm = new Alarm(tools.clock, () => this.wake())
     const rested = () => {
-      if (this.#active === 0) tools.quiet()
+      if (this.#slots.active === 0) tools.quiet()
     }
     const { store, clock, flow, flowFailed: failed } = tools
     this.#pacer = new Pacer({
@@ -83,7 +91,7 @@ export class Scheduler {
       clock,
       failed,
       paced: (lane) => {
-        this.#turns.join(lane)
+        this.#join(lane)
         this.pump()
         this.#pace(lane)
       },
@@ -117,7 +125,7 @@ export class Scheduler {
   }
 
   get active(): number {
-    return this.#active
+    return this.#slots.active
   }
 
   /** When something is next due in the store; `never` when nothing is. */
@@ -127,13 +135,13 @@ export class Scheduler {
 
   /** No request is under way, and none can come of a claim that is. */
   get isInactive(): boolean {
-    return this.#active === 0 && !this.#reader.isClaiming
+    return this.#slots.active === 0 && !this.#reader.isClaiming
   }
 
   /** Nothing is under way, ready, being claimed or due now. */
   get isQuiet(): boolean {
     return (
-      this.#active === 0 &&
+      this.#slots.active === 0 &&
       this.#reader.isQuiet &&
       this.#pacer.isQuiet &&
       this.#breakers.isQuiet &&
@@ -172,6 +180,7 @@ export class Scheduler {
     this.#reader.stop()
     this.#pacer.stop()
     this.#breakers.stop()
+    this.#cancelLook?.()
     for (const lane of this.#lanes.values()) this.#empty(lane)
   }
 
@@ -240,6 +249,11 @@ export class Scheduler {
     if (lane.claimAtMs < before) this.#watch(lane)
   }
 
+  /** A backlog from before this process: its endpoint is met as after an outage. */
+  startSlowly(endpointKey: string): void {
+    this.#lane(endpointKey).startSlowly(true)
+  }
+
   /** Deliveries have vanished from the store: asks it again when each lane's next one is due. */
   reread(): void {
     const nowMs = this.#tools.clock.nowMs()
@@ -272,7 +286,7 @@ export class Scheduler {
       lane.concurrency = concurrency
       if (concurrency === 0) this.#empty(lane)
       this.#watch(lane)
-      this.#turns.join(lane)
+      this.#join(lane)
     }
     this.pump()
     return isWithin
@@ -328,23 +342,27 @@ export class Scheduler {
       return
     }
     this.#watch(lane)
-    this.#turns.join(lane)
+    this.#join(lane)
     this.pump()
   }
 
   /** An attempt has ended; its slot is free. */
-  finished(claim: Claim, verdict: Verdict = 'neither', startedAtMs = 0): void {
+  finished(
+    claim: Claim,
+    verdict: Verdict = 'neither',
+    startedAtMs = 0,
+    timedOut: boolean | null = null,
+  ): void {
     const lane = this.#lane(claim.endpointKey)
-    lane.active -= 1
-    this.#active -= 1
+    this.#slots.ended(lane, timedOut, this.#tools.clock.nowMs())
     if (verdict !== 'up' || lane.isInTrouble) {
       this.#breakers.learned(lane, claim, verdict, startedAtMs)
     }
-    this.#turns.join(lane)
+    this.#join(lane)
     this.#want(lane)
     this.pump()
     this.#forget(lane)
-    if (this.#active === 0) this.#tools.quiet()
+    if (this.#slots.active === 0) this.#tools.quiet()
   }
 
   // ── sending in turns ───────────────────────────────────────────────────────────────────────────
@@ -353,18 +371,62 @@ export class Scheduler {
     if (this.#pumping || this.#stopped) return
     this.#pumping = true
     const nowMs = this.#tools.clock.nowMs()
-    while (this.#active < this.#options.maxConcurrency && !this.#tools.congested()) {
-      const lane = this.#turns.next()
+    while (!this.#tools.congested()) {
+      if (this.#slots.isFull(nowMs)) {
+        this.#lookLater()
+        break
+      }
+      const lane = this.#next()
       if (lane === undefined) break
-      if (lane.canSend(nowMs)) this.#startOne(lane)
-      if (lane.canSend(nowMs)) this.#turns.join(lane)
+      if (lane.canSend(nowMs)) this.#startOne(lane, nowMs)
+      if (lane.canSend(nowMs)) this.#join(lane)
       else if (lane.pace !== null) this.#pace(lane)
     }
     this.#pumping = false
     this.#reader.ask()
   }
 
-  #startOne(lane: Lane): void {
+  #join(lane: Lane): void {
+    if (lane.ready.length === 0 || lane.active >= lane.mostActive) return
+    if (lane.isStalled) {
+      this.#stalledTurns.join(lane)
+      return
+    }
+    this.#stalledTurns.leave(lane)
+    this.#turns.join(lane)
+  }
+
+  /** The others first, and stalled lanes in every eighth turn, as far as they may begin anything. */
+  #next(): Lane | undefined {
+    const stalledFirst = this.#begun % 8 === 7
+    const lane = stalledFirst ? this.#nextStalled() : undefined
+    if (lane !== undefined) return lane
+    for (;;) {
+      const lane = this.#turns.next()
+      if (lane === undefined) return this.#nextStalled()
+      if (this.#slots.mayBegin(lane)) return lane
+      // It has stalled since it joined.
+      this.#join(lane)
+    }
+  }
+
+  #nextStalled(): Lane | undefined {
+    const lane = this.#stalledTurns.next()
+    if (lane === undefined || this.#slots.mayBegin(lane)) return lane
+    this.#stalledTurns.join(lane)
+    return undefined
+  }
+
+  /** Everything is taken: by lanes that hang, perhaps, which only time tells. */
+  #lookLater(): void {
+    if (this.#cancelLook !== null || this.#turns.size === 0) return
+    this.#cancelLook = this.#tools.clock.setTimer(() => {
+      this.#cancelLook = null
+      this.pump()
+    }, slowAfterMs / 2)
+  }
+
+  #startOne(lane: Lane, nowMs: number): void {
     const claim = lane.begin()
     if (claim === undefined) return
     this.#memory.remove(claim)
@@ -373,8 +435,8 @@ export class Scheduler {
       this.#giveBack(claim)
       return
     }
-    lane.active += 1
-    this.#active += 1
+    this.#slots.began(lane, nowMs)
+    this.#begun += 1
     this.#tools.run(claim, endpoint)
   }
 
@@ -386,7 +448,7 @@ export class Scheduler {
     lane.ready.push(claim)
     this.#memory.add(claim)
     if (lane.pace !== null) this.#paced.add(lane)
-    this.#turns.join(lane)
+    this.#join(lane)
     this.pump()
   }
 
@@ -419,7 +481,7 @@ export class Scheduler {
   #breakerChanged(lane: Lane): void {
     if (lane.breaker.state !== 'closed') this.#empty(lane)
     this.#watch(lane)
-    this.#turns.join(lane)
+    this.#join(lane)
     this.pump()
     this.#forget(lane)
   }
@@ -434,12 +496,12 @@ export class Scheduler {
       const lane = this.#alarm.takeDue(nowMs)
       if (lane === undefined) break
       this.#ask(lane)
-      this.#turns.join(lane)
+      this.#join(lane)
     }
     for (;;) {
       const pace = this.#sendAlarm.takeDue(nowMs)
       if (pace === undefined) break
-      this.#turns.join(pace.lane)
+      this.#join(pace.lane)
       // Times may have passed unused while all requests were under way.
       this.#pace(pace.lane)
     }
@@ -476,8 +538,8 @@ export class Scheduler {
   #lane(endpointKey: string, known?: EndpointRecord): Lane {
     let lane = this.#lanes.get(endpointKey)
     if (lane !== undefined) return lane
-    lane = new Lane(endpointKey)
     const endpoint = known ?? this.#tools.endpoint(endpointKey)
+    lane = new Lane(endpointKey, endpoint?.tenantId ?? '')
     if (endpoint === undefined || endpoint.status === 'disabled') lane.paused = true
     else applyLimits(lane, endpoint, this.#tools.limits(endpoint))
     applyFlow(lane, this.#tools.flow(endpointKey))
@@ -485,9 +547,13 @@ export class Scheduler {
     return lane
   }
 
+  #hasTurn(lane: Lane): boolean {
+    return this.#turns.has(lane) || this.#stalledTurns.has(lane)
+  }
+
   /** Ten thousand endpoints that are idle take no memory here. */
   #forget(lane: Lane): void {
-    if (lane.isIdle && lane.heldUntilMs <= this.#tools.clock.nowMs() && !lane.inCircle) {
+    if (lane.isIdle && lane.heldUntilMs <= this.#tools.clock.nowMs() && !this.#hasTurn(lane)) {
       this.#lanes.delete(lane.endpointKey)
       this.#reader.drop(lane)
     }

@@ -13,7 +13,8 @@ import { booleanArray, fromText, numberArray, textArray } from './text.ts'
 
 /**
  * A lane is two ranges of the index: what may be batched, and what goes out as it is; a batching
- * lane takes only the second here. The head of a lane is its first delivery that was not picked.
+ * lane takes only the second here. Three of what was never tried come before one of what was, as lanes
+ * send them. The head of a lane is its first delivery that was not picked.
  * Both are looked for from the lane's floor on, see Floors.
  */
 const claimRooms = `
@@ -26,15 +27,17 @@ const claimRooms = `
     select endpoint_key, n, floor_ms, alone from room cross join (values (0), (1)) as kind (alone)
      where alone = 1 or not batches
   ), due as materialized (
-    select range.endpoint_key, range.n, found.* from range cross join lateral (
+    select range.endpoint_key, range.n, range.alone, found.* from range cross join lateral (
       select id, due_at_ms from kmsg.live x
        where x.endpoint_key = range.endpoint_key and x.alone = range.alone
          and owner is null and batch_id is null and due_at_ms between range.floor_ms and $5
        order by due_at_ms limit range.n for update skip locked) as found
   ), picked as materialized (
     select id, due_at_ms from (
-      select *, row_number() over (partition by endpoint_key order by due_at_ms, id) as place
-        from due) as placed
+      select *, row_number() over (partition by endpoint_key order by turn, due_at_ms, id) as place
+        from (select *, row_number() over (partition by endpoint_key, alone order by due_at_ms, id)
+                        * case alone when 1 then 3 else 1 end as turn
+                from due) as turned) as placed
      where place <= n
   ), taken as (
     update kmsg.live l set state = 'delivering', owner = $1, claim_no = $6, token = token + 1

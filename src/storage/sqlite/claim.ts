@@ -9,22 +9,27 @@ import { nextSealAtMs, readBatch, type SealedBatch, sealBatch } from './batch.ts
 import type { Session } from './session.ts'
 import type { ClaimResultOnWire } from './wire.ts'
 
-/** Both kinds of a lane, each a range of the index, merged by due time. */
+/**
+ * Both kinds of a lane, each a range of the index in the order of due times: three of what was never
+ * tried, then one of what was, as lanes send them.
+ */
 const claimAny = `
   update live
      set state = 'delivering', owner = ?1, claim_no = ?2, token = token + 1
    where id in (
      select id from (
-       select * from (select id, due_at_ms from live indexed by live_due
-                       where endpoint_key = ?3 and alone = 0
-                         and owner is null and batch_id is null and due_at_ms <= ?4
-                       order by due_at_ms limit ?5)
+       select id, due_at_ms, row_number() over (order by due_at_ms) as place
+         from (select id, due_at_ms from live indexed by live_due
+                where endpoint_key = ?3 and alone = 0
+                  and owner is null and batch_id is null and due_at_ms <= ?4
+                order by due_at_ms limit ?5)
        union all
-       select * from (select id, due_at_ms from live indexed by live_due
-                       where endpoint_key = ?3 and alone = 1
-                         and owner is null and batch_id is null and due_at_ms <= ?4
-                       order by due_at_ms limit ?5))
-      order by due_at_ms limit ?5)
+       select id, due_at_ms, row_number() over (order by due_at_ms) * 3 as place
+         from (select id, due_at_ms from live indexed by live_due
+                where endpoint_key = ?3 and alone = 1
+                  and owner is null and batch_id is null and due_at_ms <= ?4
+                order by due_at_ms limit ?5))
+      order by place, due_at_ms limit ?5)
   returning id, kind, token, attempts, event_key, due_at_ms`
 
 /** What a batching lane sends as it is: sealed batches, retries, replays. */

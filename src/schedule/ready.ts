@@ -1,0 +1,35 @@
+/**
+ * What a lane may send: deliveries that were never tried before those that were, because an endpoint
+ * that has failed for an hour should still get news at once. One in four is a retry all the same.
+ */
+import type { Claim } from '../storage/storage.ts'
+import { Queue } from './queue.ts'
+
+const freshInARow = 3
+
+export class Ready {
+  readonly #fresh = new Queue<Claim>()
+  readonly #retries = new Queue<Claim>()
+  #freshInARow = 0
+
+  get length(): number {
+    return this.#fresh.length + this.#retries.length
+  }
+
+  push(claim: Claim): void {
+    if (claim.attempts === 0) this.#fresh.push(claim)
+    else this.#retries.push(claim)
+  }
+
+  shift(): Claim | undefined {
+    const isRetry =
+      this.#retries.length > 0 && (this.#fresh.length === 0 || this.#freshInARow >= freshInARow)
+    this.#freshInARow = isRetry ? 0 : this.#freshInARow + 1
+    return isRetry ? this.#retries.shift() : this.#fresh.shift()
+  }
+
+  /** Empties it. */
+  takeAll(): Claim[] {
+    return [...this.#fresh.takeAll(), ...this.#retries.takeAll()]
+  }
+}
