@@ -4,7 +4,7 @@ export type { DispatcherOptions, LookupAll, RedirectRule } from './deliver/attem
 export { WebhookDispatcher } from './deliver/dispatcher.ts'
 export type { DnsOptions, ProxyOptions, TlsOptions } from './deliver/network-options.ts'
 export type { DispatchResult } from './deliver/single-dispatch.ts'
-export type { RetentionOptions, WebhookConfig } from './engine/options.ts'
+export type { RetentionOptions, SystemEventsTarget, WebhookConfig } from './engine/options.ts'
 export type { DeliveryListQuery, DeliveryPage, EventReport } from './engine/queries.ts'
 export type { WebhookAttempt } from './model/attempt.ts'
 export type { Clock, Random } from './model/clock.ts'
@@ -37,6 +37,7 @@ export type { SecretType, SignatureScheme, SigningKey } from './model/signature.
 export type {
   AttemptFact,
   DeliveryFact,
+  EndpointFact,
   FactListener,
   FactName,
   WebhookFacts,
@@ -65,6 +66,7 @@ export {
   type DispatchOptions,
   type EndpointTestResult,
   type EraseQuery,
+  type RemoveOptions,
   type ServiceHealth,
   type TimeRange,
   WebhookService,

@@ -76,6 +76,13 @@ export interface EndpointTestResult {
   responseTime: number
   httpStatus: number | null
   error: string | null
+  /** It is disabled and has just answered well: `enableEndpoint` lets its events flow again. */
+  canEnable: boolean
+}
+
+/** Whose endpoint it is, and what its history is to say. */
+export interface RemoveOptions extends TenantScope {
+  reason?: string | undefined
 }
 
 export interface ServiceHealth {
@@ -275,9 +282,9 @@ export class WebhookService implements AsyncDisposable {
   }
 
   /** Its waiting deliveries end as cancelled; what has ended stays readable. */
-  async removeEndpoint(id: string, scope?: TenantScope): Promise<void> {
+  async removeEndpoint(id: string, options?: RemoveOptions): Promise<void> {
     await this.#use()
-    await this.registry.remove(id, scope)
+    await this.registry.remove(id, options, options?.reason)
   }
 
   async getEndpoint(id: string, scope?: TenantScope): Promise<WebhookEndpoint | null> {
@@ -299,6 +306,21 @@ export class WebhookService implements AsyncDisposable {
   ): Promise<WebhookEndpoint> {
     await this.#use()
     return this.registry.setStatus(id, 'paused', reason, scope)
+  }
+
+  /** Its waiting deliveries end as cancelled, and no event is kept for it until it is enabled. */
+  async disableEndpoint(
+    id: string,
+    reason = 'by request',
+    scope?: TenantScope,
+  ): Promise<WebhookEndpoint> {
+    await this.#use()
+    return this.registry.setStatus(id, 'disabled', reason, scope)
+  }
+
+  /** The same as `resumeEndpoint`, by the name that fits a disabled one. */
+  enableEndpoint(id: string, reason?: string, scope?: TenantScope): Promise<WebhookEndpoint> {
+    return this.resumeEndpoint(id, reason, scope)
   }
 
   /** Makes it active again, whether it was paused or disabled. */
@@ -335,7 +357,8 @@ export class WebhookService implements AsyncDisposable {
     )
     const report = resultOf(await engine.tryOnce(event, endpoint))
     const { success, httpStatus, responseTime, error } = report
-    return { success, responseTime: Math.round(responseTime), httpStatus, error }
+    const canEnable = success && this.registry.find(id, scope)?.status === 'disabled'
+    return { success, responseTime: Math.round(responseTime), httpStatus, error, canEnable }
   }
 
   // ── deliveries ─────────────────────────────────────────────────────────────────────────────────

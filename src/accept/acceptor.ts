@@ -80,13 +80,21 @@ export class Acceptor {
     return new Promise<DispatchReceipt>((resolve, reject) => this.#begin(checked, resolve, reject))
   }
 
+  /** One of our own events: it goes to this endpoint alone, whatever others would match. */
+  acceptFor(checked: CheckedEvent, endpoint: EndpointRecord): Promise<DispatchReceipt> {
+    return new Promise<DispatchReceipt>((resolve, reject) =>
+      this.#begin(checked, resolve, reject, [endpoint]),
+    )
+  }
+
   #begin(
     checked: CheckedEvent,
     resolve: (receipt: DispatchReceipt) => void,
     reject: (error: Error) => void,
+    only: readonly EndpointRecord[] | null = null,
   ): void {
     const { clock, match, newKey, commits, endpointsVersion } = this.#tools
-    const endpoints = match(checked.tenantId, checked.type, checked.metadata)
+    const endpoints = only ?? match(checked.tenantId, checked.type, checked.metadata)
     const event: EventRecord = {
       key: newKey(),
       tenantId: checked.tenantId,
@@ -102,7 +110,7 @@ export class Acceptor {
     const again = () => this.#again(checked, deliveries, resolve, reject)
     const record = {
       event,
-      endpointsVersion: endpointsVersion(),
+      endpointsVersion: only === null ? endpointsVersion() : null,
       deliveries: wide ? [] : deliveries,
       fanOutTo: wide ? deliveries : null,
     }

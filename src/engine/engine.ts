@@ -28,11 +28,14 @@ import type {
 } from '../storage/storage.ts'
 import { AtMost } from './at-most.ts'
 import { EndpointEncryption } from './endpoint-encryption.ts'
+import type { HealthKeeper } from './health-keeper.ts'
+import { createHealthKeeper, isFailedEnd } from './health-telling.ts'
 import { Janitor } from './janitor.ts'
 import { warnOfNewSecret, warnOfVoidSecret } from './notices.ts'
 import type { ServiceOptions } from './options.ts'
 import { Rest } from './rest.ts'
 import { SecretKeeper } from './secret-keeper.ts'
+import { SystemEvents } from './system-events.ts'
 import { tellSettled } from './tell.ts'
 
 export interface EngineParts {
@@ -79,6 +82,8 @@ export class Engine {
   readonly #rest: Rest
   readonly #janitor: Janitor
   readonly #secretKeeper: SecretKeeper
+  readonly #health: HealthKeeper
+  readonly #systemEvents: SystemEvents
   /** Attempts that `close()` cut off are given back, not counted. */
   #aborted = false
   /** Which of the store's versions of the endpoints memory has; null where there is one process. */
@@ -110,7 +115,15 @@ export class Engine {
       stored: (endpointKey, dueAtMs) => this.scheduler.stored(endpointKey, dueAtMs),
       refresh: () => this.#refreshIfShared(),
       takeIntake: () => this.#acceptor.takeIntake(),
+      syncHealth: () => this.#health.sync(),
     })
+    this.#systemEvents = new SystemEvents({
+      to: parts.options.systemEvents,
+      find: (id, tenantId) => parts.registry.find(id, { tenantId }),
+      accept: (event, to) => this.#acceptor.acceptFor(event, to),
+      logger: parts.logger,
+    })
+    this.#health = createHealthKeeper(parts, this.#systemEvents, (work) => this.#rest.during(work))
     this.#acceptor = new Acceptor({
       clock,
       newKey: createKeyMaker(() => clock.nowMs(), parts.randomBytes),
@@ -149,6 +162,13 @@ export class Engine {
           this.scheduler.unsuspend(claim.endpointKey)
         }
         tellSettled(this.#parts, claim, record, endpoint, result, outcome)
+        if (result === 'late') return
+        this.#health.attempted(endpoint, {
+          outcome,
+          startedAtMs: record.attempt.startedAtMs,
+          settledAtMs: record.settledAtMs,
+          ended: isFailedEnd(record.settlement.state) ? (claim.members?.length ?? 1) : 0,
+        })
       },
     })
   }
@@ -167,6 +187,7 @@ export class Engine {
       nowMs: () => clock.nowMs(),
     })
     for (const { id } of voided) warnOfVoidSecret(this.#parts.logger, id)
+    await this.#health.sync()
     for (const head of await store.heads()) {
       if (head.dueAtMs !== null) this.scheduler.stored(head.endpointKey, head.dueAtMs)
     }
@@ -387,6 +408,8 @@ export class Engine {
         statusReason: effect.reason,
         statusChangedAtMs: settledAtMs,
       })
+      const facts = { reason: effect.reason }
+      this.#rest.during(this.#systemEvents.tell('disabled', endpoint, settledAtMs, facts))
     } else if (effect.kind === 'warn' && endpoint.warning !== effect.warning) {
       this.#takeOver(endpoint, settledAtMs, 'warned', effect.warning, { warning: effect.warning })
       this.#parts.facts.tell('endpoint.warning', {
@@ -436,6 +459,15 @@ export class Engine {
         // Memory forgot what a disabled endpoint had in the store; not all of it need be ended yet.
         else if (record.status === 'active' && change.fields.includes('status')) {
           this.scheduler.stored(record.key, this.#parts.clock.nowMs())
+        }
+        if (change.fields.includes('url')) this.#health.clear(record.key, change.atMs)
+        if (change.what === 'disabled') {
+          this.#parts.facts.tell('endpoint.disabled', {
+            endpointId: record.id,
+            tenantId: record.tenantId || null,
+            reason: record.statusReason ?? '',
+            disabledAt: new Date(record.statusChangedAtMs),
+          })
         }
         this.#parts.facts.tell('endpoint.changed', {
           endpointId: record.id,

@@ -22,6 +22,8 @@ export interface JanitorTools {
   readonly stored: (endpointKey: string, dueAtMs: number) => void
   /** Takes over what callers' transactions have brought, until nothing is left. */
   readonly takeIntake: () => Promise<void>
+  /** Learns which endpoints fail elsewhere. */
+  readonly syncHealth: () => Promise<void>
   /** Resolves when memory has the endpoints as the store has them, whoever changed them. */
   readonly refresh: () => Promise<void>
 }
@@ -148,7 +150,7 @@ export class Janitor {
    * told; this finds what it was not: an answer that was lost with the thread that would give it.
    */
   #sweepLater(): void {
-    const { store, clock, stored, logger } = this.#tools
+    const { store, clock, stored, logger, syncHealth } = this.#tools
     this.#cancelSweep = clock.setTimer(() => {
       void store
         .heads()
@@ -156,6 +158,7 @@ export class Janitor {
           for (const { endpointKey, dueAtMs } of heads) {
             if (dueAtMs !== null && !this.#stopped) stored(endpointKey, dueAtMs)
           }
+          return this.#stopped ? undefined : syncHealth()
         })
         .catch((error: unknown) => {
           const text = error instanceof Error ? error.message : String(error)

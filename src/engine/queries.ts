@@ -20,6 +20,7 @@ import type {
   EventFound,
   Store,
 } from '../storage/storage.ts'
+import { isSystemEvent } from './system-events.ts'
 
 /** Filters of `listDeliveries`. `tenantId: '*'` reads every tenant. */
 export interface DeliveryListQuery extends TenantScope {
@@ -168,6 +169,7 @@ function reasonFor(
   event: EventFound,
   body: WebhookEventBody | null,
 ): NotMatchedReason {
+  if (isSystemEvent(event.type)) return 'system_event'
   if (endpoint.createdAtMs > event.acceptedAtMs) return 'endpoint_registered_later'
   const reason = whyNotMatched(endpoint, event.type, body?.metadata ?? {})
   if (reason?.startsWith('filter_') && body === null) return 'unknown'

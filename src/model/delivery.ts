@@ -50,6 +50,8 @@ export type NotMatchedReason =
   | 'endpoint_disabled'
   | 'event_type_not_subscribed'
   | 'endpoint_registered_later'
+  /** One of the service's own, for the endpoint of `systemEvents` alone. */
+  | 'system_event'
   /** It would match as it is now; it did not when the event came. */
   | 'endpoint_changed_later'
   /** Retention or erasure removed what the filters would have looked at. */

@@ -35,6 +35,11 @@ export interface AttemptFact {
   deliveries: number
 }
 
+export interface EndpointFact {
+  endpointId: string
+  tenantId: string | null
+}
+
 export interface WebhookFacts {
   'event.accepted': {
     eventId: string
@@ -62,6 +67,19 @@ export interface WebhookFacts {
     reason: string | null
     version: number
   }
+  /** It has failed for a while (`early`), or will be disabled within a day if that goes on (`final`). */
+  'endpoint.failing': EndpointFact & {
+    stage: 'early' | 'final'
+    /** Its first failure since it last answered. */
+    since: Date
+    failedDeliveries: number
+    /** Null: it is never disabled for failing. */
+    disableAt: Date | null
+  }
+  /** By request, for a run of failures, or by its own 410. */
+  'endpoint.disabled': EndpointFact & { reason: string; disabledAt: Date }
+  /** It answers again after an `endpoint.failing`. */
+  'endpoint.recovered': EndpointFact & { since: Date; failedDeliveries: number }
   'endpoint.warning': { endpointId: string; tenantId: string | null; warning: string }
   'storage.trouble': { code: string; message: string }
   'storage.recovered': Record<string, never>

@@ -258,6 +258,16 @@ export class WebhookRegistry {
     )
   }
 
+  /** @internal Not by request. @returns false when it is not active any more */
+  disableActive(endpointKey: string, reason: string): Promise<boolean> {
+    return this.#inTurn(async () => {
+      const record = this.#table.byKey(endpointKey)
+      if (record?.status !== 'active') return false
+      await this.#setStatus(record, 'disabled', reason)
+      return true
+    })
+  }
+
   /** @throws WebhookError ENDPOINT_NOT_FOUND */
   remove(id: string, scope?: TenantScope, reason = 'by request'): Promise<void> {
     return this.#inTurn(async () => {

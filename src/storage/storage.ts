@@ -10,6 +10,7 @@ import type { AttemptRecord } from '../model/attempt.ts'
 import type { DeliveryState } from '../model/delivery.ts'
 import type { EndpointRecord } from '../model/endpoint.ts'
 import type { EventRecord } from '../model/event-record.ts'
+import type { EndpointHealth } from '../model/health.ts'
 import type { Settlement } from '../model/settlement.ts'
 
 /** What the `storage` option takes: knows where, opens nothing until asked. */
@@ -97,6 +98,15 @@ export interface Store {
 
   /** Removes an endpoint. Its settled deliveries and statistics stay; cancel its live ones after. */
   removeEndpoint(endpointKey: string, change: EndpointChange): Promise<void>
+
+  /** Endpoints that fail at present. */
+  loadHealth(): Promise<EndpointHealth[]>
+
+  /**
+   * Writes the health of one endpoint, with a row of its history, unless another process has written
+   * it since the revision it carries. What is stored after that comes back.
+   */
+  saveHealth(health: EndpointHealth, change: EndpointChange | null): Promise<HealthSaved>
 
   /** Changes of one endpoint, oldest first. */
   endpointHistory(endpointKey: string): Promise<EndpointChange[]>
@@ -313,6 +323,11 @@ export interface EndpointChange {
   readonly reason: string | null
   /** Names of the changed fields; never their values, which may be secret. */
   readonly fields: readonly string[]
+}
+
+export interface HealthSaved {
+  readonly isWritten: boolean
+  readonly health: EndpointHealth
 }
 
 /** What a store of many processes tells the engine of this one. None of it may throw. */

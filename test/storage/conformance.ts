@@ -5,6 +5,7 @@ import { acceptStories } from './conformance/accept.ts'
 import { batchStories } from './conformance/batch.ts'
 import { claimStories } from './conformance/claim.ts'
 import { endpointStories } from './conformance/endpoint.ts'
+import { healthStories } from './conformance/health.ts'
 import { questionStories } from './conformance/questions.ts'
 import { settleStories } from './conformance/settle.ts'
 import { upkeepStories } from './conformance/upkeep.ts'
@@ -39,6 +40,7 @@ const chapters: Readonly<Record<string, Stories>> = {
   claim: claimStories,
   batch: batchStories,
   endpoints: endpointStories,
+  health: healthStories,
   questions: questionStories,
   upkeep: upkeepStories,
 }

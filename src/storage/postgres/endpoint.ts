@@ -52,6 +52,8 @@ const tombstone = `
          headers = '{}', tls = 'null'
    where key = $3`
 
+const dropHealth = 'delete from kmsg.endpoint_health where endpoint_key = $1'
+
 const raise = 'update kmsg.endpoints_version set number = number + 1'
 
 const readHistory = `
@@ -100,6 +102,7 @@ export async function removeEndpoint(
 ): Promise<void> {
   await database.write(async (connection) => {
     await connection.run(tombstone, Math.round(change.atMs), change.version, key)
+    await connection.run(dropHealth, key)
     await appendChange(connection, key, change)
     await raiseVersion(connection)
   })

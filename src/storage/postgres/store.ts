@@ -8,6 +8,7 @@ import { commit } from './commit.ts'
 import type { Database } from './connection.ts'
 import { endpointHistory, loadEndpoints, removeEndpoint, saveEndpoint } from './endpoint.ts'
 import { fanOut } from './fan-out.ts'
+import { loadHealth, saveHealth } from './health.ts'
 import { Hints, Listener, type NotifyingClient } from './hints.ts'
 import { acceptWithin, takeIntake } from './intake.ts'
 import { attemptsOf, findDelivery, findEvent } from './read.ts'
@@ -85,6 +86,8 @@ export async function openStore(
     saveEndpoint: (record, change, seenVersion) =>
       saveEndpoint(session, record, change, seenVersion),
     removeEndpoint: (key, change) => removeEndpoint(session, key, change),
+    loadHealth: () => loadHealth(session),
+    saveHealth: (health, change) => saveHealth(session, health, change),
     endpointHistory: (key) => endpointHistory(session, key),
     findEvent: (tenantId, eventId) => findEvent(session, tenantId, eventId),
     findDelivery: (id) => findDelivery(session, id),

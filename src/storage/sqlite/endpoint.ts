@@ -40,6 +40,8 @@ const tombstone = `
          tls = 'null'
    where key = ?`
 
+const dropHealth = 'delete from endpoint_health where endpoint_key = ?'
+
 const readHistory = `
   select version, what, at_ms, reason, fields from endpoint_change
    where endpoint_key = ? order by version, at_ms`
@@ -97,6 +99,7 @@ export function removeEndpoint(session: Session, key: string, change: EndpointCh
   const atMs = Math.round(change.atMs)
   rewriteEndpoints(session, change, () => {
     connection.run(tombstone, atMs, atMs, change.version, key)
+    connection.run(dropHealth, key)
     appendChange(session, key, change)
     connection.afterCommit(() => endpoints.set(key, { status: 'disabled', removed: true }))
   })

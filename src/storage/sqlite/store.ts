@@ -59,6 +59,8 @@ export async function openStore(
       return true
     },
     removeEndpoint: (key, change) => thread.call('removeEndpoint', key, change),
+    loadHealth: () => thread.call('loadHealth'),
+    saveHealth: (health, change) => thread.call('saveHealth', health, change),
     endpointHistory: (key) => thread.call('endpointHistory', key),
     findEvent: (tenantId, eventId) => thread.call('findEvent', tenantId, eventId),
     findDelivery: (id) => thread.call('findDelivery', id),

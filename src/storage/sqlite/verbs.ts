@@ -1,4 +1,5 @@
 /** The verbs of the store as the thread knows them: name → function of the session. */
+import type { EndpointHealth } from '../../model/health.ts'
 import type {
   DeliveryFound,
   DeliveryQuery,
@@ -17,6 +18,7 @@ import { commit } from './commit.ts'
 import { endpointHistory, loadEndpoints, removeEndpoint, saveEndpoint } from './endpoint.ts'
 import { eraseSlice } from './erase.ts'
 import { fanOut } from './fan-out.ts'
+import { loadHealth, saveHealth } from './health.ts'
 import { listSlice } from './list.ts'
 import { type PrunePosition, pruneSlice } from './prune.ts'
 import { attemptsOf, findDelivery, findEvent } from './read.ts'
@@ -34,6 +36,8 @@ export interface Verbs {
   loadEndpoints(): unknown
   saveEndpoint(record: StoredEndpoint, change: EndpointChange): unknown
   removeEndpoint(key: string, change: EndpointChange): unknown
+  loadHealth(): unknown
+  saveHealth(health: EndpointHealth, change: EndpointChange | null): unknown
   endpointHistory(key: string): unknown
   findEvent(tenantId: string, eventId: string): unknown
   findDelivery(id: string): unknown
@@ -60,6 +64,8 @@ export function createVerbs(session: Session, callId: () => number): Verbs {
     loadEndpoints: () => loadEndpoints(session),
     saveEndpoint: (record, change) => saveEndpoint(session, record, change),
     removeEndpoint: (key, change) => removeEndpoint(session, key, change),
+    loadHealth: () => loadHealth(session),
+    saveHealth: (health, change) => saveHealth(session, health, change),
     endpointHistory: (key) => endpointHistory(session, key),
     findEvent: (tenantId, eventId) => findEvent(session, tenantId, eventId),
     findDelivery: (id) => findDelivery(session, id),

@@ -58,7 +58,21 @@ create table kmsg.endpoint_change (
   at_ms bigint not null,
   reason text,
   fields text not null,
-  primary key (endpoint_key, version, what)
+  -- One version can be warned about more than once.
+  primary key (endpoint_key, version, at_ms, what)
+);
+
+-- Apart from endpoint, because failures write it often and a row there holds secrets.
+create table kmsg.endpoint_health (
+  endpoint_key text collate "C" primary key,
+  revision bigint not null,
+  failing_since_ms bigint,
+  last_failed_at_ms bigint not null,
+  failed_hours integer not null,
+  failed_deliveries bigint not null,
+  warned text not null check (warned in ('no', 'early', 'final')),
+  warned_at_ms bigint not null,
+  cleared_at_ms bigint not null
 );
 
 create table kmsg.event (

@@ -1,0 +1,28 @@
+/** The health of endpoints; one version of an endpoint can be warned about more than once. */
+export const endpointLife = `
+create table endpoint_health (
+  endpoint_key text primary key,
+  revision integer not null,
+  failing_since_ms integer,
+  last_failed_at_ms integer not null,
+  failed_hours integer not null,
+  failed_deliveries integer not null,
+  warned text not null check (warned in ('no', 'early', 'final')),
+  warned_at_ms integer not null,
+  cleared_at_ms integer not null
+) strict, without rowid;
+
+alter table endpoint_change rename to old_endpoint_change;
+create table endpoint_change (
+  endpoint_key text not null,
+  version integer not null,
+  at_ms integer not null,
+  what text not null,
+  reason text,
+  fields text not null check (json_valid(fields)),
+  primary key (endpoint_key, version, at_ms, what)
+) strict, without rowid;
+insert into endpoint_change (endpoint_key, version, at_ms, what, reason, fields)
+select endpoint_key, version, at_ms, what, reason, fields from old_endpoint_change;
+drop table old_endpoint_change;
+`
