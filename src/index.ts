@@ -66,6 +66,7 @@ export {
   type DispatchOptions,
   type EndpointTestResult,
   type EraseQuery,
+  type HistoryQuery,
   type RemoveOptions,
   type ServiceHealth,
   type TimeRange,

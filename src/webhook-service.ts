@@ -11,6 +11,7 @@ import { closedError, Engine } from './engine/engine.ts'
 import { warnOfClearText, warnOfNoSignature, warnOfShortSecret } from './engine/notices.ts'
 import { checkConfig, type ServiceOptions, type WebhookConfig } from './engine/options.ts'
 import {
+  checkLimit,
   type DeliveryListQuery,
   type DeliveryPage,
   type EventReport,
@@ -42,12 +43,13 @@ import {
 } from './registry/webhook-registry.ts'
 import { SecurityManager } from './security/security-manager.ts'
 import { sqlite } from './storage/sqlite/sqlite.ts'
-import type {
-  AuditReport,
-  Backlog,
-  EndpointChange,
-  EraseSelection,
-  Storage,
+import {
+  type AuditReport,
+  type Backlog,
+  type EndpointChange,
+  type EraseSelection,
+  historyLength,
+  type Storage,
 } from './storage/storage.ts'
 
 /** Parts to use instead of those the service would build. */
@@ -83,6 +85,14 @@ export interface EndpointTestResult {
 /** Whose endpoint it is, and what its history is to say. */
 export interface RemoveOptions extends TenantScope {
   reason?: string | undefined
+}
+
+/** Which changes of an endpoint: the last `limit`, or the last of those before a change. */
+export interface HistoryQuery extends TenantScope {
+  /** 1 to 1000. Default 1000. */
+  limit?: number | undefined
+  /** The first change of the page that came before. */
+  before?: EndpointChange | undefined
 }
 
 export interface ServiceHealth {
@@ -333,10 +343,17 @@ export class WebhookService implements AsyncDisposable {
     return this.registry.setStatus(id, 'active', reason, scope)
   }
 
-  /** Every change of an endpoint, oldest first; never a secret. */
-  async getEndpointHistory(id: string, scope?: TenantScope): Promise<EndpointChange[]> {
+  /**
+   * Changes of an endpoint, oldest first; never a secret. An attempt says which version it used
+   * (`endpointVersion`). The last 1000 changes are kept.
+   *
+   * @throws WebhookError ENDPOINT_NOT_FOUND, OPTION_OUT_OF_RANGE
+   */
+  async getEndpointHistory(id: string, query: HistoryQuery = {}): Promise<EndpointChange[]> {
     const { engine } = await this.#use()
-    return engine.store.endpointHistory(this.#requireEndpoint(id, scope).key)
+    const limit = checkLimit(query.limit ?? historyLength)
+    const { key } = this.#requireEndpoint(id, query)
+    return engine.store.endpointHistory(key, limit, query.before ?? null)
   }
 
   /** One signed request of type `webhook.test`. Never counted against the endpoint. */

@@ -84,6 +84,8 @@ export class HealthKeeper {
       if (this.#failing.size > 0) this.clear(key, atMs)
       return
     }
+    // Disabled meanwhile, by its own 410 for one: there is nothing left to warn of.
+    if (this.#tools.endpoint(key)?.status === 'disabled') return
     const counts =
       testimony === 'fails' ||
       (testimony === 'unclear' && this.#reachedOther(key, report.startedAtMs - reachedWithinMs))

@@ -221,7 +221,7 @@ function isFailed(delivery: WebhookDelivery): delivery is FailedDelivery {
   )
 }
 
-function checkLimit(limit = 100): number {
+export function checkLimit(limit = 100): number {
   if (Number.isInteger(limit) && limit >= 1 && limit <= 1_000) return limit
   throw new WebhookError(
     'OPTION_OUT_OF_RANGE',

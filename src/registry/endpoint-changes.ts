@@ -95,7 +95,7 @@ export function applyChanges(
   const url = changes.url ?? known.url
   if (url !== known.url) {
     next.url = url
-    next.warning = null
+    if (known.warning !== null) next.warning = null
   }
   if (changes.secret !== undefined && changes.secret !== currentSecret(known)?.secret) {
     const { sharedSecret, rotationOverlapMs: overlapMs } = rules

@@ -108,8 +108,12 @@ export interface Store {
    */
   saveHealth(health: EndpointHealth, change: EndpointChange | null): Promise<HealthSaved>
 
-  /** Changes of one endpoint, oldest first. */
-  endpointHistory(endpointKey: string): Promise<EndpointChange[]>
+  /** Changes of one endpoint, oldest first: the last `limit`, or of those before a certain one. */
+  endpointHistory(
+    endpointKey: string,
+    limit: number,
+    before: EndpointChange | null,
+  ): Promise<EndpointChange[]>
 
   /**
    * Ends up to `limit` unowned deliveries of an endpoint as cancelled (a sealed batch with its
@@ -318,7 +322,10 @@ export type StoredEndpoint = Omit<EndpointRecord, EncryptedField> & {
 export interface EndpointChange {
   readonly atMs: number
   readonly version: number
-  /** `registered`, `updated`, `secret rotated`, `rotation ended`, `re-encrypted`, `paused`, `resumed`, `disabled`, `enabled`, `removed`, … */
+  /**
+   * `registered`, `updated`, `secret rotated`, `rotation ended`, `re-encrypted`, `warned`, `paused`,
+   * `resumed`, `failing`, `to be disabled`, `disabled`, `enabled`, `removed`
+   */
   readonly what: string
   readonly reason: string | null
   /** Names of the changed fields; never their values, which may be secret. */
@@ -329,6 +336,9 @@ export interface HealthSaved {
   readonly isWritten: boolean
   readonly health: EndpointHealth
 }
+
+/** A store keeps so many changes of each endpoint, the newest. */
+export const historyLength = 1_000
 
 /** What a store of many processes tells the engine of this one. None of it may throw. */
 export interface StoreWatcher {

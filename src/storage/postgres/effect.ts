@@ -9,7 +9,9 @@ const hold = `
   update kmsg.endpoint set held_until_ms = $1::bigint where key = $2 and held_until_ms < $1::bigint`
 
 const warn = `
-  update kmsg.endpoint set warning = $1 where key = $2 and warning is distinct from $1`
+  update kmsg.endpoint set warning = $1, updated_at_ms = $2, version = version + 1
+   where key = $3 and warning is distinct from $1 and removed_at_ms is null
+  returning version`
 
 const disable = `
   update kmsg.endpoint
@@ -20,7 +22,7 @@ const disable = `
 
 /**
  * In the order of endpoints: two processes then wait for each other in one direction only. Others read
- * the endpoints again when one was disabled; who asks for a pause asks each process by itself.
+ * the endpoints again when one was disabled or warned about; who asks for a pause asks each process by itself.
  *
  * @returns whether others should
  */
@@ -31,13 +33,13 @@ export async function writeEffects(
   const withEffect = records
     .filter(({ settlement }) => settlement.effect !== null)
     .sort((a, b) => (a.endpointKey < b.endpointKey ? -1 : 1))
-  let disabled = 0
-  for (const record of withEffect) disabled += await writeEffect(connection, record)
-  if (disabled > 0) await raiseVersion(connection)
-  return disabled > 0
+  let changed = 0
+  for (const record of withEffect) changed += await writeEffect(connection, record)
+  if (changed > 0) await raiseVersion(connection)
+  return changed > 0
 }
 
-/** @returns endpoints that are disabled now */
+/** @returns endpoints whose record is another now */
 async function writeEffect(
   connection: Connection,
   { endpointKey, settlement: { effect }, settledAtMs }: SettlementRecord,
@@ -47,9 +49,15 @@ async function writeEffect(
     case 'hold':
       await connection.run(hold, Math.round(effect.untilMs), endpointKey)
       return 0
-    case 'warn':
-      await connection.run(warn, toText(effect.warning), endpointKey)
-      return 0
+    case 'warn': {
+      const { warning: reason } = effect
+      const row = await connection.get<{ version: number }>(warn, toText(reason), atMs, endpointKey)
+      if (row === undefined) return 0
+      const { version } = row
+      const change = { atMs, version, what: 'warned', reason, fields: ['warning'] }
+      await appendChange(connection, endpointKey, change)
+      return 1
+    }
     case 'disable': {
       const { reason } = effect
       const row = await connection.get<{ version: number }>(disable, reason, atMs, endpointKey)

@@ -3,7 +3,7 @@
  * Every change raises the one number that tells other processes that there is something to read.
  */
 import type { EndpointRecord } from '../../model/endpoint.ts'
-import type { EndpointChange, StoredEndpoint } from '../storage.ts'
+import { type EndpointChange, historyLength, type StoredEndpoint } from '../storage.ts'
 import type { Connection, SqlValue } from './connection.ts'
 import type { Session } from './session.ts'
 import { fromText, toText } from './text.ts'
@@ -58,7 +58,23 @@ const raise = 'update kmsg.endpoints_version set number = number + 1'
 
 const readHistory = `
   select version, what, at_ms, reason, fields from kmsg.endpoint_change
-   where endpoint_key = $1 order by version, at_ms`
+   where endpoint_key = $1 and (version, at_ms, what) < ($2, $3, $4)
+   order by version desc, at_ms desc, what desc limit $5`
+
+const forgetOldChanges = `
+  delete from kmsg.endpoint_change
+   where endpoint_key = $1
+     and (version, at_ms, what) <= (select version, at_ms, what from kmsg.endpoint_change
+                                     where endpoint_key = $1
+                                     order by version desc, at_ms desc, what desc
+                                     limit 1 offset $2)`
+
+/** After every change there is. */
+const theEnd: Pick<EndpointChange, 'version' | 'atMs' | 'what'> = {
+  version: Number.MAX_SAFE_INTEGER,
+  atMs: 0,
+  what: '',
+}
 
 /** Holds its row until the end of the transaction: so later numbers are committed later. */
 export async function raiseVersion(connection: Connection): Promise<void> {
@@ -112,7 +128,10 @@ export async function removeEndpoint(
 export async function endpointHistory(
   { database }: Session,
   key: string,
+  limit: number,
+  before: EndpointChange | null,
 ): Promise<EndpointChange[]> {
+  const { version: below, atMs: belowMs, what: belowWhat } = before ?? theEnd
   const rows = await database.read((connection) =>
     connection.all<{
       version: number
@@ -120,9 +139,9 @@ export async function endpointHistory(
       at_ms: number
       reason: string | null
       fields: string
-    }>(readHistory, key),
+    }>(readHistory, key, below, Math.round(belowMs), belowWhat, limit),
   )
-  return rows.map(({ version, what, at_ms: atMs, reason, fields }) => ({
+  return rows.reverse().map(({ version, what, at_ms: atMs, reason, fields }) => ({
     atMs,
     version,
     what,
@@ -139,6 +158,7 @@ export async function appendChange(
   const said = reason && toText(reason)
   const at = Math.round(atMs)
   await connection.run(insertChange, key, version, what, at, said, JSON.stringify(fields))
+  await connection.run(forgetOldChanges, key, historyLength)
 }
 
 /** In the order of `columns`. JSON escapes NUL by itself. */

@@ -118,17 +118,17 @@ export async function commitSettlements(
   const sql = records.some(isBatch) ? settleBatches : settleSingles
   const values = [...toColumns(records), session.worker.slot]
   const hasEffects = records.some(({ settlement }) => settlement.effect !== null)
-  let isDisabled = false
+  let isChanged = false
   const row = hasEffects
     ? await session.database.write(async (connection) => {
         const written = await connection.get<Row>(sql, ...values)
         const results = resultsOf(records, written)
         const decided = records.filter((record) => results.get(keyOf(record)) === 'written')
-        isDisabled = await writeEffects(connection, decided)
+        isChanged = await writeEffects(connection, decided)
         return written
       })
     : await session.database.read((connection) => connection.get<Row>(sql, ...values))
-  if (isDisabled) session.hints.endpoints()
+  if (isChanged) session.hints.endpoints()
   const results = resultsOf(records, row)
   return settlements.map((record) =>
     once.get(keyOf(record)) === record ? (results.get(keyOf(record)) ?? 'repeated') : 'repeated',

@@ -88,7 +88,7 @@ export async function openStore(
     removeEndpoint: (key, change) => removeEndpoint(session, key, change),
     loadHealth: () => loadHealth(session),
     saveHealth: (health, change) => saveHealth(session, health, change),
-    endpointHistory: (key) => endpointHistory(session, key),
+    endpointHistory: (key, limit, before) => endpointHistory(session, key, limit, before),
     findEvent: (tenantId, eventId) => findEvent(session, tenantId, eventId),
     findDelivery: (id) => findDelivery(session, id),
     attemptsOf: (deliveries) => attemptsOf(session, deliveries),

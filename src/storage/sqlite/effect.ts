@@ -7,7 +7,9 @@ import type { Session } from './session.ts'
 const hold = 'update endpoint set held_until_ms = max(held_until_ms, ?) where key = ?'
 
 const warn = `
-  update endpoint set warning = ?1 where key = ?2 and warning is not ?1`
+  update endpoint set warning = ?1, updated_at_ms = ?2, version = version + 1
+   where key = ?3 and warning is not ?1 and removed_at_ms is null
+  returning version`
 
 const disable = `
   update endpoint
@@ -37,9 +39,15 @@ function writeEffect(
     case 'hold':
       connection.run(hold, Math.round(effect.untilMs), endpointKey)
       return
-    case 'warn':
-      connection.run(warn, effect.warning, endpointKey)
+    case 'warn': {
+      const { warning: reason } = effect
+      const row = connection.get<{ version: number }>(warn, reason, atMs, endpointKey)
+      if (row === undefined) return
+      const { version } = row
+      const fields = ['warning']
+      appendChange(session, endpointKey, { atMs, version, what: 'warned', reason, fields })
       return
+    }
     case 'disable': {
       const { reason } = effect
       const row = connection.get<{ version: number }>(disable, reason, atMs, endpointKey)

@@ -5,7 +5,12 @@
  * bytes zeroed (Connection.erasing), and the log is begun anew soon after (Checkpoints.scrub).
  */
 import type { EndpointRecord } from '../../model/endpoint.ts'
-import { type EndpointChange, encryptedFields, type StoredEndpoint } from '../storage.ts'
+import {
+  type EndpointChange,
+  encryptedFields,
+  historyLength,
+  type StoredEndpoint,
+} from '../storage.ts'
 import type { Session } from './session.ts'
 
 const readEndpoints = 'select * from endpoint where removed_at_ms is null order by key'
@@ -44,7 +49,23 @@ const dropHealth = 'delete from endpoint_health where endpoint_key = ?'
 
 const readHistory = `
   select version, what, at_ms, reason, fields from endpoint_change
-   where endpoint_key = ? order by version, at_ms`
+   where endpoint_key = ? and (version, at_ms, what) < (?, ?, ?)
+   order by version desc, at_ms desc, what desc limit ?`
+
+const forgetOldChanges = `
+  delete from endpoint_change
+   where endpoint_key = ?1
+     and (version, at_ms, what) <= (select version, at_ms, what from endpoint_change
+                                     where endpoint_key = ?1
+                                     order by version desc, at_ms desc, what desc
+                                     limit 1 offset ?2)`
+
+/** After every change there is. */
+const theEnd: Pick<EndpointChange, 'version' | 'atMs' | 'what'> = {
+  version: Number.MAX_SAFE_INTEGER,
+  atMs: 0,
+  what: '',
+}
 
 export function loadEndpoints({ connection }: Session): StoredEndpoint[] {
   return connection.all<EndpointRow>(readEndpoints).map(fromRow)
@@ -114,15 +135,21 @@ function rewriteEndpoints(session: Session, change: EndpointChange, work: () => 
   }
 }
 
-export function endpointHistory({ connection }: Session, key: string): EndpointChange[] {
+export function endpointHistory(
+  { connection }: Session,
+  key: string,
+  limit: number,
+  before: EndpointChange | null,
+): EndpointChange[] {
+  const { version: below, atMs: belowMs, what: belowWhat } = before ?? theEnd
   const rows = connection.all<{
     version: number
     what: string
     at_ms: number
     reason: string | null
     fields: string
-  }>(readHistory, key)
-  return rows.map(({ version, what, at_ms: atMs, reason, fields }) => ({
+  }>(readHistory, key, below, Math.round(belowMs), belowWhat, limit)
+  return rows.reverse().map(({ version, what, at_ms: atMs, reason, fields }) => ({
     atMs,
     version,
     what,
@@ -138,6 +165,7 @@ export function appendChange(
 ): void {
   const at = Math.round(atMs)
   connection.run(insertChange, key, version, what, at, reason, JSON.stringify(fields))
+  connection.run(forgetOldChanges, key, historyLength)
 }
 
 interface EndpointRow {

@@ -61,7 +61,7 @@ export async function openStore(
     removeEndpoint: (key, change) => thread.call('removeEndpoint', key, change),
     loadHealth: () => thread.call('loadHealth'),
     saveHealth: (health, change) => thread.call('saveHealth', health, change),
-    endpointHistory: (key) => thread.call('endpointHistory', key),
+    endpointHistory: (key, limit, before) => thread.call('endpointHistory', key, limit, before),
     findEvent: (tenantId, eventId) => thread.call('findEvent', tenantId, eventId),
     findDelivery: (id) => thread.call('findDelivery', id),
     attemptsOf: (deliveries) =>

@@ -38,7 +38,7 @@ export interface Verbs {
   removeEndpoint(key: string, change: EndpointChange): unknown
   loadHealth(): unknown
   saveHealth(health: EndpointHealth, change: EndpointChange | null): unknown
-  endpointHistory(key: string): unknown
+  endpointHistory(key: string, limit: number, before: EndpointChange | null): unknown
   findEvent(tenantId: string, eventId: string): unknown
   findDelivery(id: string): unknown
   attemptsOf(deliveries: readonly Pick<DeliveryFound, 'id' | 'batchId'>[]): unknown
@@ -66,7 +66,7 @@ export function createVerbs(session: Session, callId: () => number): Verbs {
     removeEndpoint: (key, change) => removeEndpoint(session, key, change),
     loadHealth: () => loadHealth(session),
     saveHealth: (health, change) => saveHealth(session, health, change),
-    endpointHistory: (key) => endpointHistory(session, key),
+    endpointHistory: (key, limit, before) => endpointHistory(session, key, limit, before),
     findEvent: (tenantId, eventId) => findEvent(session, tenantId, eventId),
     findDelivery: (id) => findDelivery(session, id),
     attemptsOf: (deliveries) => attemptsOf(session, deliveries),

@@ -27,13 +27,13 @@ export const healthStories: Stories = {
     expect(second).toEqual({ isWritten: true, health: { ...warned, revision: 2 } })
     const late = await store.saveHealth({ ...first.health, failedHours: 7 }, change('never'))
     expect(late).toEqual({ isWritten: false, health: second.health })
-    expect(await store.endpointHistory(endpointKey('one'))).toEqual([said])
+    expect(await store.endpointHistory(endpointKey('one'), 100, null)).toEqual([said])
   },
 
   'one version is warned about as often as it fails': async ({ store }) => {
     const first = await store.saveHealth(failing, change('failing', { atMs: startMs }))
     await store.saveHealth(first.health, change('failing', { atMs: startMs + 1 }))
-    expect(await store.endpointHistory(endpointKey('one'))).toHaveLength(2)
+    expect(await store.endpointHistory(endpointKey('one'), 100, null)).toHaveLength(2)
   },
 
   'health goes with its endpoint': async ({ store }) => {
