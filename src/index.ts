@@ -64,6 +64,7 @@ export type {
 } from './storage/storage.ts'
 export {
   type DispatchOptions,
+  type DispatchTimesOptions,
   type EndpointTestResult,
   type EraseQuery,
   type HistoryQuery,

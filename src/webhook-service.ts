@@ -4,7 +4,7 @@
  */
 import { randomBytes } from 'node:crypto'
 import type { DispatchReceipt } from './accept/acceptor.ts'
-import { type CheckedEvent, checkEvent, checkIsList } from './accept/event-input.ts'
+import { type CheckedEvent, checkEvent, checkIsList, checkTimes } from './accept/event-input.ts'
 import { WebhookDispatcher } from './deliver/dispatcher.ts'
 import { resultOf } from './deliver/single-dispatch.ts'
 import { closedError, Engine } from './engine/engine.ts'
@@ -109,13 +109,21 @@ export interface ServiceHealth {
   encryption: { key: string; endpointsLeft: number } | null
 }
 
-export interface DispatchOptions {
+export interface DispatchOptions extends DispatchTimesOptions {
   /**
    * A client of `pg` with a transaction open: the event is stored with your own rows, or rolled back
    * with them. Its deliveries are made once you have committed, so the receipt names none yet. Only
    * with `storage: postgres(…)`; others reject with TRANSACTION_UNSUPPORTED.
    */
   transaction?: object | undefined
+}
+
+/** When an event is sent. An event that was accepted before keeps its first times. */
+export interface DispatchTimesOptions {
+  /** Not before this moment of the wall clock; at most 366 days ahead. In the past: at once. */
+  deliverAt?: Date | string | undefined
+  /** Deliveries that no attempt has begun for by then end as `cancelled`, reason `expired`. */
+  expiresAt?: Date | string | undefined
 }
 
 /** What `eraseEvents` erases: one of the three. */
@@ -204,13 +212,13 @@ export class WebhookService implements AsyncDisposable {
    * Accepts an event: resolves once it and its deliveries are synced to disk, before any is sent.
    * The same id with the same content again returns the first receipt and sends nothing new.
    *
-   * @throws WebhookError EVENT_…, TENANT_ID_INVALID; STORAGE_FULL and STORAGE_UNAVAILABLE, after
+   * @throws WebhookError EVENT_…, TENANT_ID_INVALID, OPTION_…; STORAGE_FULL and STORAGE_UNAVAILABLE, after
    *   which the same call can be repeated; SERVICE_CLOSED
    */
   dispatchEvent(event: WebhookEvent, options?: DispatchOptions): Promise<DispatchReceipt> {
     let checked: CheckedEvent
     try {
-      checked = this.#check(event)
+      checked = this.#check(event, options)
     } catch (error) {
       return Promise.reject(error)
     }
@@ -229,9 +237,12 @@ export class WebhookService implements AsyncDisposable {
    * Accepts many events. All are checked before any is stored; after an error the same call can be
    * repeated.
    */
-  async dispatchEvents(events: readonly WebhookEvent[]): Promise<DispatchReceipt[]> {
+  async dispatchEvents(
+    events: readonly WebhookEvent[],
+    times?: DispatchTimesOptions,
+  ): Promise<DispatchReceipt[]> {
     checkIsList(events)
-    const checked = events.map((event) => this.#check(event))
+    const checked = events.map((event) => this.#check(event, times))
     const { engine } = await this.#use()
     return await Promise.all(checked.map((event) => engine.accept(event)))
   }
@@ -583,10 +594,12 @@ export class WebhookService implements AsyncDisposable {
     await this.dispatcher.close()
   }
 
-  #check(event: WebhookEvent): CheckedEvent {
+  #check(event: WebhookEvent, given: DispatchTimesOptions | undefined): CheckedEvent {
     const checked = checkEvent(event, this.#options)
     this.#warnOfNearMiss(checked.type)
-    return checked
+    if (given === undefined) return checked
+    const times = checkTimes(given, this.#clock.nowMs())
+    return times === undefined ? checked : { ...checked, times }
   }
 
   #use(): Promise<Opened> {

@@ -13,6 +13,7 @@ import type {
   AcceptRecord,
   AcceptResult,
   Claim,
+  DispatchTimes,
   IntakeRecord,
   NewDelivery,
   Store,
@@ -106,7 +107,8 @@ export class Acceptor {
       matched: endpoints.length,
     }
     const wide = endpoints.length > maxDeliveriesPerEvent
-    const deliveries = endpoints.map((endpoint) => this.#newDelivery(event, endpoint, wide))
+    const { times } = checked
+    const deliveries = endpoints.map((one) => this.#newDelivery(event, one, wide, times))
     const again = () => this.#again(checked, deliveries, resolve, reject)
     const record = {
       event,
@@ -137,7 +139,8 @@ export class Acceptor {
     const { clock, newKey, intake } = this.#tools
     const { id, tenantId, type, body, contentHash } = checked
     const acceptedAtMs = clock.nowMs()
-    const event = { key: newKey(), tenantId, id, type, acceptedAtMs, body, contentHash }
+    const { times } = checked
+    const event = { key: newKey(), tenantId, id, type, acceptedAtMs, body, contentHash, ...times }
     await intake.acceptWithin(transaction, event)
     return {
       eventId: id,
@@ -166,10 +169,11 @@ export class Acceptor {
       metadata?: Record<string, unknown>
     }
     const endpoints = match(brought.tenantId, brought.type, metadata)
-    const event = { ...brought, matched: endpoints.length }
+    const { deliverAtMs: _, expiresAtMs: __, ...rest } = brought
+    const event = { ...rest, matched: endpoints.length }
     const wide = endpoints.length > maxDeliveriesPerEvent
     // Nobody holds a place for them: whichever process has room claims them.
-    const deliveries = endpoints.map((endpoint) => this.#newDelivery(event, endpoint, true))
+    const deliveries = endpoints.map((one) => this.#newDelivery(event, one, true, brought))
     return {
       event,
       endpointsVersion: endpointsVersion(),
@@ -190,13 +194,38 @@ export class Acceptor {
     }
   }
 
-  #newDelivery(event: EventRecord, endpoint: EndpointRecord, unowned: boolean): NewDelivery {
+  #newDelivery(
+    event: EventRecord,
+    endpoint: EndpointRecord,
+    unowned: boolean,
+    times: DispatchTimes | undefined,
+  ): NewDelivery {
+    if (times !== undefined && (times.deliverAtMs ?? times.expiresAtMs) !== undefined) {
+      return this.#timedDelivery(event, endpoint, unowned, times)
+    }
     const waitMs = this.#tools.batchTimeoutMs(endpoint)
     return {
       id: deliveryId(event.key, endpoint.key, 1),
       endpointKey: endpoint.key,
       dueAtMs: event.acceptedAtMs + (waitMs ?? 0),
       owned: !unowned && waitMs === null && this.#tools.lanes.reserve(endpoint),
+    }
+  }
+
+  /** With times of its own it is in no batch, and waits in the store until it may be sent. */
+  #timedDelivery(
+    event: EventRecord,
+    endpoint: EndpointRecord,
+    unowned: boolean,
+    { deliverAtMs = 0, expiresAtMs }: DispatchTimes,
+  ): NewDelivery {
+    const isLater = deliverAtMs > event.acceptedAtMs
+    return {
+      id: deliveryId(event.key, endpoint.key, 1),
+      endpointKey: endpoint.key,
+      dueAtMs: Math.max(event.acceptedAtMs, deliverAtMs),
+      owned: !unowned && !isLater && this.#tools.lanes.reserve(endpoint),
+      terms: { alone: true, expiresAtMs: expiresAtMs ?? null },
     }
   }
 
@@ -225,7 +254,7 @@ export class Acceptor {
 
   #handOver(event: EventRecord, delivery: NewDelivery): void {
     if (!delivery.owned) {
-      const loose = delivery.dueAtMs > event.acceptedAtMs
+      const loose = delivery.terms === undefined && delivery.dueAtMs > event.acceptedAtMs
       this.#tools.lanes.stored(delivery.endpointKey, delivery.dueAtMs, loose)
       return
     }
@@ -240,6 +269,7 @@ export class Acceptor {
       acceptedAtMs: event.acceptedAtMs,
       body: event.body,
       members: null,
+      expiresAtMs: delivery.terms?.expiresAtMs ?? undefined,
     })
   }
 

@@ -10,7 +10,7 @@ import type { Clock, Random } from '../model/clock.ts'
 import type { EndpointRecord } from '../model/endpoint.ts'
 import { WebhookError } from '../model/errors.ts'
 import type { EventRecord } from '../model/event-record.ts'
-import { createKeyMaker, type RandomBytes } from '../model/ids.ts'
+import { createKeyMaker, parseDeliveryId, type RandomBytes } from '../model/ids.ts'
 import type { Facts } from '../observe/facts.ts'
 import { type Logger, loggableUrl } from '../observe/log.ts'
 import type { RetryManager } from '../policy/retry-manager.ts'
@@ -23,6 +23,7 @@ import type {
   Claim,
   EndpointChange,
   EraseSelection,
+  ReleaseRecord,
   SettlementRecord,
   Store,
 } from '../storage/storage.ts'
@@ -324,7 +325,7 @@ export class Engine {
         endpoint: (key) => registry.byKey(key),
         limits: (endpoint) => this.#limits(endpoint),
         run: (claim, endpoint) => this.#run(claim, endpoint),
-        release: (record) => this.commits.release(record),
+        release: (record) => this.#release(record),
         congested: () => this.commits.congested || !store.isOwner,
         claimFailed: (error) =>
           this.#storeTalks('warn', 'due deliveries cannot be read', {
@@ -342,6 +343,16 @@ export class Engine {
         maxBatchBytes,
       },
     )
+  }
+
+  #release(record: ReleaseRecord): void {
+    this.commits.release(record)
+    const { deliveryId, cancelled: reason } = record
+    if (reason === undefined) return
+    const { registry, facts } = this.#parts
+    const endpointKey = parseDeliveryId(deliveryId)?.endpointKey ?? ''
+    const endpointId = registry.byKey(endpointKey)?.id ?? endpointKey
+    facts.tell('delivery.cancelled', { deliveryId, endpointId, reason })
   }
 
   #limits(endpoint: EndpointRecord): LaneLimits {

@@ -160,14 +160,28 @@ export class Janitor {
           }
           return this.#stopped ? undefined : syncHealth()
         })
+        .then(() => this.#expire())
         .catch((error: unknown) => {
           const text = error instanceof Error ? error.message : String(error)
-          logger.warn({ error: text }, 'due times could not be read')
+          logger.warn({ error: text }, 'the sweep of every minute could not run')
         })
         .finally(() => {
           if (!this.#stopped) this.#sweepLater()
         })
     }, sweepEveryMs)
+  }
+
+  /** What expires while it waits: for a paused endpoint, or for one that asked for time. */
+  async #expire(): Promise<void> {
+    const { store, clock, registry, facts } = this.#tools
+    for (let more = true; more && !this.#stopped; ) {
+      const ended = await store.expireDeliveries(clock.nowMs(), cancelStep)
+      for (const { id: deliveryId, endpointKey } of ended) {
+        const endpointId = registry.byKey(endpointKey)?.id ?? endpointKey
+        facts.tell('delivery.cancelled', { deliveryId, endpointId, reason: 'expired' })
+      }
+      more = ended.length === cancelStep
+    }
   }
 
   #pruneIn(delayMs: number): void {

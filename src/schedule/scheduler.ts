@@ -280,6 +280,10 @@ export class Scheduler {
       this.#giveBack(claim)
       return
     }
+    if (claim.expiresAtMs !== undefined && claim.expiresAtMs <= this.#tools.clock.nowMs()) {
+      this.#expire(lane, claim)
+      return
+    }
     lane.active += 1
     this.#active += 1
     this.#tools.run(claim, endpoint)
@@ -301,6 +305,13 @@ export class Scheduler {
     const dueAtMs = this.#tools.clock.nowMs()
     this.#tools.release({ deliveryId: claim.deliveryId, token: claim.token, dueAtMs })
     if (!this.#stopped) this.stored(claim.endpointKey, dueAtMs)
+  }
+
+  #expire(lane: Lane, { deliveryId, token }: Claim): void {
+    const dueAtMs = this.#tools.clock.nowMs()
+    this.#tools.release({ deliveryId, token, dueAtMs, cancelled: 'expired' })
+    this.#want(lane)
+    this.#forget(lane)
   }
 
   #empty(lane: Lane): void {

@@ -126,6 +126,9 @@ export interface Store {
     limit: number,
   ): Promise<string[]>
 
+  /** Ends up to `limit` unowned deliveries that have expired, whatever their endpoint waits for. */
+  expireDeliveries(nowMs: number, limit: number): Promise<CancelledDelivery[]>
+
   // ── other processes ────────────────────────────────────────────────────────────────────────────
 
   /**
@@ -192,8 +195,14 @@ export interface AcceptRecord {
   readonly fanOutTo: readonly NewDelivery[] | null
 }
 
+/** When an event may be sent, where its dispatch says so: not before, and not after. */
+export interface DispatchTimes {
+  readonly deliverAtMs?: number | undefined
+  readonly expiresAtMs?: number | undefined
+}
+
 /** An event that is not matched yet. */
-export type IntakeRecord = Omit<EventRecord, 'matched'>
+export type IntakeRecord = Omit<EventRecord, 'matched'> & DispatchTimes
 
 export interface IntakeResult {
   readonly record: AcceptRecord
@@ -209,6 +218,15 @@ export interface NewDelivery {
    * engine sends it right after the commit. False: `waiting` with token 0, claimed later.
    */
   readonly owned: boolean
+  /** What most deliveries do not have. */
+  readonly terms?: DeliveryTerms | undefined
+}
+
+export interface DeliveryTerms {
+  /** Never part of a batch: it has times of its own. */
+  readonly alone: boolean
+  /** Ends as cancelled, `expired`, when no attempt has begun by then. */
+  readonly expiresAtMs: number | null
 }
 
 export interface SettlementRecord {
@@ -228,6 +246,8 @@ export interface ReleaseRecord {
   readonly deliveryId: string
   readonly token: number
   readonly dueAtMs: number
+  /** Set: it does not wait again, it ends as cancelled for this reason. */
+  readonly cancelled?: string | undefined
 }
 
 export interface CommitResult {
@@ -283,6 +303,8 @@ export interface Claim {
   readonly body: Uint8Array
   /** Deliveries of a batch; null for a single one. */
   readonly members: readonly BatchMember[] | null
+  /** No attempt may begin after this. */
+  readonly expiresAtMs?: number | undefined
 }
 
 export interface BatchMember {
@@ -330,6 +352,11 @@ export interface EndpointChange {
   readonly reason: string | null
   /** Names of the changed fields; never their values, which may be secret. */
   readonly fields: readonly string[]
+}
+
+export interface CancelledDelivery {
+  readonly id: string
+  readonly endpointKey: string
 }
 
 export interface HealthSaved {

@@ -5,8 +5,8 @@
  */
 import { WebhookError } from '../../model/errors.ts'
 import { deliveryIdRange } from '../../model/ids.ts'
-import type { AcceptRecord, AcceptResult, NewDelivery } from '../storage.ts'
-import type { Connection } from './connection.ts'
+import type { AcceptRecord, AcceptResult, DeliveryTerms, NewDelivery } from '../storage.ts'
+import type { Connection, SqlValue } from './connection.ts'
 import { closedReason, type Session } from './session.ts'
 import { SlotsToWrite } from './slot.ts'
 import { ByteColumn, booleanArray, numberArray, textArray } from './text.ts'
@@ -43,17 +43,18 @@ const insertAccepts = `
       from given join fresh on fresh.key = given.key where target_count > 0
   ), delivery as materialized (
     select d.*, given.accepted_at_ms, ${closedReason} as closed
-      from unnest($14::text[], $15::text[], $16::text[], $17::bigint[], $18::boolean[])
-             as d (id, event_key, endpoint_key, due_at_ms, owned)
+      from unnest($14::text[], $15::text[], $16::text[], $17::bigint[], $18::boolean[],
+                  $23::int[], $24::bigint[])
+             as d (id, event_key, endpoint_key, due_at_ms, owned, alone, expires_at_ms)
       join fresh on fresh.key = d.event_key
       join given on given.key = d.event_key
       left join kmsg.endpoint on endpoint.key = d.endpoint_key
   ), lives as (
     insert into kmsg.live (id, kind, alone, event_key, endpoint_key, state, owner, token, attempts,
-                           due_at_ms, round, created_at_ms)
-    select id, 'single', 0, event_key, endpoint_key,
+                           due_at_ms, round, created_at_ms, expires_at_ms)
+    select id, 'single', coalesce(alone, 0), event_key, endpoint_key,
            case when owned then 'delivering' else 'waiting' end, case when owned then $1::bigint end,
-           owned::int, 0, due_at_ms, 1, accepted_at_ms
+           owned::int, 0, due_at_ms, 1, accepted_at_ms, expires_at_ms
       from delivery where closed is null
   ), cancelled as (
     insert into kmsg.done (id, event_key, endpoint_key, state, reason, round, attempts, token,
@@ -99,6 +100,7 @@ export async function insert(
     session.nowMs(),
     ...slots.columns(),
     values.seen,
+    ...values.terms,
   )
   if (row?.alive !== 1) throw session.worker.lost(owner)
   const { fresh, version } = row
@@ -164,12 +166,27 @@ function toColumns(accepts: readonly AcceptRecord[], slots: SlotsToWrite) {
       numberArray(deliveries.map(({ dueAtMs }) => Math.round(dueAtMs))),
       booleanArray(deliveries.map(({ owned }) => owned)),
     ],
+    terms: termColumns(deliveries.map(({ terms }) => terms)),
   }
+}
+
+export function termColumns(terms: readonly (DeliveryTerms | undefined)[]): SqlValue[] {
+  return [
+    numberArray(terms.map((one) => (one?.alone ? 1 : null))),
+    numberArray(
+      terms.map((one) => (one?.expiresAtMs == null ? null : Math.round(one.expiresAtMs))),
+    ),
+  ]
 }
 
 function targetsToJson(targets: readonly NewDelivery[] | null): string | null {
   if (targets === null) return null
-  return JSON.stringify(targets.map((one) => [one.id, one.endpointKey, Math.round(one.dueAtMs)]))
+  return JSON.stringify(
+    targets.map(({ id, endpointKey, dueAtMs, terms }) => [
+      ...[id, endpointKey, Math.round(dueAtMs)],
+      ...(terms === undefined ? [] : [terms]),
+    ]),
+  )
 }
 
 // ── ids that were there ──────────────────────────────────────────────────────────────────────────

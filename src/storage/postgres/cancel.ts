@@ -1,5 +1,6 @@
 /** Ends what waits without sending it: the endpoint is gone, or the event was erased. Never touches
  * what is in flight. */
+import type { CancelledDelivery } from '../storage.ts'
 import type { Connection } from './connection.ts'
 import type { Session } from './session.ts'
 import { textArray } from './text.ts'
@@ -50,6 +51,25 @@ export async function cancelDeliveries(
     const rows = await connection.all<{ id: string }>(waitingOfEndpoint, endpointKey, limit)
     const ids = rows.map(({ id }) => id)
     return await cancelRows(connection, ids, reason, nowMs)
+  })
+}
+
+const expired = `
+  select id, endpoint_key from kmsg.live
+   where expires_at_ms <= $1 and owner is null
+   order by expires_at_ms limit $2 for update skip locked`
+
+/** Members of batches have no end of their own. */
+export async function expireDeliveries(
+  { database }: Session,
+  nowMs: number,
+  limit: number,
+): Promise<CancelledDelivery[]> {
+  return await database.write(async (connection) => {
+    const rows = await connection.all<{ id: string; endpoint_key: string }>(expired, nowMs, limit)
+    const ids = rows.map(({ id }) => id)
+    await cancelRows(connection, ids, 'expired', nowMs)
+    return rows.map(({ id, endpoint_key: endpointKey }) => ({ id, endpointKey }))
   })
 }
 

@@ -42,11 +42,11 @@ const claimRooms = `
          coalesce(event.tenant_id, batch.tenant_id) as tenant_id, event.id as event_id,
          event.type as event_type, coalesce(event.accepted_at_ms, batch.sealed_at_ms) as at_ms,
          coalesce(event.body, batch.body) as body, batch.members, taken.due_at_ms,
-         null::bigint as head_ms
+         taken.expires_at_ms, null::bigint as head_ms
     from taken left join kmsg.event on event.key = taken.event_key
                left join kmsg.batch on batch.id = taken.id
   union all
-  select null, null, null, null, range.endpoint_key, null, null, null, null, null, null, null, (
+  select null, null, null, null, range.endpoint_key, null, null, null, null, null, null, null, null, (
       select due_at_ms from kmsg.live x
        where x.endpoint_key = range.endpoint_key and x.alone = range.alone
          and owner is null and batch_id is null
@@ -54,7 +54,8 @@ const claimRooms = `
        order by due_at_ms limit 1)
     from range
   union all
-  select 'me', null, id::int, null, null, null, null, null, null, null, null, null, null from me`
+  select 'me', null, id::int, null, null, null, null, null, null, null, null, null, null, null
+    from me`
 
 interface ClaimedRow {
   readonly id: string | null
@@ -69,6 +70,7 @@ interface ClaimedRow {
   readonly body: Uint8Array | null
   readonly members: string | null
   readonly due_at_ms: number
+  readonly expires_at_ms: number | null
   readonly head_ms: number | null
 }
 
@@ -178,6 +180,7 @@ function toClaim(row: ClaimedRow, location: string): Claim {
     acceptedAtMs: row.at_ms,
     body,
     members: row.members === null ? null : membersFromJson(row.members),
+    expiresAtMs: row.expires_at_ms ?? undefined,
   }
 }
 

@@ -54,8 +54,10 @@ async function giveBack(session: Session, releases: readonly ReleaseRecord[]): P
       numberArray(releases.map(({ token }) => token)),
       numberArray(releases.map(({ dueAtMs }) => Math.round(dueAtMs))),
     )
+    const cancelled = new Map(releases.map((one) => [one.deliveryId, one.cancelled]))
     // Given back for an endpoint that takes nothing any more: it must not wait for ever.
-    for (const { id, closed } of rows) {
+    for (const { id, closed: gone } of rows) {
+      const closed = cancelled.get(id) ?? gone
       if (closed !== null) await cancelRows(connection, [id], closed, nowMs)
     }
     return rows

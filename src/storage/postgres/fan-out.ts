@@ -3,7 +3,8 @@
  * row, and become deliveries some at a time, between commits that nobody has to wait for. Two
  * processes work on different events.
  */
-import type { FanOutResult } from '../storage.ts'
+import type { DeliveryTerms, FanOutResult } from '../storage.ts'
+import { termColumns } from './accept.ts'
 import type { Connection } from './connection.ts'
 import { closedReason, type Session } from './session.ts'
 import { insertSlots, SlotsToWrite } from './slot.ts'
@@ -17,13 +18,15 @@ const anyFanOut = 'select 1 from kmsg.fan_out limit 1'
 const create = `
   with target as materialized (
     select t.*, accepted_at_ms, ${closedReason} as closed
-      from unnest($2::text[], $3::text[], $4::bigint[]) as t (id, endpoint_key, due_at_ms)
+      from unnest($2::text[], $3::text[], $4::bigint[], $6::int[], $7::bigint[])
+             as t (id, endpoint_key, due_at_ms, alone, expires_at_ms)
       join kmsg.event on event.key = $1
       left join kmsg.endpoint on endpoint.key = t.endpoint_key
   ), waits as (
     insert into kmsg.live (id, kind, alone, event_key, endpoint_key, state, token, attempts,
-                           due_at_ms, round, created_at_ms)
-    select id, 'single', 0, $1, endpoint_key, 'waiting', 0, 0, due_at_ms, 1, accepted_at_ms
+                           due_at_ms, round, created_at_ms, expires_at_ms)
+    select id, 'single', coalesce(alone, 0), $1, endpoint_key, 'waiting', 0, 0, due_at_ms, 1,
+           accepted_at_ms, expires_at_ms
       from target where closed is null
     returning endpoint_key
   ), cancelled as (
@@ -37,7 +40,12 @@ const create = `
 const moveOn = 'update kmsg.fan_out set position = $1 where event_key = $2'
 const finish = 'delete from kmsg.fan_out where event_key = $1'
 
-type Target = readonly [deliveryId: string, endpointKey: string, dueAtMs: number]
+type Target = readonly [
+  deliveryId: string,
+  endpointKey: string,
+  dueAtMs: number,
+  terms?: DeliveryTerms,
+]
 
 export async function fanOut(
   session: Session,
@@ -92,6 +100,7 @@ async function createSome(
     textArray(targets.map(([, endpointKey]) => endpointKey)),
     numberArray(targets.map(([, , dueAtMs]) => dueAtMs)),
     nowMs,
+    ...termColumns(targets.map(([, , , terms]) => terms)),
   )
   const waits = new Set(waiting.map((row) => row.endpoint_key))
   for (const [, endpointKey] of targets) if (waits.has(endpointKey)) endpointKeys.add(endpointKey)

@@ -2,7 +2,7 @@
 import { WebhookError } from '../../model/errors.ts'
 import type { StorageHost, Store } from '../storage.ts'
 import { audit } from './audit.ts'
-import { cancelDeliveries } from './cancel.ts'
+import { cancelDeliveries, expireDeliveries } from './cancel.ts'
 import { Claims, heads } from './claim.ts'
 import { commit } from './commit.ts'
 import type { Database } from './connection.ts'
@@ -94,6 +94,7 @@ export async function openStore(
     attemptsOf: (deliveries) => attemptsOf(session, deliveries),
     cancelDeliveries: (key, reason, atMs, limit) =>
       cancelDeliveries(session, key, reason, Math.round(atMs), limit),
+    expireDeliveries: (atMs, limit) => expireDeliveries(session, Math.round(atMs), limit),
     retryDelivery: (id, atMs) => retryDelivery(session, id, Math.round(atMs)),
     listDeliveries: (query) => listDeliveries(session, query),
     statistics: (query) => statistics(session, query),

@@ -2,6 +2,7 @@
  * Ends what waits without sending it: the endpoint is gone, or the event was erased. Never touches
  * what is in flight. Runs inside the transaction of its caller, except `cancelDeliveries`.
  */
+import type { CancelledDelivery } from '../storage.ts'
 import { membersFromJson } from './batch.ts'
 import type { Session } from './session.ts'
 
@@ -47,6 +48,25 @@ export function cancelDeliveries(
     }
     return ended
   })
+}
+
+const expired = `
+  select id, endpoint_key from live indexed by live_expiry
+   where expires_at_ms <= ? and owner is null order by expires_at_ms limit ?`
+
+/** Members of batches have no end of their own. */
+export function expireDeliveries(
+  session: Session,
+  nowMs: number,
+  limit: number,
+): CancelledDelivery[] {
+  const { connection } = session
+  return connection.write(() =>
+    connection
+      .all<{ id: string; endpoint_key: string }>(expired, nowMs, limit)
+      .filter(({ id }) => cancelSingle(session, id, 'expired', nowMs))
+      .map(({ id, endpoint_key: endpointKey }) => ({ id, endpointKey })),
+  )
 }
 
 /** @returns false when it does not wait on its own */

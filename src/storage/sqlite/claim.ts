@@ -25,7 +25,7 @@ const claimAny = `
                          and owner is null and batch_id is null and due_at_ms <= ?4
                        order by due_at_ms limit ?5))
       order by due_at_ms limit ?5)
-  returning id, kind, token, attempts, event_key, due_at_ms`
+  returning id, kind, token, attempts, event_key, due_at_ms, expires_at_ms`
 
 /** What a batching lane sends as it is: sealed batches, retries, replays. */
 const claimAlone = `
@@ -35,7 +35,7 @@ const claimAlone = `
                  where endpoint_key = ?3 and alone = 1
                    and owner is null and batch_id is null and due_at_ms <= ?4
                  order by due_at_ms limit ?5)
-  returning id, kind, token, attempts, event_key, due_at_ms`
+  returning id, kind, token, attempts, event_key, due_at_ms, expires_at_ms`
 
 const findEvent = `
   select tenant_id, id, type, accepted_at_ms, body from event where key = ?`
@@ -52,6 +52,7 @@ interface ClaimedRow {
   readonly attempts: number
   readonly event_key: string
   readonly due_at_ms: number
+  readonly expires_at_ms: number | null
 }
 
 interface EventRow {
@@ -123,7 +124,7 @@ function pushSingle(
   if (!event?.body) throw bodyMissing(row.id, location)
   tally.add(-1, 1)
   claims.push(row.id, endpointKey, event.tenant_id, row.token, row.attempts)
-  claims.push(event.id, event.type, event.accepted_at_ms, event.body, null)
+  claims.push(event.id, event.type, event.accepted_at_ms, event.body, null, row.expires_at_ms)
 }
 
 function pushBatch(
@@ -145,7 +146,7 @@ function flatten(
   claims: FlatClaims,
 ): void {
   claims.push(id, endpointKey, tenantId, token, attempts)
-  claims.push(id, 'batch', sealedAtMs, body, members)
+  claims.push(id, 'batch', sealedAtMs, body, members, null)
 }
 
 /** Retention and erasure never take a body from a live delivery, so the file must be damaged. */

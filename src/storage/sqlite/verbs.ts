@@ -12,7 +12,7 @@ import type {
 } from '../storage.ts'
 import { audit } from './audit.ts'
 import { backup } from './backup.ts'
-import { cancelDeliveries } from './cancel.ts'
+import { cancelDeliveries, expireDeliveries } from './cancel.ts'
 import { claim, heads } from './claim.ts'
 import { commit } from './commit.ts'
 import { endpointHistory, loadEndpoints, removeEndpoint, saveEndpoint } from './endpoint.ts'
@@ -43,6 +43,7 @@ export interface Verbs {
   findDelivery(id: string): unknown
   attemptsOf(deliveries: readonly Pick<DeliveryFound, 'id' | 'batchId'>[]): unknown
   cancelDeliveries(key: string, reason: string, nowMs: number, limit: number): unknown
+  expireDeliveries(nowMs: number, limit: number): unknown
   retryDelivery(id: string, nowMs: number): unknown
   listSlice(query: DeliveryQuery, rows: number): unknown
   statistics(query: StatisticsQuery): unknown
@@ -72,6 +73,7 @@ export function createVerbs(session: Session, callId: () => number): Verbs {
     attemptsOf: (deliveries) => attemptsOf(session, deliveries),
     cancelDeliveries: (key, reason, nowMs, limit) =>
       cancelDeliveries(session, key, reason, nowMs, limit),
+    expireDeliveries: (nowMs, limit) => expireDeliveries(session, nowMs, limit),
     retryDelivery: (id, nowMs) => retryDelivery(session, id, nowMs),
     listSlice: (query, rows) => listSlice(session, query, rows),
     statistics: (query) => statistics(session, query),

@@ -99,6 +99,74 @@ export const claimStories: Stories = {
     )
   },
 
+  'times of its own: alone beside batches, and its end comes with the claim': async ({
+    store,
+    host,
+  }) => {
+    const timed = accept(host, { id: 'timed', dueAtMs: host.now + 1_000 })
+    const loose = accept(host, { id: 'loose', dueAtMs: host.now + 5_000 })
+    const expiresAtMs = host.now + 9_000
+    const withTerms = {
+      ...timed,
+      deliveries: timed.deliveries.map((one) => ({ ...one, terms: { alone: true, expiresAtMs } })),
+    }
+    await commitAccepts(store, withTerms, loose)
+    const batch = { size: 2, maxBytes: 1_000 }
+    expect(await claimAll(store, host, 'endpoint', batch)).toEqual([])
+    host.now += 1_000
+    const claims = await claimAll(store, host, 'endpoint', batch)
+    expect(claims).toMatchObject([{ eventId: 'timed', members: null, expiresAtMs }])
+  },
+
+  'what has expired ends, wherever it waits; what is in flight does not': async ({
+    store,
+    host,
+  }) => {
+    const expiring = (id: string, to: string, owned: boolean, afterMs: number | null) => {
+      const record = accept(host, { id, to: [to], owned, dueAtMs: host.now + 60_000 })
+      const expiresAtMs = afterMs === null ? null : host.now + afterMs
+      const terms = { alone: true, expiresAtMs }
+      return { ...record, deliveries: record.deliveries.map((one) => ({ ...one, terms })) }
+    }
+    const [soon, later, flying] = [
+      expiring('soon', 'one', false, 10),
+      expiring('later', 'one', false, 11),
+      expiring('flying', 'two', true, 5),
+    ]
+    await commitAccepts(store, soon, later, flying, expiring('always', 'one', false, null))
+    host.now += 10
+    const ended = [{ id: soon.deliveries[0]?.id, endpointKey: endpointKey('one') }]
+    expect(await store.expireDeliveries(host.now, 100)).toEqual(ended)
+    expect(await store.expireDeliveries(host.now, 100)).toEqual([])
+    expect(await store.findDelivery(soon.deliveries[0]?.id ?? '')).toMatchObject({
+      state: 'cancelled',
+      reason: 'expired',
+      settledAtMs: host.now,
+    })
+    // Given back because its time was over before its turn came.
+    const { deliveryId, token } = ownedOf(flying)
+    const release = { deliveryId, token, dueAtMs: host.now, cancelled: 'expired' }
+    await store.commit(group({ releases: [release] }))
+    expect(await store.findDelivery(deliveryId)).toMatchObject({
+      state: 'cancelled',
+      reason: 'expired',
+      attempts: 0,
+    })
+    expect(await store.backlog()).toMatchObject({ waiting: 2, delivering: 0 })
+    expect((await store.audit()).problems).toEqual([])
+  },
+
+  'a wide event keeps its times through the fan-out': async ({ store, host }) => {
+    const wide = accept(host, { to: ['one', 'two'], wide: true, dueAtMs: host.now + 50 })
+    const terms = { alone: true, expiresAtMs: host.now + 90 }
+    const fanOutTo = wide.fanOutTo?.map((one) => ({ ...one, terms })) ?? null
+    await commitAccepts(store, { ...wide, fanOutTo })
+    await store.fanOut(100, host.now)
+    expect(await claimAll(store, host, 'one')).toEqual([])
+    host.now += 50
+    expect(await claimAll(store, host, 'one')).toMatchObject([{ expiresAtMs: host.now + 40 }])
+  },
+
   'nobody can claim what is claimed': async ({ store, host }) => {
     await commitAccepts(store, ...Array.from({ length: 40 }, () => accept(host)))
     const both = await Promise.all([

@@ -109,7 +109,9 @@ create table kmsg.intake (
   type text not null,
   accepted_at_ms bigint not null,
   content_hash bytea not null,
-  body bytea not null
+  body bytea not null,
+  deliver_at_ms bigint,
+  expires_at_ms bigint
 );
 
 create table kmsg.live (
@@ -131,6 +133,7 @@ create table kmsg.live (
   -- A member of a sealed batch waits until the batch is settled and is never claimed itself.
   batch_id text collate "C",
   created_at_ms bigint not null,
+  expires_at_ms bigint,
   check ((owner is null) = (state = 'waiting')),
   check (alone = 1 or (kind = 'single' and attempts = 0)),
   check ((event_key is null) = (kind = 'batch')),
@@ -142,6 +145,9 @@ create table kmsg.live (
 -- Only what can be claimed: a delivery that is accepted owned and delivered never touches it.
 create index live_due on kmsg.live (endpoint_key, alone, due_at_ms)
   where owner is null and batch_id is null;
+
+create index live_expiry on kmsg.live (expires_at_ms)
+  where expires_at_ms is not null and owner is null;
 
 create table kmsg.done (
   id text collate "C" primary key,

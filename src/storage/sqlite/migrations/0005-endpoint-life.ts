@@ -1,4 +1,7 @@
-/** The health of endpoints; one version of an endpoint can be warned about more than once. */
+/**
+ * The health of endpoints; one version of an endpoint can be warned about more than once; deliveries
+ * that expire.
+ */
 export const endpointLife = `
 create table endpoint_health (
   endpoint_key text primary key,
@@ -25,4 +28,8 @@ create table endpoint_change (
 insert into endpoint_change (endpoint_key, version, at_ms, what, reason, fields)
 select endpoint_key, version, at_ms, what, reason, fields from old_endpoint_change;
 drop table old_endpoint_change;
+
+alter table live add column expires_at_ms integer;
+create index live_expiry on live (expires_at_ms)
+  where expires_at_ms is not null and owner is null;
 `
