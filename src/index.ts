@@ -7,6 +7,7 @@ export type { DispatchResult } from './deliver/single-dispatch.ts'
 export type { RetentionOptions, SystemEventsTarget, WebhookConfig } from './engine/options.ts'
 export type { DeliveryListQuery, DeliveryPage, EventReport } from './engine/queries.ts'
 export type { WebhookAttempt } from './model/attempt.ts'
+export type { BodyFilter, BodyTest, FilterPath, FilterScalar } from './model/body-filter.ts'
 export type { Clock, Random } from './model/clock.ts'
 export type {
   DeliveryState,
@@ -17,6 +18,7 @@ export type {
 export type {
   EndpointBatch,
   EndpointFilters,
+  EndpointOrdering,
   EndpointRetryConfig,
   EndpointStatus,
   EndpointTls,

@@ -17,7 +17,7 @@ import {
   type EventReport,
   Queries,
 } from './engine/queries.ts'
-import { retryDelivery } from './engine/repair.ts'
+import { retryDelivery, skipDelivery } from './engine/repair.ts'
 import { systemClock } from './engine/system-clock.ts'
 import type { Clock, Random } from './model/clock.ts'
 import type { FailedDelivery, WebhookDelivery } from './model/delivery.ts'
@@ -419,6 +419,17 @@ export class WebhookService implements AsyncDisposable {
     const { engine, queries } = await this.#use()
     const { registry } = this
     return retryDelivery({ engine, queries, registry, nowMs: this.#clock.nowMs() }, id, scope)
+  }
+
+  /**
+   * Gives up a failed delivery that holds up its key, see `ordering`: what waits behind it goes on.
+   *
+   * @throws WebhookError DELIVERY_NOT_FOUND when it holds up nothing
+   */
+  async skipDelivery(id: string, scope?: TenantScope): Promise<void> {
+    const { engine, queries } = await this.#use()
+    const { registry } = this
+    await skipDelivery({ engine, queries, registry, nowMs: this.#clock.nowMs() }, id, scope)
   }
 
   // ── statistics ─────────────────────────────────────────────────────────────────────────────────

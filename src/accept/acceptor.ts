@@ -8,6 +8,7 @@ import type { EndpointRecord } from '../model/endpoint.ts'
 import { WebhookError } from '../model/errors.ts'
 import type { EventRecord } from '../model/event-record.ts'
 import { deliveryId } from '../model/ids.ts'
+import { orderKeyOf } from '../policy/order.ts'
 import type { GroupCommit, PendingAccept } from '../storage/group-commit.ts'
 import type {
   AcceptRecord,
@@ -49,6 +50,8 @@ export interface AcceptorTools {
     tenantId: string,
     eventType: string,
     metadata: Readonly<Record<string, unknown>>,
+    /** Only asked for by endpoints with a body filter. */
+    data: () => unknown,
   ) => readonly EndpointRecord[]
   /** Which state of the endpoints `match` judges by; null where nobody else can change them. */
   readonly endpointsVersion: () => number | null
@@ -95,7 +98,8 @@ export class Acceptor {
     only: readonly EndpointRecord[] | null = null,
   ): void {
     const { clock, match, newKey, commits, endpointsVersion } = this.#tools
-    const endpoints = only ?? match(checked.tenantId, checked.type, checked.metadata)
+    const data = () => parsed(checked.body).data
+    const endpoints = only ?? match(checked.tenantId, checked.type, checked.metadata, data)
     const event: EventRecord = {
       key: newKey(),
       tenantId: checked.tenantId,
@@ -108,7 +112,9 @@ export class Acceptor {
     }
     const wide = endpoints.length > maxDeliveriesPerEvent
     const { times } = checked
-    const deliveries = endpoints.map((one) => this.#newDelivery(event, one, wide, times))
+    const deliveries = endpoints.map((one) =>
+      this.#newDelivery(event, one, wide, times, checked.metadata),
+    )
     const again = () => this.#again(checked, deliveries, resolve, reject)
     const record = {
       event,
@@ -165,15 +171,15 @@ export class Acceptor {
 
   #matched(brought: IntakeRecord): AcceptRecord {
     const { match, endpointsVersion } = this.#tools
-    const { metadata = {} } = JSON.parse(Buffer.from(brought.body).toString()) as {
-      metadata?: Record<string, unknown>
-    }
-    const endpoints = match(brought.tenantId, brought.type, metadata)
+    const { metadata = {}, data } = parsed(brought.body)
+    const endpoints = match(brought.tenantId, brought.type, metadata, () => data)
     const { deliverAtMs: _, expiresAtMs: __, ...rest } = brought
     const event = { ...rest, matched: endpoints.length }
     const wide = endpoints.length > maxDeliveriesPerEvent
     // Nobody holds a place for them: whichever process has room claims them.
-    const deliveries = endpoints.map((one) => this.#newDelivery(event, one, true, brought))
+    const deliveries = endpoints.map((one) =>
+      this.#newDelivery(event, one, true, brought, metadata),
+    )
     return {
       event,
       endpointsVersion: endpointsVersion(),
@@ -199,7 +205,24 @@ export class Acceptor {
     endpoint: EndpointRecord,
     unowned: boolean,
     times: DispatchTimes | undefined,
+    metadata: CheckedEvent['metadata'],
   ): NewDelivery {
+    const { ordering } = endpoint
+    const orderKey = ordering === null ? null : orderKeyOf(ordering, metadata)
+    // What is sent later has left its place: what follows must not wait days for it.
+    const isLater = (times?.deliverAtMs ?? 0) > event.acceptedAtMs
+    if (ordering !== null && orderKey !== null && !isLater) {
+      const order = { key: orderKey, blocks: ordering.onExhausted === 'block' }
+      const terms = { alone: true, expiresAtMs: times?.expiresAtMs ?? null, order }
+      // Through the store, whatever is free here: another process may be sending what comes before.
+      return {
+        id: deliveryId(event.key, endpoint.key, 1),
+        endpointKey: endpoint.key,
+        dueAtMs: event.acceptedAtMs,
+        owned: false,
+        terms,
+      }
+    }
     if (times !== undefined && (times.deliverAtMs ?? times.expiresAtMs) !== undefined) {
       return this.#timedDelivery(event, endpoint, unowned, times)
     }
@@ -324,6 +347,11 @@ class Accepting implements PendingAccept {
     this.#acceptor.unreserve(this.#deliveries)
     this.expire(error)
   }
+}
+
+/** As it is sent. */
+function parsed(body: Uint8Array): { metadata?: Record<string, unknown>; data?: unknown } {
+  return JSON.parse(Buffer.from(body).toString())
 }
 
 function receiptOfDuplicate(

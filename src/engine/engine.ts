@@ -128,7 +128,8 @@ export class Engine {
     this.#acceptor = new Acceptor({
       clock,
       newKey: createKeyMaker(() => clock.nowMs(), parts.randomBytes),
-      match: (tenantId, type, metadata) => parts.registry.matchRecords(tenantId, type, metadata),
+      match: (tenantId, type, metadata, data) =>
+        parts.registry.matchRecords(tenantId, type, metadata, data),
       endpointsVersion: () => this.#endpointsVersion,
       refresh: () => this.#refreshIfShared(),
       intake: parts.store,
@@ -353,6 +354,9 @@ export class Engine {
     const endpointKey = parseDeliveryId(deliveryId)?.endpointKey ?? ''
     const endpointId = registry.byKey(endpointKey)?.id ?? endpointKey
     facts.tell('delivery.cancelled', { deliveryId, endpointId, reason })
+    // What waited behind it is due once that is written.
+    const look = () => this.scheduler.stored(endpointKey, this.#parts.clock.nowMs())
+    this.#rest.during(this.commits.written().then(look))
   }
 
   #limits(endpoint: EndpointRecord): LaneLimits {
@@ -407,7 +411,7 @@ export class Engine {
   #follow(claim: Claim, { settlement, settledAtMs }: SettlementRecord, used: EndpointRecord): void {
     if (settlement.state === 'waiting') {
       this.scheduler.stored(claim.endpointKey, settlement.dueAtMs)
-    }
+    } else if (claim.ordered) this.scheduler.stored(claim.endpointKey, settledAtMs)
     const effect = settlement.effect
     const { registry } = this.#parts
     const endpoint = registry.byKey(used.key)
@@ -472,6 +476,7 @@ export class Engine {
           this.scheduler.stored(record.key, this.#parts.clock.nowMs())
         }
         if (change.fields.includes('url')) this.#health.clear(record.key, change.atMs)
+        if (change.fields.includes('ordering')) this.#rest.during(this.#releaseOrder(record.key))
         if (change.what === 'disabled') {
           this.#parts.facts.tell('endpoint.disabled', {
             endpointId: record.id,
@@ -488,6 +493,20 @@ export class Engine {
           version: change.version,
         })
       },
+    }
+  }
+
+  /** By other rules than those by which they were held up. */
+  async #releaseOrder(endpointKey: string): Promise<void> {
+    try {
+      const nowMs = this.#parts.clock.nowMs()
+      if (!(await this.store.releaseOrder(endpointKey, null, nowMs))) return
+      this.scheduler.stored(endpointKey, nowMs)
+    } catch (error) {
+      this.#parts.logger.warn(
+        { error: String(error) },
+        'what waits for failed deliveries still does',
+      )
     }
   }
 

@@ -173,12 +173,13 @@ export class Janitor {
 
   /** What expires while it waits: for a paused endpoint, or for one that asked for time. */
   async #expire(): Promise<void> {
-    const { store, clock, registry, facts } = this.#tools
+    const { store, clock, registry, facts, stored } = this.#tools
     for (let more = true; more && !this.#stopped; ) {
       const ended = await store.expireDeliveries(clock.nowMs(), cancelStep)
       for (const { id: deliveryId, endpointKey } of ended) {
         const endpointId = registry.byKey(endpointKey)?.id ?? endpointKey
         facts.tell('delivery.cancelled', { deliveryId, endpointId, reason: 'expired' })
+        stored(endpointKey, clock.nowMs())
       }
       more = ended.length === cancelStep
     }

@@ -13,12 +13,13 @@ import { parseDeliveryId } from '../model/ids.ts'
 import { scopedTenantId } from '../model/names.ts'
 import { whyNotMatched } from '../policy/match.ts'
 import type { TenantScope, WebhookRegistry } from '../registry/webhook-registry.ts'
-import type {
-  AttemptFound,
-  DeliveryFound,
-  DeliveryQuery,
-  EventFound,
-  Store,
+import {
+  type AttemptFound,
+  behindMs,
+  type DeliveryFound,
+  type DeliveryQuery,
+  type EventFound,
+  type Store,
 } from '../storage/storage.ts'
 import { isSystemEvent } from './system-events.ts'
 
@@ -171,8 +172,8 @@ function reasonFor(
 ): NotMatchedReason {
   if (isSystemEvent(event.type)) return 'system_event'
   if (endpoint.createdAtMs > event.acceptedAtMs) return 'endpoint_registered_later'
-  const reason = whyNotMatched(endpoint, event.type, body?.metadata ?? {})
-  if (reason?.startsWith('filter_') && body === null) return 'unknown'
+  const reason = whyNotMatched(endpoint, event.type, body?.metadata ?? {}, body?.data)
+  if (/^(body_)?filter/.test(reason ?? '') && body === null) return 'unknown'
   return reason ?? 'endpoint_changed_later'
 }
 
@@ -193,7 +194,8 @@ function publicDelivery(found: DeliveryFound, attempts: readonly AttemptFound[])
     attemptCount: found.attempts,
     batchId: found.batchId,
     createdAt: new Date(found.createdAtMs),
-    nextAttemptAt: found.dueAtMs === null ? null : new Date(found.dueAtMs),
+    nextAttemptAt:
+      found.dueAtMs === null || found.dueAtMs >= behindMs ? null : new Date(found.dueAtMs),
     settledAt: found.settledAtMs === null ? null : new Date(found.settledAtMs),
     attempts: attempts.map((one) => publicAttempt(one, one.late)),
   }

@@ -32,7 +32,7 @@ export interface WebhookDelivery {
   /** The batch it travels or travelled in. */
   batchId: string | null
   createdAt: Date
-  /** When the next attempt is due; null once it has ended. */
+  /** When the next attempt is due; null once it has ended, and while it waits for its key. */
   nextAttemptAt: Date | null
   settledAt: Date | null
   /** Oldest first. */
@@ -57,3 +57,5 @@ export type NotMatchedReason =
   /** Retention or erasure removed what the filters would have looked at. */
   | 'unknown'
   | `filter_${string}`
+  /** The place in `data` that the body filter looked at, or the word that said no. */
+  | `body_filter: ${string}`

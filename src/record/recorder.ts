@@ -64,6 +64,7 @@ export class Recorder {
       },
       settlement,
       settledAtMs: nowMs,
+      ordered: claim.ordered,
     }
     commits.settle(record, (result) => recorded(claim, record, endpoint, result, report.outcome))
     return settlement

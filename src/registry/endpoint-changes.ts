@@ -41,12 +41,14 @@ export function newRecord(
     secrets: secret === null ? [] : [{ secret, createdAtMs: nowMs, expiresAtMs: null }],
     signatureSchemes: input.signatureSchemes ? [...new Set(input.signatureSchemes)] : null,
     filters: { ...input.filters },
+    bodyFilter: input.bodyFilter ?? null,
     retryConfig: { ...input.retryConfig },
     headers: unmaskHeaders(input.headers ?? {}, {}),
     tls: input.tls ?? null,
     timeoutMs: input.timeoutMs ?? null,
     concurrency: input.concurrency ?? null,
     batch: input.batch ?? false,
+    ordering: input.ordering ?? null,
     version: 1,
     warning: null,
     heldUntilMs: 0,
@@ -66,11 +68,13 @@ const plainFields = [
   'description',
   'signatureSchemes',
   'filters',
+  'bodyFilter',
   'retryConfig',
   'tls',
   'timeoutMs',
   'concurrency',
   'batch',
+  'ordering',
 ] as const satisfies readonly (keyof Changes)[]
 
 /**

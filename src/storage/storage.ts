@@ -151,6 +151,13 @@ export interface Store {
    */
   retryDelivery(deliveryId: string, nowMs: number): Promise<RetryResult>
 
+  /**
+   * Lets go on what waits behind failed deliveries of an endpoint: behind this one, or behind any.
+   *
+   * @returns false when nothing was held up
+   */
+  releaseOrder(endpointKey: string, deliveryId: string | null, nowMs: number): Promise<boolean>
+
   // ── questions ──────────────────────────────────────────────────────────────────────────────────
 
   /** The event, its skeleton when the body is gone, and all its deliveries (without attempts). */
@@ -227,7 +234,15 @@ export interface DeliveryTerms {
   readonly alone: boolean
   /** Ends as cancelled, `expired`, when no attempt has begun by then. */
   readonly expiresAtMs: number | null
+  /** Waits until what came before under the same key of its endpoint has ended. Never `owned`. */
+  readonly order?: { readonly key: string; readonly blocks: boolean } | undefined
 }
+
+/**
+ * The due time of what waits behind another of its key: at the far end of every index, so that a
+ * million of them cost a claim nothing. Whatever ends the first of a key makes the next one due.
+ */
+export const behindMs = 9_000_000_000_000_000
 
 export interface SettlementRecord {
   /** A delivery or a batch; a batch's settlement is that of all its members. */
@@ -240,6 +255,8 @@ export interface SettlementRecord {
   readonly attempt: AttemptRecord
   readonly settlement: Settlement
   readonly settledAtMs: number
+  /** As its claim said. */
+  readonly ordered?: boolean | undefined
 }
 
 export interface ReleaseRecord {
@@ -305,6 +322,8 @@ export interface Claim {
   readonly members: readonly BatchMember[] | null
   /** No attempt may begin after this. */
   readonly expiresAtMs?: number | undefined
+  /** Others may wait behind it. */
+  readonly ordered?: boolean | undefined
 }
 
 export interface BatchMember {
@@ -388,7 +407,7 @@ export type RetryResult =
       readonly endpointKey: string
       readonly dueAtMs: number
     }
-  | { readonly kind: 'unknown' | 'in-flight' | 'body-gone' }
+  | { readonly kind: 'unknown' | 'in-flight' | 'body-gone' | 'behind another of its key' }
 
 // ── questions ────────────────────────────────────────────────────────────────────────────────────
 

@@ -6,6 +6,7 @@ import { batchStories } from './conformance/batch.ts'
 import { claimStories } from './conformance/claim.ts'
 import { endpointStories } from './conformance/endpoint.ts'
 import { healthStories } from './conformance/health.ts'
+import { orderStories } from './conformance/order.ts'
 import { questionStories } from './conformance/questions.ts'
 import { settleStories } from './conformance/settle.ts'
 import { upkeepStories } from './conformance/upkeep.ts'
@@ -41,6 +42,7 @@ const chapters: Readonly<Record<string, Stories>> = {
   batch: batchStories,
   endpoints: endpointStories,
   health: healthStories,
+  order: orderStories,
   questions: questionStories,
   upkeep: upkeepStories,
 }

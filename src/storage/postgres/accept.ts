@@ -5,8 +5,15 @@
  */
 import { WebhookError } from '../../model/errors.ts'
 import { deliveryIdRange } from '../../model/ids.ts'
-import type { AcceptRecord, AcceptResult, DeliveryTerms, NewDelivery } from '../storage.ts'
+import {
+  type AcceptRecord,
+  type AcceptResult,
+  behindMs,
+  type DeliveryTerms,
+  type NewDelivery,
+} from '../storage.ts'
 import type { Connection, SqlValue } from './connection.ts'
+import { isBehind, lastNo, lockKeys, type OrderedKey } from './order.ts'
 import { closedReason, type Session } from './session.ts'
 import { SlotsToWrite } from './slot.ts'
 import { ByteColumn, booleanArray, numberArray, textArray } from './text.ts'
@@ -16,7 +23,7 @@ import { ByteColumn, booleanArray, numberArray, textArray } from './text.ts'
  * these rows. Without the lease nothing is written. Keys are inserted in their order, so that two
  * processes with the same ids wait for each other in one direction only.
  */
-const insertAccepts = `
+const insertSql = (ordered: boolean) => `
   with me as materialized (
     select id from kmsg.worker where id = $1 for key share
   ), given as materialized (
@@ -42,19 +49,23 @@ const insertAccepts = `
     select given.key, targets::json, target_count, 0
       from given join fresh on fresh.key = given.key where target_count > 0
   ), delivery as materialized (
-    select d.*, given.accepted_at_ms, ${closedReason} as closed
+    select d.*, given.accepted_at_ms, ${closedReason} as closed ${ordered ? placed : ''}
       from unnest($14::text[], $15::text[], $16::text[], $17::bigint[], $18::boolean[],
-                  $23::int[], $24::bigint[])
-             as d (id, event_key, endpoint_key, due_at_ms, owned, alone, expires_at_ms)
+                  $23::int[], $24::bigint[]${ordered ? ', $25::text[], $26::boolean[]' : ''})
+             as d (id, event_key, endpoint_key, due_at_ms, owned, alone, expires_at_ms
+                   ${ordered ? ', order_key, order_blocks' : ''})
       join fresh on fresh.key = d.event_key
       join given on given.key = d.event_key
       left join kmsg.endpoint on endpoint.key = d.endpoint_key
+      ${ordered ? 'window turn as (partition by d.endpoint_key, d.order_key order by d.id collate "C")' : ''}
   ), lives as (
     insert into kmsg.live (id, kind, alone, event_key, endpoint_key, state, owner, token, attempts,
-                           due_at_ms, round, created_at_ms, expires_at_ms)
+                           due_at_ms, round, created_at_ms, expires_at_ms
+                           ${ordered ? ', order_key, order_blocks, order_no' : ''})
     select id, 'single', coalesce(alone, 0), event_key, endpoint_key,
            case when owned then 'delivering' else 'waiting' end, case when owned then $1::bigint end,
-           owned::int, 0, due_at_ms, 1, accepted_at_ms, expires_at_ms
+           owned::int, 0, ${ordered ? dueInOrder : 'due_at_ms'}, 1, accepted_at_ms, expires_at_ms
+           ${ordered ? ', order_key, order_blocks, order_no' : ''}
       from delivery where closed is null
   ), cancelled as (
     insert into kmsg.done (id, event_key, endpoint_key, state, reason, round, attempts, token,
@@ -72,13 +83,26 @@ const insertAccepts = `
               then (select json_agg(key) from fresh) end as keys,
          (select number from kmsg.endpoints_version) as version`
 
+/** Several of one key in one group come one after the other. */
+const placed = `,
+           case when d.order_key is not null then ${lastNo} + row_number() over turn end as order_no,
+           d.order_key is not null and (${isBehind} or row_number() over turn > 1) as is_behind`
+const dueInOrder = `case when is_behind then ${behindMs} else due_at_ms end`
+
+const insertAccepts = insertSql(false)
+const insertOrderedAccepts = insertSql(true)
+
 /** @throws WebhookError STORAGE_UNAVAILABLE when the lease is lost: nothing is written then */
 export async function commitAccepts(
   session: Session,
   accepts: readonly AcceptRecord[],
 ): Promise<AcceptResult[]> {
   if (accepts.length === 0) return []
-  const accepted = await session.database.read((connection) => insert(session, connection, accepts))
+  const { database } = session
+  const work = (connection: Connection) => insert(session, connection, accepts)
+  // Turns among the keys of ordered deliveries end with a transaction.
+  const isOrdered = orderedKeys(accepts).length > 0
+  const accepted = await (isOrdered ? database.write(work) : database.read(work))
   accepted.committed()
   return accepted.results
 }
@@ -92,8 +116,10 @@ export async function insert(
   const slots = new SlotsToWrite(session)
   const { id: owner } = session.worker
   const values = toColumns(accepts, slots)
+  const keys = orderedKeys(accepts)
+  if (keys.length > 0) await lockKeys(session, connection, keys)
   const row = await connection.get<Accepted>(
-    insertAccepts,
+    keys.length > 0 ? insertOrderedAccepts : insertAccepts,
     owner,
     ...values.events,
     ...values.deliveries,
@@ -101,6 +127,7 @@ export async function insert(
     ...slots.columns(),
     values.seen,
     ...values.terms,
+    ...(keys.length > 0 ? values.order : []),
   )
   if (row?.alive !== 1) throw session.worker.lost(owner)
   const { fresh, version } = row
@@ -167,6 +194,7 @@ function toColumns(accepts: readonly AcceptRecord[], slots: SlotsToWrite) {
       booleanArray(deliveries.map(({ owned }) => owned)),
     ],
     terms: termColumns(deliveries.map(({ terms }) => terms)),
+    order: orderColumns(deliveries.map(({ terms }) => terms)),
   }
 }
 
@@ -177,6 +205,23 @@ export function termColumns(terms: readonly (DeliveryTerms | undefined)[]): SqlV
       terms.map((one) => (one?.expiresAtMs == null ? null : Math.round(one.expiresAtMs))),
     ),
   ]
+}
+
+export function orderColumns(terms: readonly (DeliveryTerms | undefined)[]): SqlValue[] {
+  return [
+    textArray(terms.map((one) => one?.order?.key ?? null)),
+    booleanArray(terms.map((one) => one?.order?.blocks ?? false)),
+  ]
+}
+
+function orderedKeys(accepts: readonly AcceptRecord[]): OrderedKey[] {
+  const keys: OrderedKey[] = []
+  for (const { deliveries } of accepts) {
+    for (const { endpointKey, terms } of deliveries) {
+      if (terms?.order !== undefined) keys.push({ endpointKey, key: terms.order.key })
+    }
+  }
+  return keys
 }
 
 function targetsToJson(targets: readonly NewDelivery[] | null): string | null {

@@ -4,7 +4,7 @@
  * over, and a million deliveries of a paused endpoint cost the others nothing.
  */
 import { WebhookError } from '../../model/errors.ts'
-import type { Claim, ClaimResult, LaneHead, LaneRoom } from '../storage.ts'
+import { behindMs, type Claim, type ClaimResult, type LaneHead, type LaneRoom } from '../storage.ts'
 import { membersFromJson, sealBatches } from './batch.ts'
 import type { Connection } from './connection.ts'
 import type { Session } from './session.ts'
@@ -42,19 +42,21 @@ const claimRooms = `
          coalesce(event.tenant_id, batch.tenant_id) as tenant_id, event.id as event_id,
          event.type as event_type, coalesce(event.accepted_at_ms, batch.sealed_at_ms) as at_ms,
          coalesce(event.body, batch.body) as body, batch.members, taken.due_at_ms,
-         taken.expires_at_ms, null::bigint as head_ms
+         taken.expires_at_ms, taken.order_key is not null as ordered,
+         null::bigint as head_ms
     from taken left join kmsg.event on event.key = taken.event_key
                left join kmsg.batch on batch.id = taken.id
   union all
-  select null, null, null, null, range.endpoint_key, null, null, null, null, null, null, null, null, (
+  select null, null, null, null, range.endpoint_key, null, null, null, null, null, null, null, null, null, (
       select due_at_ms from kmsg.live x
        where x.endpoint_key = range.endpoint_key and x.alone = range.alone
-         and owner is null and batch_id is null
+         and owner is null and batch_id is null and due_at_ms < ${behindMs}
          and not exists (select from picked where picked.id = x.id)
        order by due_at_ms limit 1)
     from range
   union all
-  select 'me', null, id::int, null, null, null, null, null, null, null, null, null, null, null
+  select 'me', null, id::int, null, null, null, null, null, null, null, null, null, null, null,
+         null
     from me`
 
 interface ClaimedRow {
@@ -71,6 +73,7 @@ interface ClaimedRow {
   readonly members: string | null
   readonly due_at_ms: number
   readonly expires_at_ms: number | null
+  readonly ordered: boolean | null
   readonly head_ms: number | null
 }
 
@@ -181,6 +184,7 @@ function toClaim(row: ClaimedRow, location: string): Claim {
     body,
     members: row.members === null ? null : membersFromJson(row.members),
     expiresAtMs: row.expires_at_ms ?? undefined,
+    ordered: row.ordered === true ? true : undefined,
   }
 }
 
@@ -210,7 +214,7 @@ const laneHeads = `
              where endpoint_key = lane.endpoint_key and alone = 0
                and owner is null and batch_id is null),
            (select min(due_at_ms) from kmsg.live
-             where endpoint_key = lane.endpoint_key and alone = 1
+             where endpoint_key = lane.endpoint_key and alone = 1 and due_at_ms < ${behindMs}
                and owner is null and batch_id is null)) as due_at_ms
     from lane where endpoint_key is not null`
 

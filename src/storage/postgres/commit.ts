@@ -58,7 +58,7 @@ async function giveBack(session: Session, releases: readonly ReleaseRecord[]): P
     // Given back for an endpoint that takes nothing any more: it must not wait for ever.
     for (const { id, closed: gone } of rows) {
       const closed = cancelled.get(id) ?? gone
-      if (closed !== null) await cancelRows(connection, [id], closed, nowMs)
+      if (closed !== null) await cancelRows(session, connection, [id], closed, nowMs)
     }
     return rows
   })

@@ -10,8 +10,25 @@ import { fromText, toText } from './text.ts'
 
 const columns = [
   ...['key', 'id', 'tenant_id', 'url', 'events', 'name', 'description', 'status', 'status_reason'],
-  ...['status_changed_at_ms', 'secrets', 'signature_schemes', 'filters', 'retry_config', 'headers'],
-  ...['tls', 'timeout_ms', 'concurrency', 'batch', 'version', 'warning', 'held_until_ms'],
+  ...[
+    'status_changed_at_ms',
+    'secrets',
+    'signature_schemes',
+    'filters',
+    'body_filter',
+    'retry_config',
+    'headers',
+  ],
+  ...[
+    'tls',
+    'timeout_ms',
+    'concurrency',
+    'batch',
+    'ordering',
+    'version',
+    'warning',
+    'held_until_ms',
+  ],
   ...['created_at_ms', 'updated_at_ms'],
 ]
 
@@ -178,12 +195,14 @@ function toValues(record: StoredEndpoint): SqlValue[] {
     JSON.stringify(record.secrets),
     signatureSchemes && JSON.stringify(signatureSchemes),
     JSON.stringify(record.filters),
+    JSON.stringify(record.bodyFilter),
     JSON.stringify(record.retryConfig),
     JSON.stringify(record.headers),
     JSON.stringify(record.tls),
     record.timeoutMs,
     record.concurrency,
     JSON.stringify(record.batch),
+    JSON.stringify(record.ordering),
     record.version,
     warning && toText(warning),
     Math.round(record.heldUntilMs),
@@ -206,12 +225,14 @@ interface EndpointRow {
   readonly secrets: string
   readonly signature_schemes: string | null
   readonly filters: string
+  readonly body_filter: string
   readonly retry_config: string
   readonly headers: string
   readonly tls: string
   readonly timeout_ms: number | null
   readonly concurrency: number | null
   readonly batch: string
+  readonly ordering: string
   readonly version: number
   readonly warning: string | null
   readonly held_until_ms: number
@@ -234,12 +255,14 @@ function fromRow(row: EndpointRow): StoredEndpoint {
     secrets: JSON.parse(row.secrets),
     signatureSchemes: row.signature_schemes === null ? null : JSON.parse(row.signature_schemes),
     filters: JSON.parse(row.filters),
+    bodyFilter: JSON.parse(row.body_filter),
     retryConfig: JSON.parse(row.retry_config),
     headers: JSON.parse(row.headers),
     tls: JSON.parse(row.tls),
     timeoutMs: row.timeout_ms,
     concurrency: row.concurrency,
     batch: JSON.parse(row.batch),
+    ordering: JSON.parse(row.ordering),
     version: row.version,
     warning: row.warning && fromText(row.warning),
     heldUntilMs: row.held_until_ms,

@@ -3,9 +3,10 @@
  * row, and become deliveries some at a time, between commits that nobody has to wait for. Two
  * processes work on different events.
  */
-import type { DeliveryTerms, FanOutResult } from '../storage.ts'
-import { termColumns } from './accept.ts'
+import { behindMs, type DeliveryTerms, type FanOutResult } from '../storage.ts'
+import { orderColumns, termColumns } from './accept.ts'
 import type { Connection } from './connection.ts'
+import { isBehind, lastNo, lockKeys } from './order.ts'
 import { closedReason, type Session } from './session.ts'
 import { insertSlots, SlotsToWrite } from './slot.ts'
 import { numberArray, textArray } from './text.ts'
@@ -18,16 +19,19 @@ const anyFanOut = 'select 1 from kmsg.fan_out limit 1'
 const create = `
   with target as materialized (
     select t.*, accepted_at_ms, ${closedReason} as closed
-      from unnest($2::text[], $3::text[], $4::bigint[], $6::int[], $7::bigint[])
-             as t (id, endpoint_key, due_at_ms, alone, expires_at_ms)
+      from unnest($2::text[], $3::text[], $4::bigint[], $6::int[], $7::bigint[], $8::text[],
+                  $9::boolean[])
+             as t (id, endpoint_key, due_at_ms, alone, expires_at_ms, order_key, order_blocks)
       join kmsg.event on event.key = $1
       left join kmsg.endpoint on endpoint.key = t.endpoint_key
   ), waits as (
     insert into kmsg.live (id, kind, alone, event_key, endpoint_key, state, token, attempts,
-                           due_at_ms, round, created_at_ms, expires_at_ms)
-    select id, 'single', coalesce(alone, 0), $1, endpoint_key, 'waiting', 0, 0, due_at_ms, 1,
-           accepted_at_ms, expires_at_ms
-      from target where closed is null
+                           due_at_ms, round, created_at_ms, expires_at_ms, order_key, order_blocks, order_no)
+    select id, 'single', coalesce(alone, 0), $1, endpoint_key, 'waiting', 0, 0,
+           case when order_key is not null and ${isBehind} then ${behindMs} else due_at_ms end, 1,
+           accepted_at_ms, expires_at_ms, order_key, order_blocks,
+           case when order_key is not null then ${lastNo} + 1 end
+      from target d where closed is null
     returning endpoint_key
   ), cancelled as (
     insert into kmsg.done (id, event_key, endpoint_key, state, reason, round, attempts, token,
@@ -93,6 +97,10 @@ async function createSome(
   const slots = new SlotsToWrite({ ...session, knownSlots: new Set() })
   for (const [id, endpointKey] of targets) slots.add(endpointKey, id)
   await connection.run(insertSlots, ...slots.columns())
+  const keys = targets.flatMap(([, endpointKey, , terms]) =>
+    terms?.order === undefined ? [] : [{ endpointKey, key: terms.order.key }],
+  )
+  if (keys.length > 0) await lockKeys(session, connection, keys)
   const waiting = await connection.all<{ endpoint_key: string }>(
     create,
     eventKey,
@@ -101,6 +109,7 @@ async function createSome(
     numberArray(targets.map(([, , dueAtMs]) => dueAtMs)),
     nowMs,
     ...termColumns(targets.map(([, , , terms]) => terms)),
+    ...orderColumns(targets.map(([, , , terms]) => terms)),
   )
   const waits = new Set(waiting.map((row) => row.endpoint_key))
   for (const [, endpointKey] of targets) if (waits.has(endpointKey)) endpointKeys.add(endpointKey)

@@ -6,10 +6,11 @@
 import { WebhookError } from '../../model/errors.ts'
 import { latencyClass } from '../latency-class.ts'
 import type { SettlementRecord, SettlementResult } from '../storage.ts'
-import type { SqlValue } from './connection.ts'
+import type { Connection, SqlValue } from './connection.ts'
 import { writeEffects } from './effect.ts'
+import { blockKeys, type OrderedKey, promote } from './order.ts'
 import { closedReason, type Session } from './session.ts'
-import { ByteColumn, numberArray, textArray } from './text.ts'
+import { ByteColumn, fromText, numberArray, textArray } from './text.ts'
 
 const anHourMs = 3_600_000
 
@@ -100,9 +101,16 @@ const sumsAndResult = `, ends as (
               then (select json_agg(json_build_array(delivery_id, token, late)) from attempts) end
            as attempts`
 
+/** Deliveries that others of their key wait for, and that have ended. */
+const endedInOrder = `,
+         (select json_agg(json_build_object('endpointKey', endpoint_key, 'key', order_key, 'id', id,
+                   'blocks', order_blocks and end_state in ('exhausted', 'rejected')))
+            from ended where order_key is not null) as ordered`
+
 /** Most groups hold no batch, and then nothing is looked for. */
 const settleSingles = given + sumsAndResult
 const settleBatches = given + endOfBatches + sumsAndResult
+const settleOrdered = settleBatches + endedInOrder
 
 export async function commitSettlements(
   session: Session,
@@ -115,20 +123,25 @@ export async function commitSettlements(
     if (!once.has(name)) once.set(name, record)
   }
   const records = [...once.values()]
-  const sql = records.some(isBatch) ? settleBatches : settleSingles
+  const isOrdered = records.some(({ ordered }) => ordered)
+  const sql = isOrdered ? settleOrdered : records.some(isBatch) ? settleBatches : settleSingles
   const values = [...toColumns(records), session.worker.slot]
   const hasEffects = records.some(({ settlement }) => settlement.effect !== null)
   let isChanged = false
-  const row = hasEffects
-    ? await session.database.write(async (connection) => {
-        const written = await connection.get<Row>(sql, ...values)
-        const results = resultsOf(records, written)
-        const decided = records.filter((record) => results.get(keyOf(record)) === 'written')
-        isChanged = await writeEffects(connection, decided)
-        return written
-      })
-    : await session.database.read((connection) => connection.get<Row>(sql, ...values))
+  let hinted: string[] = []
+  const row =
+    hasEffects || isOrdered
+      ? await session.database.write(async (connection) => {
+          const written = await connection.get<Row>(sql, ...values)
+          const results = resultsOf(records, written)
+          const decided = records.filter((record) => results.get(keyOf(record)) === 'written')
+          isChanged = await writeEffects(connection, decided)
+          hinted = await followOrder(session, connection, written?.ordered ?? null)
+          return written
+        })
+      : await session.database.read((connection) => connection.get<Row>(sql, ...values))
   if (isChanged) session.hints.endpoints()
+  session.hints.due(hinted)
   const results = resultsOf(records, row)
   return settlements.map((record) =>
     once.get(keyOf(record)) === record ? (results.get(keyOf(record)) ?? 'repeated') : 'repeated',
@@ -139,6 +152,26 @@ interface Row {
   readonly written: number
   /** [delivery id, token, late] of the attempts that are new; null when all of them decided. */
   readonly attempts: string | null
+  readonly ordered?: string | null
+}
+
+/** @returns endpoints that may have something due now */
+async function followOrder(
+  session: Session,
+  connection: Connection,
+  json: string | null,
+): Promise<string[]> {
+  const ended = JSON.parse(json ?? '[]') as (OrderedKey & { id: string; blocks: boolean })[]
+  const nowMs = session.nowMs()
+  const isBlocking = ({ blocks }: { blocks: boolean }) => blocks
+  await blockKeys(connection, ended.filter(isBlocking).map(asText), nowMs)
+  await promote(session, connection, ended.map(asText), nowMs)
+  return [...new Set(ended.map(({ endpointKey }) => endpointKey))]
+}
+
+/** Keys came out of the database as they are in it, and go back by `toText`. */
+function asText<Ended extends OrderedKey>(ended: Ended): Ended {
+  return { ...ended, key: fromText(ended.key) }
 }
 
 function resultsOf(

@@ -11,6 +11,7 @@ import { fanOut } from './fan-out.ts'
 import { loadHealth, saveHealth } from './health.ts'
 import { Hints, Listener, type NotifyingClient } from './hints.ts'
 import { acceptWithin, takeIntake } from './intake.ts'
+import { releaseOrder } from './order.ts'
 import { attemptsOf, findDelivery, findEvent } from './read.ts'
 import { retryDelivery } from './retry.ts'
 import { checkServer, migrate } from './schema.ts'
@@ -95,6 +96,8 @@ export async function openStore(
     cancelDeliveries: (key, reason, atMs, limit) =>
       cancelDeliveries(session, key, reason, Math.round(atMs), limit),
     expireDeliveries: (atMs, limit) => expireDeliveries(session, Math.round(atMs), limit),
+    releaseOrder: (key, deliveryId, atMs) =>
+      releaseOrder(session, key, deliveryId, Math.round(atMs)),
     retryDelivery: (id, atMs) => retryDelivery(session, id, Math.round(atMs)),
     listDeliveries: (query) => listDeliveries(session, query),
     statistics: (query) => statistics(session, query),

@@ -6,6 +6,7 @@ import { deliveryIdRange } from '../../model/ids.ts'
 import type { AcceptResult, DeliveryTerms } from '../storage.ts'
 import type { Connection } from './connection.ts'
 import type { SqlValue } from './driver.ts'
+import { takePlace } from './order.ts'
 import { closedReason, type Session } from './session.ts'
 import { SlotsToWrite } from './slot.ts'
 import { forManyRows, rowsAtOnce } from './statements.ts'
@@ -193,17 +194,19 @@ interface FreshDelivery {
 }
 
 export function insertLiveWithTerms(
-  { connection, owner }: Session,
-  { alone, expiresAtMs }: DeliveryTerms,
+  session: Session,
+  { alone, expiresAtMs, order }: DeliveryTerms,
   isOwned: boolean,
   { id, eventKey, endpointKey, dueAtMs, createdAtMs }: FreshDelivery,
 ): void {
+  const { connection, owner } = session
   connection.run(
     insertWithTerms,
     ...[id, alone ? 1 : 0, eventKey, endpointKey, isOwned ? 'delivering' : 'waiting'],
     ...[isOwned ? owner : null, isOwned ? 1 : 0, dueAtMs, createdAtMs],
     expiresAtMs === null ? null : Math.round(expiresAtMs),
   )
+  if (order !== undefined) takePlace(session, id, endpointKey, order)
 }
 
 /** Collects rows for `live` and writes them sixteen at a time. */

@@ -4,6 +4,7 @@
  */
 import type { CancelledDelivery } from '../storage.ts'
 import { membersFromJson } from './batch.ts'
+import { removeLive, unblockKeys } from './order.ts'
 import type { Session } from './session.ts'
 
 const unownedOfEndpoint = `
@@ -40,6 +41,8 @@ export function cancelDeliveries(
   const { connection } = session
   return connection.write(() => {
     const ended: string[] = []
+    // It takes nothing any more, so nothing waits for what failed.
+    unblockKeys(session, endpointKey, null, nowMs)
     const rows = connection.all<{ id: string; kind: string }>(unownedOfEndpoint, endpointKey, limit)
     for (const { id, kind } of rows) {
       if (ended.length >= limit) break
@@ -72,7 +75,7 @@ export function expireDeliveries(
 /** @returns false when it does not wait on its own */
 export function cancelSingle(session: Session, id: string, reason: string, nowMs: number): boolean {
   if (session.connection.run(endSingle, reason, nowMs, id) === 0) return false
-  session.connection.run(deleteLive, id)
+  removeLive(session, id, nowMs, false)
   session.tally.add(-1, 0)
   return true
 }

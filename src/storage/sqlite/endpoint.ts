@@ -17,19 +17,20 @@ const readEndpoints = 'select * from endpoint where removed_at_ms is null order 
 
 const upsertEndpoint = `
   insert into endpoint (key, id, tenant_id, url, events, name, description, status, status_reason,
-                        status_changed_at_ms, secrets, signature_schemes, filters, retry_config,
-                        headers, tls, timeout_ms, concurrency, batch, version, warning,
+                        status_changed_at_ms, secrets, signature_schemes, filters, body_filter,
+                        retry_config, headers, tls, timeout_ms, concurrency, batch, ordering, version, warning,
                         held_until_ms, created_at_ms, updated_at_ms)
-  values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+  values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
   on conflict (key) do update
      set id = excluded.id, tenant_id = excluded.tenant_id, url = excluded.url,
          events = excluded.events, name = excluded.name, description = excluded.description,
          status = excluded.status, status_reason = excluded.status_reason,
          status_changed_at_ms = excluded.status_changed_at_ms, secrets = excluded.secrets,
          signature_schemes = excluded.signature_schemes,
-         filters = excluded.filters, retry_config = excluded.retry_config,
+         filters = excluded.filters, body_filter = excluded.body_filter,
+         retry_config = excluded.retry_config,
          headers = excluded.headers, tls = excluded.tls, timeout_ms = excluded.timeout_ms,
-         concurrency = excluded.concurrency, batch = excluded.batch, version = excluded.version,
+         concurrency = excluded.concurrency, batch = excluded.batch, ordering = excluded.ordering, version = excluded.version,
          warning = excluded.warning, held_until_ms = excluded.held_until_ms,
          updated_at_ms = excluded.updated_at_ms, removed_at_ms = null
    where tenant_id = excluded.tenant_id and id = excluded.id`
@@ -93,12 +94,14 @@ export function saveEndpoint(
       JSON.stringify(record.secrets),
       record.signatureSchemes && JSON.stringify(record.signatureSchemes),
       JSON.stringify(record.filters),
+      JSON.stringify(record.bodyFilter),
       JSON.stringify(record.retryConfig),
       JSON.stringify(record.headers),
       JSON.stringify(record.tls),
       record.timeoutMs,
       record.concurrency,
       JSON.stringify(record.batch),
+      JSON.stringify(record.ordering),
       record.version,
       record.warning,
       Math.round(record.heldUntilMs),
@@ -182,12 +185,14 @@ interface EndpointRow {
   readonly secrets: string
   readonly signature_schemes: string | null
   readonly filters: string
+  readonly body_filter: string
   readonly retry_config: string
   readonly headers: string
   readonly tls: string
   readonly timeout_ms: number | null
   readonly concurrency: number | null
   readonly batch: string
+  readonly ordering: string
   readonly version: number
   readonly warning: string | null
   readonly held_until_ms: number
@@ -210,12 +215,14 @@ function fromRow(row: EndpointRow): StoredEndpoint {
     secrets: JSON.parse(row.secrets),
     signatureSchemes: row.signature_schemes === null ? null : JSON.parse(row.signature_schemes),
     filters: JSON.parse(row.filters),
+    bodyFilter: JSON.parse(row.body_filter),
     retryConfig: JSON.parse(row.retry_config),
     headers: JSON.parse(row.headers),
     tls: JSON.parse(row.tls),
     timeoutMs: row.timeout_ms,
     concurrency: row.concurrency,
     batch: JSON.parse(row.batch),
+    ordering: JSON.parse(row.ordering),
     version: row.version,
     warning: row.warning,
     heldUntilMs: row.held_until_ms,

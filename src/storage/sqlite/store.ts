@@ -72,6 +72,8 @@ export async function openStore(
     cancelDeliveries: (key, reason, atMs, limit) =>
       thread.call('cancelDeliveries', key, reason, Math.round(atMs), limit),
     expireDeliveries: (atMs, limit) => thread.call('expireDeliveries', Math.round(atMs), limit),
+    releaseOrder: (key, deliveryId, atMs) =>
+      thread.call('releaseOrder', key, deliveryId, Math.round(atMs)),
     retryDelivery: (id, atMs) => thread.call('retryDelivery', id, Math.round(atMs)),
     listDeliveries: (query) => listDeliveries(thread, query),
     statistics: (query) => thread.call('statistics', query),

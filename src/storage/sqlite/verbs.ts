@@ -20,6 +20,7 @@ import { eraseSlice } from './erase.ts'
 import { fanOut } from './fan-out.ts'
 import { loadHealth, saveHealth } from './health.ts'
 import { listSlice } from './list.ts'
+import { releaseOrder } from './order.ts'
 import { type PrunePosition, pruneSlice } from './prune.ts'
 import { attemptsOf, findDelivery, findEvent } from './read.ts'
 import { retryDelivery } from './retry.ts'
@@ -44,6 +45,7 @@ export interface Verbs {
   attemptsOf(deliveries: readonly Pick<DeliveryFound, 'id' | 'batchId'>[]): unknown
   cancelDeliveries(key: string, reason: string, nowMs: number, limit: number): unknown
   expireDeliveries(nowMs: number, limit: number): unknown
+  releaseOrder(endpointKey: string, deliveryId: string | null, nowMs: number): unknown
   retryDelivery(id: string, nowMs: number): unknown
   listSlice(query: DeliveryQuery, rows: number): unknown
   statistics(query: StatisticsQuery): unknown
@@ -74,6 +76,7 @@ export function createVerbs(session: Session, callId: () => number): Verbs {
     cancelDeliveries: (key, reason, nowMs, limit) =>
       cancelDeliveries(session, key, reason, nowMs, limit),
     expireDeliveries: (nowMs, limit) => expireDeliveries(session, nowMs, limit),
+    releaseOrder: (key, deliveryId, nowMs) => releaseOrder(session, key, deliveryId, nowMs),
     retryDelivery: (id, nowMs) => retryDelivery(session, id, nowMs),
     listSlice: (query, rows) => listSlice(session, query, rows),
     statistics: (query) => statistics(session, query),

@@ -19,7 +19,7 @@ import type {
 /** Fields per event, delivery, settlement and release in the flat arrays below. */
 export const eventWidth = 10
 export const deliveryWidth = 5
-export const settlementWidth = 18
+export const settlementWidth = 19
 export const releaseWidth = 4
 
 export interface CommitOnWire {
@@ -76,7 +76,7 @@ function flattenSettlement(
   into.push(attempt.responseBody === null ? null : packer.add(attempt.responseBody))
   into.push(attempt.endpointVersion, settlement.state, settlement.reason)
   into.push(settlement.state === 'waiting' ? Math.round(settlement.dueAtMs) : null)
-  into.push(settlement.effect)
+  into.push(settlement.effect, record.ordered === true ? 1 : 0)
 }
 
 function flattenTargets(targets: readonly NewDelivery[]): string {
@@ -135,8 +135,9 @@ export function unflattenResult(group: CommitGroup, wire: CommitResultOnWire): C
 
 const stored = { kind: 'stored' } as const
 
-/** delivery, endpoint, tenant, token, attempts, event id, type, accepted at, body, members, expires */
-export const claimWidth = 11
+/** delivery, endpoint, tenant, token, attempts, event id, type, accepted at, body, members, expires,
+ * ordered (0 or 1) */
+export const claimWidth = 12
 
 export interface ClaimResultOnWire {
   readonly claims: (string | number | Uint8Array | readonly BatchMember[] | null)[]
@@ -157,6 +158,7 @@ export function unflattenClaims({ claims: flat, heads }: ClaimResultOnWire): Cla
       acceptedAtMs: flat[i + 7] as number,
       body: flat[i + 8] as Uint8Array,
       members: flat[i + 9] as readonly BatchMember[] | null,
+      ordered: flat[i + 11] === 1 ? true : undefined,
       expiresAtMs: (flat[i + 10] as number | null) ?? undefined,
     })
   }

@@ -16,19 +16,23 @@ export const endpointStories: Stories = {
         { secret: 'old-secret-of-16', createdAtMs: startMs, expiresAtMs: startMs + 9 },
       ],
       filters: { providerId: ['a', 'b'], tier: [1, true] },
+      bodyFilter: { and: [{ path: 'amount', gt: 5 }, { not: { path: ['a.b'], eq: '한' } }] },
       retryConfig: { retryScheduleMs: [1, 2], jitter: false },
       timeoutMs: 5_000,
       batch: { size: 4, timeoutMs: 100 },
+      ordering: null,
       warning: 'look at this',
       heldUntilMs: startMs + 77,
       version: 3,
     })
     await store.saveEndpoint(saved, change('registered'))
+    const ordering = { key: 'userId', onExhausted: 'block' } as const
+    await store.saveEndpoint(endpoint('three', { ordering }), change('registered'))
     const other = endpoint('two', { batch: true })
     await store.saveEndpoint(other, change('registered'))
     const again = await reopen()
     expect(await again.loadEndpoints()).toEqual(
-      [saved, other].sort((a, b) => (a.key < b.key ? -1 : 1)),
+      [saved, other, endpoint('three', { ordering })].sort((a, b) => (a.key < b.key ? -1 : 1)),
     )
   },
 

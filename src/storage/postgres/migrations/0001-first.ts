@@ -35,12 +35,14 @@ create table kmsg.endpoint (
   secrets text not null,
   signature_schemes text,
   filters text not null,
+  body_filter text not null,
   retry_config text not null,
   headers text not null,
   tls text not null,
   timeout_ms bigint,
   concurrency integer,
   batch text not null,
+  ordering text not null,
   version bigint not null,
   warning text,
   held_until_ms bigint not null,
@@ -134,6 +136,10 @@ create table kmsg.live (
   batch_id text collate "C",
   created_at_ms bigint not null,
   expires_at_ms bigint,
+  -- What waits behind another of its key is due at the end of time (storage.ts, behindMs).
+  order_key text collate "C",
+  order_no bigint,
+  order_blocks boolean,
   check ((owner is null) = (state = 'waiting')),
   check (alone = 1 or (kind = 'single' and attempts = 0)),
   check ((event_key is null) = (kind = 'batch')),
@@ -148,6 +154,17 @@ create index live_due on kmsg.live (endpoint_key, alone, due_at_ms)
 
 create index live_expiry on kmsg.live (expires_at_ms)
   where expires_at_ms is not null and owner is null;
+create index live_order on kmsg.live (endpoint_key, order_key, order_no, id)
+  where order_key is not null;
+
+-- A key held up by a delivery that failed at its head.
+create table kmsg.order_block (
+  endpoint_key text collate "C" not null,
+  order_key text collate "C" not null,
+  delivery_id text collate "C" not null,
+  at_ms bigint not null,
+  primary key (endpoint_key, order_key)
+);
 
 create table kmsg.done (
   id text collate "C" primary key,
