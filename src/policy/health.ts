@@ -1,7 +1,7 @@
 /**
  * When an endpoint counts as dead. Every rule about warning and automatic disabling is here. Pure: an
  * endpoint is disabled for a run of nothing but failures that is long (`disableAfterMs`), spread over
- * many hours, and was announced a day before.
+ * many hours, has cost at least one delivery all its retries, and was announced a day before.
  */
 import type { EndpointHealth } from '../model/health.ts'
 import { isDnsTrouble, type Outcome } from '../model/outcome.ts'
@@ -123,7 +123,9 @@ export function judge(
   nowMs: number,
 ): Verdict {
   if (failingSinceMs === null) return null
-  if (disableAfterMs !== null && failedHours >= hoursNeeded(disableAfterMs)) {
+  // Who chose a schedule of a month is given the month: something must have been given up.
+  const isProven = failedDeliveries > 0 && failedHours >= hoursNeeded(disableAfterMs ?? 0)
+  if (disableAfterMs !== null && isProven) {
     const leadMs = finalLeadMs(disableAfterMs)
     const isOver = nowMs >= failingSinceMs + disableAfterMs
     // Whoever was silent for a while is still told a day before.

@@ -50,9 +50,15 @@ function keeper(name = ''): HealthKeeper {
   })
 }
 
-async function attempt(to: HealthKeeper, key: string, outcome: Outcome, afterMs: number) {
+async function attempt(
+  to: HealthKeeper,
+  key: string,
+  outcome: Outcome,
+  afterMs: number,
+  ended = 1,
+) {
   const atMs = start + afterMs
-  to.attempted(endpointRecord(key), { outcome, startedAtMs: atMs, settledAtMs: atMs, ended: 0 })
+  to.attempted(endpointRecord(key), { outcome, startedAtMs: atMs, settledAtMs: atMs, ended })
   await settled()
 }
 
@@ -136,7 +142,7 @@ test('an endpoint that works costs no write, a dead one an hourly one', async ()
   const one = keeper()
   for (let i = 0; i < 1_000; i += 1) await attempt(one, 'a', fine, i)
   expect(store.saves).toBe(0)
-  for (let i = 0; i < 1_000; i += 1) await attempt(one, 'b', refused, i * 10_000)
+  for (let i = 0; i < 1_000; i += 1) await attempt(one, 'b', refused, i * 10_000, 0)
   // 2 hours and 47 minutes: three hours of the clock, and the early warning.
   expect(store.saves).toBeLessThanOrEqual(4)
 })

@@ -20,7 +20,8 @@ const rule = { disableAfterMs: 5 * day }
 /** A run with a failure at each of these times after the start. */
 function run(...afterMs: number[]): EndpointHealth {
   return afterMs.reduce(
-    (health, ms) => afterFailure(health, { atMs: start + ms, enabledAtMs: 0, ended: 0 }),
+    (health, ms, i) =>
+      afterFailure(health, { atMs: start + ms, enabledAtMs: 0, ended: i === 0 ? 1 : 0 }),
     unknownHealth('one'),
   )
 }
@@ -115,6 +116,12 @@ describe('the verdict', () => {
     ['five days in two hours only', early(run(0, 5 * day), hour), 5 * day, null],
     ['five days in nine hours', early(hourly(9), hour), 6 * day, null],
     ['five days in ten hours', early(hourly(10), hour), 6 * day, 'final'],
+    [
+      'a month of one delivery that is still retried',
+      early({ ...hourly(700), failedDeliveries: 0 }, hour),
+      30 * day,
+      null,
+    ],
   ]
   for (const [name, health, ms, verdict] of table) {
     test(`${name}: ${verdict}`, () => expect(judge(health, rule, at(ms))).toBe(verdict))
