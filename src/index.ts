@@ -4,9 +4,10 @@ export type { DispatcherOptions, LookupAll, RedirectRule } from './deliver/attem
 export { WebhookDispatcher } from './deliver/dispatcher.ts'
 export type { DnsOptions, ProxyOptions, TlsOptions } from './deliver/network-options.ts'
 export type { DispatchResult } from './deliver/single-dispatch.ts'
-export type { RetentionOptions, WebhookConfig } from './engine/options.ts'
+export type { RetentionOptions, SystemEventsTarget, WebhookConfig } from './engine/options.ts'
 export type { DeliveryListQuery, DeliveryPage, EventReport } from './engine/queries.ts'
 export type { WebhookAttempt } from './model/attempt.ts'
+export type { BodyFilter, BodyTest, FilterPath, FilterScalar } from './model/body-filter.ts'
 export type { Clock, Random } from './model/clock.ts'
 export type {
   DeliveryState,
@@ -17,6 +18,7 @@ export type {
 export type {
   EndpointBatch,
   EndpointFilters,
+  EndpointOrdering,
   EndpointRetryConfig,
   EndpointStatus,
   EndpointTls,
@@ -37,8 +39,8 @@ export type { OutcomeKind } from './model/outcome.ts'
 export type { SecretType, SignatureScheme, SigningKey } from './model/signature.ts'
 export type {
   AttemptFact,
-  BreakerFact,
   DeliveryFact,
+  EndpointFact,
   FactListener,
   FactName,
   WebhookFacts,
@@ -65,8 +67,11 @@ export type {
 } from './storage/storage.ts'
 export {
   type DispatchOptions,
+  type DispatchTimesOptions,
   type EndpointTestResult,
   type EraseQuery,
+  type HistoryQuery,
+  type RemoveOptions,
   type ServiceBacklog,
   type ServiceHealth,
   type TimeRange,

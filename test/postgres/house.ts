@@ -121,7 +121,9 @@ export async function answersOf(store: Store): Promise<Record<string, unknown>> 
   ]
   return {
     endpoints: sorted(endpoints),
-    histories: await Promise.all(sorted(endpoints).map(({ key }) => store.endpointHistory(key))),
+    histories: await Promise.all(
+      sorted(endpoints).map(({ key }) => store.endpointHistory(key, 1_000, null)),
+    ),
     deliveries,
     attempts: [...(await store.attemptsOf(deliveries))].sort(),
     events: await Promise.all(

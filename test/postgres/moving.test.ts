@@ -227,7 +227,7 @@ test('a text with NUL is the same there, and so is JSON with the mark that stand
   )
   expect(tables.every(({ same }) => same)).toBe(true)
   const store = await postgres(target.url, { schema: target.name }).open(testHost())
-  expect(await store.endpointHistory('key00000')).toEqual([
+  expect(await store.endpointHistory('key00000', 1_000, null)).toEqual([
     { atMs: 1, version: 1, what: 'paused', reason: change[4], fields: ['\uFDD0 \0'] },
   ])
   await store.close()

@@ -6,6 +6,8 @@ import { batchStories } from './conformance/batch.ts'
 import { claimStories } from './conformance/claim.ts'
 import { endpointStories } from './conformance/endpoint.ts'
 import { flowStories } from './conformance/flow.ts'
+import { healthStories } from './conformance/health.ts'
+import { orderStories } from './conformance/order.ts'
 import { questionStories } from './conformance/questions.ts'
 import { settleStories } from './conformance/settle.ts'
 import { upkeepStories } from './conformance/upkeep.ts'
@@ -41,6 +43,8 @@ const chapters: Readonly<Record<string, Stories>> = {
   batch: batchStories,
   endpoints: endpointStories,
   flow: flowStories,
+  health: healthStories,
+  order: orderStories,
   questions: questionStories,
   upkeep: upkeepStories,
 }

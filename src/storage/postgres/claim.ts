@@ -4,7 +4,7 @@
  * over, and a million deliveries of a paused endpoint cost the others nothing.
  */
 import { WebhookError } from '../../model/errors.ts'
-import type { Claim, ClaimResult, LaneHead, LaneRoom } from '../storage.ts'
+import { behindMs, type Claim, type ClaimResult, type LaneHead, type LaneRoom } from '../storage.ts'
 import { membersFromJson, sealBatches } from './batch.ts'
 import type { Connection } from './connection.ts'
 import { eventOf } from './days.ts'
@@ -48,19 +48,23 @@ const claimRooms = `
          coalesce(event.tenant_id, batch.tenant_id) as tenant_id, event.id as event_id,
          event.type as event_type, coalesce(event.accepted_at_ms, batch.sealed_at_ms) as at_ms,
          coalesce(event.body, batch.body) as body, batch.members, taken.due_at_ms,
+         taken.expires_at_ms, taken.order_key is not null as ordered,
          null::bigint as head_ms
     from taken left join lateral (${eventOf('taken.event_key')}) as event on true
                left join kmsg.batch on batch.id = taken.id
   union all
-  select null, null, null, null, range.endpoint_key, null, null, null, null, null, null, null, (
+  select null, null, null, null, range.endpoint_key, null, null, null, null, null, null, null, null, null, (
       select due_at_ms from kmsg.live x
        where x.endpoint_key = range.endpoint_key and x.alone = range.alone
          and owner is null and batch_id is null and due_at_ms >= range.floor_ms
+         and due_at_ms < ${behindMs}
          and id not in (select id from picked)
        order by due_at_ms limit 1)
     from range
   union all
-  select 'me', null, id::int, null, null, null, null, null, null, null, null, null, null from me`
+  select 'me', null, id::int, null, null, null, null, null, null, null, null, null, null, null,
+         null
+    from me`
 
 interface ClaimedRow {
   readonly id: string | null
@@ -75,6 +79,8 @@ interface ClaimedRow {
   readonly body: Uint8Array | null
   readonly members: string | null
   readonly due_at_ms: number
+  readonly expires_at_ms: number | null
+  readonly ordered: boolean | null
   readonly head_ms: number | null
 }
 
@@ -214,6 +220,8 @@ function toClaim(row: ClaimedRow, location: string): Claim {
     acceptedAtMs: row.at_ms,
     body,
     members: row.members === null ? null : membersFromJson(row.members),
+    expiresAtMs: row.expires_at_ms ?? undefined,
+    ordered: row.ordered === true ? true : undefined,
   }
 }
 
@@ -243,7 +251,7 @@ const laneHeads = `
              where endpoint_key = lane.endpoint_key and alone = 0
                and owner is null and batch_id is null),
            (select min(due_at_ms) from kmsg.live
-             where endpoint_key = lane.endpoint_key and alone = 1
+             where endpoint_key = lane.endpoint_key and alone = 1 and due_at_ms < ${behindMs}
                and owner is null and batch_id is null)) as due_at_ms
     from lane where endpoint_key is not null`
 

@@ -70,9 +70,11 @@ async function giveBack(session: Session, releases: readonly ReleaseRecord[]): P
       numberArray(releases.map(({ token }) => token)),
       numberArray(releases.map(({ dueAtMs }) => dueAtMs && Math.round(dueAtMs))),
     )
+    const cancelled = new Map(releases.map((one) => [one.deliveryId, one.cancelled]))
     // Given back for an endpoint that takes nothing any more: it must not wait for ever.
-    for (const { id, closed } of rows) {
-      if (closed !== null) await cancelRows(connection, [id], closed, nowMs)
+    for (const { id, closed: gone } of rows) {
+      const closed = cancelled.get(id) ?? gone
+      if (closed !== null) await cancelRows(session, connection, [id], closed, nowMs)
     }
     return rows
   })

@@ -2,7 +2,9 @@
  * Ends what waits without sending it: the endpoint is gone, or the event was erased. Never touches
  * what is in flight. Runs inside the transaction of its caller, except `cancelDeliveries`.
  */
+import type { CancelledDelivery } from '../storage.ts'
 import { membersFromJson } from './batch.ts'
+import { removeLive, unblockKeys } from './order.ts'
 import type { Session } from './session.ts'
 
 const unownedOfEndpoint = `
@@ -39,6 +41,8 @@ export function cancelDeliveries(
   const { connection } = session
   return connection.write(() => {
     const ended: string[] = []
+    // It takes nothing any more, so nothing waits for what failed.
+    unblockKeys(session, endpointKey, null, nowMs)
     const rows = connection.all<{ id: string; kind: string }>(unownedOfEndpoint, endpointKey, limit)
     for (const { id, kind } of rows) {
       if (ended.length >= limit) break
@@ -49,10 +53,29 @@ export function cancelDeliveries(
   })
 }
 
+const expired = `
+  select id, endpoint_key from live indexed by live_expiry
+   where expires_at_ms <= ? and owner is null order by expires_at_ms limit ?`
+
+/** Members of batches have no end of their own. */
+export function expireDeliveries(
+  session: Session,
+  nowMs: number,
+  limit: number,
+): CancelledDelivery[] {
+  const { connection } = session
+  return connection.write(() =>
+    connection
+      .all<{ id: string; endpoint_key: string }>(expired, nowMs, limit)
+      .filter(({ id }) => cancelSingle(session, id, 'expired', nowMs))
+      .map(({ id, endpoint_key: endpointKey }) => ({ id, endpointKey })),
+  )
+}
+
 /** @returns false when it does not wait on its own */
 export function cancelSingle(session: Session, id: string, reason: string, nowMs: number): boolean {
   if (session.connection.run(endSingle, reason, nowMs, id) === 0) return false
-  session.connection.run(deleteLive, id)
+  removeLive(session, id, nowMs, false)
   session.tally.add(-1, 0)
   return true
 }

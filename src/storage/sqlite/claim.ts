@@ -4,7 +4,7 @@
  * (One index over all due times, skipping paused lanes, took seconds at that size.)
  */
 import { WebhookError } from '../../model/errors.ts'
-import type { LaneHead, LaneRoom } from '../storage.ts'
+import { behindMs, type LaneHead, type LaneRoom } from '../storage.ts'
 import { nextSealAtMs, readBatch, type SealedBatch, sealBatch } from './batch.ts'
 import type { Session } from './session.ts'
 import type { ClaimResultOnWire } from './wire.ts'
@@ -30,7 +30,8 @@ const claimAny = `
                   and owner is null and batch_id is null and due_at_ms <= ?4
                 order by due_at_ms limit ?5))
       order by place, due_at_ms limit ?5)
-  returning id, kind, token, attempts, event_key, due_at_ms`
+  returning id, kind, token, attempts, event_key, due_at_ms, expires_at_ms,
+            order_key is not null as ordered`
 
 /** What a batching lane sends as it is: sealed batches, retries, replays. */
 const claimAlone = `
@@ -40,7 +41,8 @@ const claimAlone = `
                  where endpoint_key = ?3 and alone = 1
                    and owner is null and batch_id is null and due_at_ms <= ?4
                  order by due_at_ms limit ?5)
-  returning id, kind, token, attempts, event_key, due_at_ms`
+  returning id, kind, token, attempts, event_key, due_at_ms, expires_at_ms,
+            order_key is not null as ordered`
 
 const findEvent = `
   select tenant_id, id, type, accepted_at_ms, body from event where key = ?`
@@ -48,6 +50,7 @@ const findEvent = `
 const firstDue = `
   select due_at_ms from live indexed by live_due
    where endpoint_key = ? and alone = ? and owner is null and batch_id is null
+     and due_at_ms < ${behindMs}
    order by due_at_ms limit 1`
 
 interface ClaimedRow {
@@ -57,6 +60,8 @@ interface ClaimedRow {
   readonly attempts: number
   readonly event_key: string
   readonly due_at_ms: number
+  readonly expires_at_ms: number | null
+  readonly ordered: number
 }
 
 interface EventRow {
@@ -129,6 +134,7 @@ function pushSingle(
   tally.add(-1, 1)
   claims.push(row.id, endpointKey, event.tenant_id, row.token, row.attempts)
   claims.push(event.id, event.type, event.accepted_at_ms, event.body, null)
+  claims.push(row.expires_at_ms, row.ordered)
 }
 
 function pushBatch(
@@ -150,7 +156,7 @@ function flatten(
   claims: FlatClaims,
 ): void {
   claims.push(id, endpointKey, tenantId, token, attempts)
-  claims.push(id, 'batch', sealedAtMs, body, members)
+  claims.push(id, 'batch', sealedAtMs, body, members, null, 0)
 }
 
 /** Retention and erasure never take a body from a live delivery, so the file must be damaged. */
@@ -188,7 +194,7 @@ const laneHeads = `
            where endpoint_key = lane.endpoint_key and alone = 0
              and owner is null and batch_id is null) as loose_at_ms,
          (select min(due_at_ms) from live indexed by live_due
-           where endpoint_key = lane.endpoint_key and alone = 1
+           where endpoint_key = lane.endpoint_key and alone = 1 and due_at_ms < ${behindMs}
              and owner is null and batch_id is null) as alone_at_ms
     from lane where endpoint_key is not null`
 

@@ -60,13 +60,14 @@ function giveBack(
   const { connection, tally } = session
   const [id, token] = [releases[i] as string, releases[i + 1] as number]
   const dueAtMs = releases[i + 2] as number | null
+  const cancelled = releases[i + 3] as string | null
   const row = connection.get<{ kind: string; endpoint_key: string }>(release, dueAtMs, id, token)
   if (row === undefined) return
   const isBatch = row.kind === 'batch'
   const deliveries = isBatch ? memberCount(session, id) : 1
   tally.add(deliveries, -deliveries)
   // Given back for an endpoint that takes nothing any more: it must not wait for ever.
-  const closed = closedReason(session, row.endpoint_key)
+  const closed = cancelled ?? closedReason(session, row.endpoint_key)
   if (closed === null) return
   if (isBatch) cancelBatch(session, id, closed, nowMs)
   else cancelSingle(session, id, closed, nowMs)

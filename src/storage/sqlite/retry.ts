@@ -1,11 +1,12 @@
 /** A delivery is made due now: the same one when it still waits, a new round when it has ended. */
 import { deliveryId } from '../../model/ids.ts'
-import type { RetryResult } from '../storage.ts'
+import { behindMs, type RetryResult } from '../storage.ts'
+import { retryFirst } from './order.ts'
 import { closedReason, type Session } from './session.ts'
 
 /** For a member of a sealed batch, the row that is due is the batch's. */
 const findLive = `
-  select live.endpoint_key, coalesce(carrier.id, live.id) as due_id,
+  select live.endpoint_key, live.due_at_ms, coalesce(carrier.id, live.id) as due_id,
          coalesce(carrier.owner, live.owner) is not null as in_flight
     from live left join live carrier on carrier.id = live.batch_id
    where live.id = ? and live.kind = 'single'`
@@ -30,12 +31,10 @@ export function retryDelivery(session: Session, id: string, nowMs: number): Retr
 
 function retry(session: Session, id: string, nowMs: number): RetryResult {
   const { connection } = session
-  const live = connection.get<{ endpoint_key: string; due_id: string; in_flight: number }>(
-    findLive,
-    id,
-  )
+  const live = connection.get<LiveRow>(findLive, id)
   if (live) {
     if (live.in_flight === 1) return { kind: 'in-flight' }
+    if (live.due_at_ms >= behindMs) return { kind: 'behind another of its key' }
     connection.run(dueNow, nowMs, live.due_id)
     return { kind: 'moved', deliveryId: id, endpointKey: live.endpoint_key, dueAtMs: nowMs }
   }
@@ -50,8 +49,16 @@ function retry(session: Session, id: string, nowMs: number): RetryResult {
   const next = deliveryId(eventKey, endpointKey, round)
   connection.run(insertRound, next, eventKey, endpointKey, nowMs, round)
   connection.run(pointToRound, next, id)
+  retryFirst(session, endpointKey, id, next)
   session.tally.add(1, 0)
   return { kind: 'created', deliveryId: next, endpointKey, dueAtMs: nowMs }
+}
+
+interface LiveRow {
+  readonly endpoint_key: string
+  readonly due_at_ms: number
+  readonly due_id: string
+  readonly in_flight: number
 }
 
 interface DoneRow {
