@@ -146,6 +146,40 @@ describe('several processes', () => {
     expect(end.settlements).toEqual(['written'])
   })
 
+  test('is taken over although nobody lives for a whole lease', async () => {
+    const record = accept(host, { owned: true })
+    await commitAccepts(one.store, record)
+    const crashing: Process[] = []
+    for (let i = 0; i < 3; i += 1) {
+      const another = await Process.start(schema, host)
+      crashing.push(another)
+      await another.lives(9_000)
+      expect(await claimAll(another.store, host)).toEqual([])
+    }
+    const last = await Process.start(schema, host)
+    await last.lives(9_000)
+    expect(await claimAll(last.store, host)).toMatchObject([
+      { deliveryId: ownedOf(record).deliveryId, token: 2 },
+    ])
+    const claims = ownedOf(record)
+    const settled = settle(host, { ...claims, token: 2 })
+    await last.store.commit(group({ settlements: [settled] }))
+    for (const process of [...crashing, last]) await process.store.close()
+  })
+
+  test("silence before a beat is nobody's to count", async () => {
+    const record = accept(host, { owned: true })
+    await commitAccepts(one.store, record)
+    await two.lives(leaseMs - 5_000)
+    await one.lives(leaseMs / 3)
+    const newcomer = await Process.start(schema, host)
+    await newcomer.lives(leaseMs - 2_000)
+    expect(await claimAll(newcomer.store, host)).toEqual([])
+    const end = await one.store.commit(group({ settlements: [settle(host, ownedOf(record))] }))
+    expect(end.settlements).toEqual(['written'])
+    await newcomer.store.close()
+  })
+
   test('one that beats keeps what it holds, however long', async () => {
     const record = accept(host, { owned: true })
     await commitAccepts(one.store, record)

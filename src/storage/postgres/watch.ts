@@ -27,7 +27,8 @@ const headsShare = 0.02
  */
 const whoAndWhat = `
   select number as version,
-         (select json_agg(json_build_array(id, beat, delivers, keeps_to)) from kmsg.worker) as workers,
+         (select json_agg(json_build_array(id, beat, delivers, keeps_to,
+                  case silent_beat when beat then silent_ms else 0 end, watcher)) from kmsg.worker) as workers,
          exists (select from kmsg.intake where key <> all($2::text[])) as intake,
          (extract(epoch from clock_timestamp()) * 1000)::float8 as now_ms,
          pg_snapshot_xmin(pg_current_snapshot())::text as mark,
@@ -46,7 +47,14 @@ interface Seen {
   readonly flows: string | null
 }
 
-type WorkerRow = [id: number, beat: number, delivers: boolean, keepsTo: string]
+type WorkerRow = [
+  id: number,
+  beat: number,
+  delivers: boolean,
+  keepsTo: string,
+  silentMs: number,
+  watcher: number,
+]
 
 export class Watch {
   readonly #session: Session
@@ -159,7 +167,9 @@ export class Watch {
     if (row.intake) this.#sawIntake()
     hints.isAlone = workers.length < 2
     await this.#share(workers)
-    await worker.watch(workers.map(([id, beat]) => [id, beat]))
+    await worker.watch(
+      workers.map(([id, beat, , , silentMs, watcher]) => ({ id, beat, silentMs, watcher })),
+    )
     await this.#claims.releaseLost()
     await this.#readHeads()
   }

@@ -4,11 +4,15 @@
  * by his own steady clock, takes over what it holds: no clock of another machine, and no jump of the
  * server's, can end a lease. The row goes with the takeover, and without it nothing can be owned.
  *
+ * Nobody need live for a whole lease to do that: the newest process notes how long it has seen each of
+ * the others silent, and who comes after it counts on from there.
+ *
  * The process itself starts no attempt later than two thirds of the lease after its last good beat
  * was sent, so it has stopped before anybody else begins.
  */
 import { WebhookError } from '../../model/errors.ts'
 import type { Connection, Database } from './connection.ts'
+import { numberArray } from './text.ts'
 
 /** Steady time for durations; wall time only to notice that the machine slept. */
 export interface WorkerClock {
@@ -46,6 +50,18 @@ const releaseDead = `
   update kmsg.live set state = 'waiting', owner = null, claim_no = null
    where owner is not null and owner not in (select id from kmsg.worker)`
 
+/**
+ * One process at a time notes, so that no time is counted twice: the newest that has come. What was
+ * noted of an earlier beat is void.
+ */
+const noteSilence = `
+  update kmsg.worker
+     set silent_ms = case silent_beat when note.beat then silent_ms else 0 end + note.ms,
+         silent_beat = note.beat, watcher = $1
+    from unnest($2::bigint[], $3::bigint[], $4::bigint[]) as note (id, beat, ms)
+   where worker.id = note.id and worker.beat = note.beat
+     and (watcher = $1 or (watcher < $1 and note.ms = 0))`
+
 export interface WorkerEvents {
   /** What this process held is not its own any more; it is somebody new from now on. */
   lost(): void
@@ -59,10 +75,24 @@ export interface WorkerEvents {
 /** Who looked less often than so has seen nothing by which to judge others. */
 const blindMs = 2_000
 
+/** Silence is noted so many times in a lease. */
+const notesPerLease = 10
+
+/** Another process, as just read. */
+export interface WorkerSeen {
+  readonly id: number
+  readonly beat: number
+  /** Since this beat, as noted by others. */
+  readonly silentMs: number
+  /** Who notes it. */
+  readonly watcher: number
+}
+
 interface Seen {
-  beat: number
-  /** When the beat was first seen to be this one, steady time. */
-  sinceMs: number
+  readonly beat: number
+  /** When the beat was first seen to be this one, steady time, and had been seen by others before. */
+  readonly sinceMs: number
+  notedMs: number
 }
 
 export class Worker {
@@ -136,19 +166,39 @@ export class Worker {
   }
 
   /** @param rows the workers there are, as just read */
-  async watch(rows: readonly (readonly [id: number, beat: number])[]): Promise<void> {
+  async watch(rows: readonly WorkerSeen[]): Promise<void> {
     const nowMs = this.#clock.steadyMs()
     // The database was away, or this process stopped: others could not beat, or be seen to.
     if (nowMs - this.#lookedMs > Math.max(blindMs, this.#leaseMs / 2)) this.#others.clear()
     this.#lookedMs = nowMs
-    const alive = new Set(rows.map(([id]) => id))
+    const alive = new Set(rows.map(({ id }) => id))
     for (const id of this.#others.keys()) if (!alive.has(id)) this.#others.delete(id)
-    for (const [id, seenBeat] of rows) {
+    const notes: { id: number; beat: number; ms: number }[] = []
+    for (const { id, beat, silentMs, watcher } of rows) {
       if (id === this.id) continue
       const seen = this.#others.get(id)
-      if (seen?.beat !== seenBeat) this.#others.set(id, { beat: seenBeat, sinceMs: nowMs })
-      else if (nowMs - seen.sinceMs >= this.#leaseMs) await this.#takeOver(id, seenBeat)
+      if (seen?.beat !== beat) {
+        this.#others.set(id, { beat, sinceMs: nowMs - silentMs, notedMs: nowMs })
+        if (watcher < this.id) notes.push({ id, beat, ms: 0 })
+      } else if (nowMs - seen.sinceMs >= this.#leaseMs) await this.#takeOver(id, beat)
+      else if (watcher === this.id && nowMs - seen.notedMs >= this.#leaseMs / notesPerLease) {
+        notes.push({ id, beat, ms: nowMs - seen.notedMs })
+        seen.notedMs = nowMs
+      }
     }
+    if (notes.length > 0) await this.#note(notes)
+  }
+
+  async #note(notes: readonly { id: number; beat: number; ms: number }[]): Promise<void> {
+    await this.#database.read((connection) =>
+      connection.run(
+        noteSilence,
+        this.id,
+        numberArray(notes.map(({ id }) => id)),
+        numberArray(notes.map(({ beat }) => beat)),
+        numberArray(notes.map(({ ms }) => Math.floor(ms))),
+      ),
+    )
   }
 
   /** From now on it has a share of what endpoints may be sent at the same time. */

@@ -31,6 +31,10 @@ create table kmsg.worker (
   delivers boolean not null,
   -- The group of workers whose shares it keeps to by now, see shares.ts.
   keeps_to text not null default '',
+  -- How long it has been seen silent since this beat, by whom it is noted now: see worker.ts.
+  silent_beat bigint not null default -1,
+  silent_ms bigint not null default 0,
+  watcher bigint not null default 0,
   -- For people. No decision follows from them: a clock that jumps must not end a lease.
   started_at timestamptz not null default clock_timestamp(),
   beaten_at timestamptz not null default clock_timestamp()
