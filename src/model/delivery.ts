@@ -20,9 +20,23 @@ export type EndState = Exclude<DeliveryState, 'waiting' | 'delivering'>
 /**
  * `schedule`: its due time. `retry-after`: the receiver asked for time. `rate`: the endpoint's rate
  * limit. `breaker`: too many attempts in a row failed. `paused`: by a person. `concurrency`: nothing
- * of these; it is its turn next to what the endpoint is sent already.
+ * of these; it is its turn next to what the endpoint is sent already. `ordering`: another of its key
+ * comes before it.
  */
-export type WaitingFor = 'schedule' | 'retry-after' | 'rate' | 'breaker' | 'paused' | 'concurrency'
+export type WaitingFor =
+  | 'schedule'
+  | 'retry-after'
+  | 'rate'
+  | 'breaker'
+  | 'paused'
+  | 'ordering'
+  | 'concurrency'
+
+/**
+ * The due time of what waits behind another of its key: at the far end of every index, so that a
+ * million of them cost a claim nothing. Whatever ends the first of a key makes the next one due.
+ */
+export const behindMs = 9_000_000_000_000_000
 
 export interface WebhookDelivery {
   id: string

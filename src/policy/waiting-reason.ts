@@ -2,7 +2,7 @@
  * Why a delivery that waits is not sent yet. Pure, and from stored state alone, so that any process
  * can tell, whichever would send it.
  */
-import type { DeliveryState, WaitingFor } from '../model/delivery.ts'
+import { behindMs, type DeliveryState, type WaitingFor } from '../model/delivery.ts'
 import type { EndpointStatus } from '../model/endpoint.ts'
 import type { EndpointFlow } from '../model/flow.ts'
 
@@ -26,6 +26,7 @@ export function waitingReason(
 ): WaitingReason | null {
   if (delivery.state !== 'waiting') return null
   if (endpoint.status === 'paused') return { waitingFor: 'paused', untilMs: null }
+  if ((delivery.dueAtMs ?? 0) >= behindMs) return { waitingFor: 'ordering', untilMs: null }
   const breaker = flow?.breaker ?? null
   const isBroken = breaker !== null && breaker.state !== 'closed'
   const waits: [WaitingFor, number][] = [

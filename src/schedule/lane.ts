@@ -123,7 +123,7 @@ export class Lane implements Watched {
   }
 
   startSlowly(isRecovering: boolean): void {
-    this.slowStart = isRecovering && this.concurrency > 1 ? firstStep : null
+    this.slowStart = isRecovering ? firstStep : null
   }
 
   /** What attempts that went well would change. */

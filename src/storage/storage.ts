@@ -14,6 +14,8 @@ import type { Breaker, EndpointFlow } from '../model/flow.ts'
 import type { EndpointHealth } from '../model/health.ts'
 import type { Settlement } from '../model/settlement.ts'
 
+export { behindMs } from '../model/delivery.ts'
+
 /** What the `storage` option takes: knows where, opens nothing until asked. */
 export interface Storage {
   readonly kind: string
@@ -277,12 +279,6 @@ export interface DeliveryTerms {
   /** Waits until what came before under the same key of its endpoint has ended. Never `owned`. */
   readonly order?: { readonly key: string; readonly blocks: boolean } | undefined
 }
-
-/**
- * The due time of what waits behind another of its key: at the far end of every index, so that a
- * million of them cost a claim nothing. Whatever ends the first of a key makes the next one due.
- */
-export const behindMs = 9_000_000_000_000_000
 
 export interface SettlementRecord {
   /** A delivery or a batch; a batch's settlement is that of all its members. */

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { behindMs } from '../../src/model/delivery.ts'
 import type { EndpointStatus } from '../../src/model/endpoint.ts'
 import { type EndpointFlow, freeFlow } from '../../src/model/flow.ts'
 import { type WaitingFor, waitingReason } from '../../src/policy/waiting-reason.ts'
@@ -15,6 +16,7 @@ describe('why a delivery waits', () => {
       ['active', null, 0, 'concurrency', null],
       ['active', {}, -10, 'concurrency', null],
       ['paused', { heldUntilMs: nowMs + 9 }, 500, 'paused', null],
+      ['active', { heldUntilMs: nowMs + 9 }, behindMs, 'ordering', null],
       ['active', { heldUntilMs: nowMs + 600 }, 500, 'retry-after', nowMs + 600],
       ['active', { heldUntilMs: nowMs + 400 }, 500, 'schedule', nowMs + 500],
       ['active', { heldUntilMs: nowMs - 1 }, 0, 'concurrency', null],

@@ -20,7 +20,7 @@ export async function live(stage: Stage): Promise<void> {
   stage.inbox.setSecret('/other', otherSecret)
   const down = new Set(['/flaky', '/batched', '/down'])
   stage.inbox.setAnswer(({ path }) => {
-    if (path === '/no') return { status: 400, body: answer }
+    if (path === '/no' || path === '/ordered') return { status: 400, body: answer }
     return { status: down.has(path) ? 503 : 200, body: 'ok 한글' }
   })
   let store: Store | undefined
@@ -53,7 +53,11 @@ export async function live(stage: Stage): Promise<void> {
   await service.registerEndpoint(stage.endpoint('no', sent))
   await service.registerEndpoint(stage.endpoint('gone', sent))
   await service.registerEndpoint(stage.endpoint('paused', sent))
-  await service.registerEndpoint(stage.endpoint('flaky', sent))
+  const rateLimit = { limit: 1_000, perMs: 1_000 }
+  await service.registerEndpoint(stage.endpoint('flaky', { ...sent, rateLimit }))
+  const ordering = { key: 'orderId', onExhausted: 'block' } as const
+  const clicked = 'message.clicked'
+  await service.registerEndpoint(stage.endpoint('ordered', { events: [clicked], ordering }))
   const never = { maxRetries: 0 }
   await service.registerEndpoint(
     stage.endpoint('down', { events: ['message.failed'], retryConfig: never }),
@@ -63,6 +67,10 @@ export async function live(stage: Stage): Promise<void> {
   await service.pauseEndpoint('paused', reason)
   await service.dispatchEvent(stage.event({ id: 'sent', data: { text: 'a \0, 안녕' } }))
   await service.dispatchEvent(stage.event({ id: 'failed', type: 'message.failed' }))
+  // The first is rejected and holds up its key, the second waits behind it.
+  const metadata = { orderId: 'order \uFDD0 1' }
+  await service.dispatchEvent(stage.event({ id: 'clicked-1', type: clicked, metadata }))
+  await service.dispatchEvent(stage.event({ id: 'clicked-2', type: clicked, metadata }))
   await service.dispatchEvent(stage.event({ id: 'read-1', type: 'message.read' }))
   await service.dispatchEvent(stage.event({ id: 'read-2', type: 'message.read' }))
   await service.dispatchEvent(stage.event({ id: 'two', tenantId: otherTenant }))

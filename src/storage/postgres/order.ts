@@ -9,7 +9,7 @@
 import { behindMs } from '../storage.ts'
 import type { Connection } from './connection.ts'
 import type { Session } from './session.ts'
-import { textArray } from './text.ts'
+import { fromText, textArray } from './text.ts'
 
 export interface OrderedKey {
   readonly endpointKey: string
@@ -122,7 +122,7 @@ export async function unblockKeys(
   nowMs: number,
 ): Promise<boolean> {
   const rows = await connection.all<{ order_key: string }>(unblock, endpointKey, deliveryId)
-  const keys = rows.map((row) => ({ endpointKey, key: row.order_key }))
+  const keys = rows.map((row) => ({ endpointKey, key: fromText(row.order_key) }))
   await promote(session, connection, keys, nowMs)
   return keys.length > 0
 }
