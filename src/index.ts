@@ -6,6 +6,14 @@ export type { DnsOptions, ProxyOptions, TlsOptions } from './deliver/network-opt
 export type { DispatchResult } from './deliver/single-dispatch.ts'
 export type { RetentionOptions, WebhookConfig } from './engine/options.ts'
 export type { DeliveryListQuery, DeliveryPage, EventReport } from './engine/queries.ts'
+export type { CancelPendingQuery } from './engine/repair.ts'
+export type {
+  BackfillQuery,
+  Repair,
+  RepairOptions,
+  RepairPreview,
+  ReplayQuery,
+} from './engine/repair-query.ts'
 export type { WebhookAttempt } from './model/attempt.ts'
 export type { Clock, Random } from './model/clock.ts'
 export type {
@@ -33,12 +41,14 @@ export {
   WebhookEventType,
 } from './model/event.ts'
 export type { OutcomeKind } from './model/outcome.ts'
+export type { RepairKind, RepairState } from './model/repair.ts'
 export type { SecretType, SignatureScheme, SigningKey } from './model/signature.ts'
 export type {
   AttemptFact,
   DeliveryFact,
   FactListener,
   FactName,
+  RepairFact,
   WebhookFacts,
 } from './observe/facts.ts'
 export type { Logger } from './observe/log.ts'

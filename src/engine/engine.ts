@@ -31,6 +31,7 @@ import { EndpointEncryption } from './endpoint-encryption.ts'
 import { Janitor } from './janitor.ts'
 import { warnOfNewSecret, warnOfVoidSecret } from './notices.ts'
 import type { ServiceOptions } from './options.ts'
+import { Repairs } from './repairs.ts'
 import { Rest } from './rest.ts'
 import { SecretKeeper } from './secret-keeper.ts'
 import { tellSettled } from './tell.ts'
@@ -71,6 +72,7 @@ export class Engine {
   readonly commits: GroupCommit
   readonly scheduler: Scheduler
   readonly encryption: EndpointEncryption
+  readonly repairs: Repairs
   /** Tests of endpoints share the connections of deliveries, and must not take them all. */
   readonly #tries = new AtMost(maxTriesAtOnce)
   readonly #parts: EngineParts
@@ -111,9 +113,17 @@ export class Engine {
       refresh: () => this.#refreshIfShared(),
       takeIntake: () => this.#acceptor.takeIntake(),
     })
+    const newKey = createKeyMaker(() => clock.nowMs(), parts.randomBytes)
+    this.repairs = new Repairs({
+      ...parts,
+      newKey,
+      stored: (endpointKey, dueAtMs) => this.scheduler.stored(endpointKey, dueAtMs),
+      refresh: () => this.#refreshIfShared(),
+      during: (work) => this.#rest.during(work),
+    })
     this.#acceptor = new Acceptor({
       clock,
-      newKey: createKeyMaker(() => clock.nowMs(), parts.randomBytes),
+      newKey,
       match: (tenantId, type, metadata) => parts.registry.matchRecords(tenantId, type, metadata),
       endpointsVersion: () => this.#endpointsVersion,
       refresh: () => this.#refreshIfShared(),
@@ -174,6 +184,7 @@ export class Engine {
     this.#rest.during(this.#janitor.fanOut())
     this.#janitor.start()
     this.#rest.during(this.#secretKeeper.start())
+    this.repairs.look()
     await store.watch({
       endpointsChanged: (version) => {
         this.#newestVersion = version
@@ -190,6 +201,7 @@ export class Engine {
           if (dueAtMs !== null) this.scheduler.stored(endpointKey, dueAtMs)
         }
       },
+      repairs: () => this.repairs.look(),
       lost: () => this.scheduler.disown(),
       confirmed: () => this.scheduler.pump(),
     })
@@ -244,6 +256,36 @@ export class Engine {
     }
   }
 
+  /**
+   * Ends what waits of an endpoint while nothing of it is held in memory: what is held is owned, and
+   * would be sent.
+   *
+   * @param work ends all that waits now, and counts it
+   */
+  async whileSuspended(endpointKey: string, work: () => Promise<number>): Promise<number> {
+    const isOurs = this.scheduler.suspend(endpointKey)
+    try {
+      let count = 0
+      for (;;) {
+        // What a claim brings that is under way goes back as well, and is ended the next time.
+        const wasClaiming = this.scheduler.isClaiming(endpointKey)
+        await this.commits.written()
+        count += await work()
+        if (!wasClaiming) return count
+      }
+    } finally {
+      if (isOurs) this.scheduler.unsuspend(endpointKey)
+      // What was to be sent later is gone: nobody should wait for it.
+      this.scheduler.stored(endpointKey, this.#parts.clock.nowMs())
+    }
+  }
+
+  tellCancelled(deliveryIds: readonly string[], endpointId: string, reason: string): void {
+    for (const deliveryId of deliveryIds) {
+      this.#parts.facts.tell('delivery.cancelled', { deliveryId, endpointId, reason })
+    }
+  }
+
   /** Sends what is due now and resolves when all of it is settled and recorded. */
   async runDue(): Promise<void> {
     this.scheduler.wake()
@@ -259,6 +301,7 @@ export class Engine {
   async stop(graceMs: number): Promise<void> {
     this.#janitor.stop()
     this.#secretKeeper.stop()
+    this.repairs.stop()
     this.scheduler.stop()
     if (!this.scheduler.isInactive) {
       const cancel = this.#parts.clock.setTimer(() => {

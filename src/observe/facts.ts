@@ -3,6 +3,7 @@
  * delivery, and a fact nobody listens to is not even built.
  */
 import type { OutcomeKind } from '../model/outcome.ts'
+import type { RepairKind, RepairState } from '../model/repair.ts'
 
 export interface DeliveryFact {
   deliveryId: string
@@ -35,6 +36,17 @@ export interface AttemptFact {
   deliveries: number
 }
 
+export interface RepairFact {
+  repairId: string
+  kind: RepairKind
+  endpointId: string
+  tenantId: string | null
+  /** So far, as in `getRepair`. */
+  matched: number
+  queued: number
+  skipped: Readonly<Record<string, number>>
+}
+
 export interface WebhookFacts {
   'event.accepted': {
     eventId: string
@@ -63,6 +75,10 @@ export interface WebhookFacts {
     version: number
   }
   'endpoint.warning': { endpointId: string; tenantId: string | null; warning: string }
+  /** It has made a step. */
+  'repair.progress': RepairFact
+  /** It has ended: `done`, `cancelled` or `failed`. */
+  'repair.done': RepairFact & { state: RepairState; reason: string | null }
   'storage.trouble': { code: string; message: string }
   'storage.recovered': Record<string, never>
 }

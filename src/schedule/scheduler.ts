@@ -189,6 +189,21 @@ export class Scheduler {
     }
   }
 
+  /** Gives one delivery back that waits in memory. */
+  giveBack(endpointKey: string, deliveryId: string): void {
+    const lane = this.#lanes.get(endpointKey)
+    const claim = lane?.ready.remove((one) => one.deliveryId === deliveryId)
+    if (lane === undefined || claim === undefined) return
+    this.#memory.remove(claim)
+    this.#giveBack(claim)
+    this.#forget(lane)
+  }
+
+  /** A claim is under way that may bring deliveries of this endpoint. */
+  isClaiming(endpointKey: string): boolean {
+    return this.#lanes.get(endpointKey)?.claiming ?? false
+  }
+
   /** Nothing is sent to this endpoint before then. */
   hold(endpointKey: string, untilMs: number): void {
     const lane = this.#lane(endpointKey)
@@ -198,13 +213,18 @@ export class Scheduler {
     this.#watch(lane)
   }
 
-  /** Begins nothing more for this endpoint, until `unsuspend` or a refresh to disabled. */
-  suspend(endpointKey: string): void {
+  /**
+   * Begins nothing more for this endpoint, until `unsuspend` or a refresh to disabled.
+   *
+   * @returns false when it was so already
+   */
+  suspend(endpointKey: string): boolean {
     const lane = this.#lane(endpointKey)
-    if (lane.suspended) return
+    if (lane.suspended) return false
     lane.suspended = true
     this.#empty(lane)
     this.#reader.drop(lane)
+    return true
   }
 
   unsuspend(endpointKey: string): void {

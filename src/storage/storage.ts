@@ -10,7 +10,17 @@ import type { AttemptRecord } from '../model/attempt.ts'
 import type { DeliveryState } from '../model/delivery.ts'
 import type { EndpointRecord } from '../model/endpoint.ts'
 import type { EventRecord } from '../model/event-record.ts'
+import type { RepairState } from '../model/repair.ts'
 import type { Settlement } from '../model/settlement.ts'
+import type {
+  CandidatePage,
+  CandidateQuery,
+  NewRepair,
+  RepairQuery,
+  RepairRecord,
+  RepairStep,
+  RepairStepped,
+} from './repairs.ts'
 
 /** What the `storage` option takes: knows where, opens nothing until asked. */
 export interface Storage {
@@ -102,8 +112,10 @@ export interface Store {
   endpointHistory(endpointKey: string): Promise<EndpointChange[]>
 
   /**
-   * Ends up to `limit` unowned deliveries of an endpoint as cancelled (a sealed batch with its
-   * members); the engine repeats it until 0 comes back.
+   * Ends up to about `limit` unowned deliveries of an endpoint as cancelled (a sealed batch with its
+   * members); the engine repeats it until none comes back.
+   *
+   * @returns ids of the deliveries that ended
    */
   cancelDeliveries(
     endpointKey: string,
@@ -133,6 +145,29 @@ export interface Store {
    * unknown: nothing changes.
    */
   retryDelivery(deliveryId: string, nowMs: number): Promise<RetryResult>
+
+  /**
+   * Ends deliveries that wait. One that is owned is marked: its request, if there is one, counts, and
+   * instead of waiting again it ends with the reason.
+   *
+   * @returns what became of each, in their order
+   */
+  cancelSome(deliveryIds: readonly string[], reason: string, nowMs: number): Promise<CancelResult[]>
+
+  /** Begins a repair of many deliveries; the same id again changes nothing. */
+  createRepair(repair: NewRepair): Promise<void>
+  /** Newest first. */
+  listRepairs(query: RepairQuery, nowMs: number): Promise<RepairRecord[]>
+  /** What a repair may be about, looking at a bounded number of rows. */
+  findCandidates(query: CandidateQuery): Promise<CandidatePage>
+  /**
+   * Moves a repair on: its cursor and what was chosen, in one transaction. Of (event, endpoint) that is
+   * still live, what waits becomes due and what is owned stays; what has ended gets a new round. When
+   * its endpoint is closed the repair ends as failed.
+   */
+  stepRepair(step: RepairStep, nowMs: number): Promise<RepairStepped>
+  /** Ends a running repair. What it has queued goes on. @returns false when it does not run */
+  endRepair(id: string, state: RepairState, reason: string, nowMs: number): Promise<boolean>
 
   // ── questions ──────────────────────────────────────────────────────────────────────────────────
 
@@ -323,6 +358,8 @@ export interface StoreWatcher {
   intake(): void
   /** Deliveries that nobody owns, and when they are due. */
   due(heads: readonly LaneHead[]): void
+  /** A repair runs, in this process or another. */
+  repairs(): void
   /** What this process owned is another's now; it goes on with nothing. */
   lost(): void
   /** `isOwner` is true again. */
@@ -337,6 +374,9 @@ export type RetryResult =
       readonly dueAtMs: number
     }
   | { readonly kind: 'unknown' | 'in-flight' | 'body-gone' }
+
+/** `marked`: it is owned, and ends when its attempt has. */
+export type CancelResult = 'cancelled' | 'marked' | 'in-batch' | 'ended' | 'unknown'
 
 // ── questions ────────────────────────────────────────────────────────────────────────────────────
 

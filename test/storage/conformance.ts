@@ -6,6 +6,7 @@ import { batchStories } from './conformance/batch.ts'
 import { claimStories } from './conformance/claim.ts'
 import { endpointStories } from './conformance/endpoint.ts'
 import { questionStories } from './conformance/questions.ts'
+import { repairStories } from './conformance/repair.ts'
 import { settleStories } from './conformance/settle.ts'
 import { upkeepStories } from './conformance/upkeep.ts'
 import { type TestHost, testHost } from './fixtures.ts'
@@ -40,6 +41,7 @@ const chapters: Readonly<Record<string, Stories>> = {
   batch: batchStories,
   endpoints: endpointStories,
   questions: questionStories,
+  repair: repairStories,
   upkeep: upkeepStories,
 }
 

@@ -47,5 +47,7 @@ describeStore({
     'a batch that is tried again is the same: id, members and bytes',
     'a crash in flight leaves the sealed batch as it was',
     'an endpoint comes back as it was saved',
+    'a repair outlives the process',
+    'one that is marked ends when its owner dies',
   ].map((title) => ({ test: title, reason: nothingToReopen })),
 })

@@ -1,8 +1,11 @@
-/** Ends what waits without sending it: the endpoint is gone, or the event was erased. Never touches
- * what is in flight. */
+/**
+ * Ends what waits without sending it: the endpoint is gone, the event was erased, or somebody wants
+ * it. What is in flight is at most marked.
+ */
+import type { CancelResult } from '../storage.ts'
 import type { Connection } from './connection.ts'
 import type { Session } from './session.ts'
-import { textArray } from './text.ts'
+import { textArray, toText } from './text.ts'
 
 const waitingOfEndpoint = `
   select id from kmsg.live
@@ -51,6 +54,42 @@ export async function cancelDeliveries(
     const ids = rows.map(({ id }) => id)
     return await cancelRows(connection, ids, reason, nowMs)
   })
+}
+
+/** Locked in the order of their keys, so that what they are does not change before they end. */
+const lockSome = `
+  select id, owner is null as waits, batch_id is not null as in_batch from kmsg.live
+   where id = any($1::text[]) and kind = 'single' order by id for update`
+const mark = 'update kmsg.live set cancel_reason = $2 where id = any($1::text[])'
+const endedSome = 'select id from kmsg.done where id = any($1::text[])'
+
+export async function cancelSome(
+  { database }: Session,
+  ids: readonly string[],
+  reason: string,
+  nowMs: number,
+): Promise<CancelResult[]> {
+  return await database.write(async (connection) => {
+    const live = await connection.all<LiveRow>(lockSome, textArray(ids))
+    const owned = live.filter((row) => !row.in_batch && !row.waits).map(({ id }) => id)
+    const waiting = live.filter((row) => !row.in_batch && row.waits).map(({ id }) => id)
+    if (owned.length > 0) await connection.run(mark, textArray(owned), toText(reason))
+    await cancelRows(connection, waiting, reason, nowMs)
+    const ended = await connection.all<{ id: string }>(endedSome, textArray(ids))
+    const results = new Map<string, CancelResult>([
+      ...ended.map(({ id }) => [id, 'ended'] as const),
+      ...live.flatMap(({ id, in_batch: inBatch }) => (inBatch ? [[id, 'in-batch'] as const] : [])),
+      ...owned.map((id) => [id, 'marked'] as const),
+      ...waiting.map((id) => [id, 'cancelled'] as const),
+    ])
+    return ids.map((id) => results.get(id) ?? 'unknown')
+  })
+}
+
+interface LiveRow {
+  readonly id: string
+  readonly waits: boolean
+  readonly in_batch: boolean
 }
 
 /** @returns ids of the deliveries that ended */

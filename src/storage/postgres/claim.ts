@@ -9,6 +9,7 @@ import { membersFromJson, sealBatches } from './batch.ts'
 import type { Connection } from './connection.ts'
 import type { Session } from './session.ts'
 import { booleanArray, fromText, numberArray, textArray } from './text.ts'
+import { endCancelled } from './worker.ts'
 
 /**
  * A lane is two ranges of the index: what may be batched, and what goes out as it is; a batching
@@ -114,9 +115,11 @@ export class Claims {
     if (this.#lost.length === 0) return
     const { database, worker } = this.#session
     const numbers = this.#lost.filter(({ owner }) => owner === worker.id)
-    await database.read((connection) =>
-      connection.run(releaseClaims, worker.id, numberArray(numbers.map(({ claimNo }) => claimNo))),
-    )
+    await database.write(async (connection) => {
+      const lost = numberArray(numbers.map(({ claimNo }) => claimNo))
+      await connection.run(releaseClaims, worker.id, lost)
+      await connection.run(endCancelled)
+    })
     const nowMs = performance.now()
     this.#lost = numbers.filter(({ untilMs }) => untilMs > nowMs)
   }

@@ -24,9 +24,10 @@ const release = `
        set state = 'waiting', owner = null, claim_no = null, due_at_ms = given.due_at_ms
       from given join owned on owned.id = given.id
      where live.id = given.id
-    returning live.id, live.endpoint_key
+    returning live.id, live.endpoint_key, live.cancel_reason
   )
-  select released.id, released.endpoint_key, ${closedReason} as closed
+  select released.id, released.endpoint_key,
+         coalesce(${closedReason}, released.cancel_reason) as ended
     from released left join kmsg.endpoint on endpoint.key = released.endpoint_key`
 
 export async function commit(session: Session, group: CommitGroup): Promise<CommitResult> {
@@ -54,9 +55,9 @@ async function giveBack(session: Session, releases: readonly ReleaseRecord[]): P
       numberArray(releases.map(({ token }) => token)),
       numberArray(releases.map(({ dueAtMs }) => Math.round(dueAtMs))),
     )
-    // Given back for an endpoint that takes nothing any more: it must not wait for ever.
-    for (const { id, closed } of rows) {
-      if (closed !== null) await cancelRows(connection, [id], closed, nowMs)
+    // Cancelled meanwhile, or of an endpoint that takes nothing any more: it must not wait for ever.
+    for (const { id, ended } of rows) {
+      if (ended !== null) await cancelRows(connection, [id], ended, nowMs)
     }
     return rows
   })
@@ -66,5 +67,5 @@ async function giveBack(session: Session, releases: readonly ReleaseRecord[]): P
 interface ReleasedRow {
   readonly id: string
   readonly endpoint_key: string
-  readonly closed: string | null
+  readonly ended: string | null
 }

@@ -1,8 +1,8 @@
 /**
  * Retention: deletes what has outlived its time, in slices of bounded cost, one process at a time.
  * Three walks along the order of ids, which is the order of time: ended deliveries with their
- * attempts, settled batches, events with their ids; then the slots that nothing is left in. What must
- * outlive its time (a body that is still to be sent, the row of an event that has deliveries) is
+ * attempts, settled batches, events with their ids; then the slots that nothing is left in, and repairs that
+ * have ended. What must outlive its time (a body that is still to be sent, the row of an event that has deliveries) is
  * passed over. What goes is counted, so that the audit still adds up.
  */
 import { eventKeyFloor } from '../../model/ids.ts'
@@ -14,7 +14,7 @@ import { textArray } from './text.ts'
 
 /** Where the walk is: the last id looked at. */
 export interface PrunePosition {
-  readonly walk: 'deliveries' | 'batches' | 'events' | 'slots'
+  readonly walk: 'deliveries' | 'batches' | 'events' | 'slots' | 'repairs'
   readonly after: string
 }
 
@@ -106,6 +106,10 @@ const deleteAttemptsOfEvents = `
   delete from kmsg.attempt using unnest($1::text[]) as given (key)
    where delivery_id >= 'dlv_' || given.key || '_' and delivery_id < 'dlv_' || given.key || '\`'`
 
+const deleteRepairs = `
+  delete from kmsg.repair
+   where id in (select id from kmsg.repair where ended_at_ms < $1 order by id limit $2)`
+
 /** @returns null when another process is at it */
 export async function pruneSlice(
   session: Session,
@@ -127,7 +131,12 @@ export async function pruneSlice(
       case 'slots': {
         const keepFrom = slotOf(`dlv_${eventKeyFloor(session.nowMs() - keepSlotsMs)}`)
         const last = await pruneSlots(connection, limit, position.after, keepFrom)
-        return { deleted: 0, next: follow('slots', last, null) }
+        return { deleted: 0, next: follow('slots', last, 'repairs') }
+      }
+      case 'repairs': {
+        // They are few, and no other row needs theirs.
+        const deleted = await connection.run(deleteRepairs, cutoffs.settledBeforeMs, limit)
+        return { deleted, next: null }
       }
       default:
         return position.walk satisfies never

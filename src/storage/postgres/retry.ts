@@ -1,4 +1,7 @@
-/** A delivery is made due now: the same one when it still waits, a new round when it has ended. */
+/**
+ * A delivery is made due now by hand: the same one when it still waits, a new round when it has ended.
+ * Repairs do it to many at once, see repair.ts.
+ */
 import { deliveryId } from '../../model/ids.ts'
 import type { RetryResult } from '../storage.ts'
 import type { Connection } from './connection.ts'

@@ -24,7 +24,7 @@ const given = `
                 started_at_ms, latency_ms, outcome, http_status, error, body_at, body_length,
                 endpoint_version, state, reason, due_at_ms, latency_class)
   ), owned as materialized (
-    select live.id, live.token
+    select live.id, live.token, live.cancel_reason
       from kmsg.live
      where state = 'delivering' and (id, token) in (select id, token from given)
      order by id for update
@@ -38,15 +38,17 @@ const given = `
     on conflict do nothing
     returning delivery_id, token, late
   ), written as materialized (
-    select given.*, coalesce(closed, given.reason) as end_reason,
-           case when closed is null then given.state else 'cancelled' end as end_state,
+    select given.*, coalesce(no_more, given.reason) as end_reason,
+           case when no_more is null then given.state else 'cancelled' end as end_state,
            coalesce(batch.member_count, 1) as deliveries
       from given
       join attempts on attempts.delivery_id = given.id and attempts.token = given.token and not late
       left join kmsg.batch on batch.id = given.id
       left join lateral (
-        select ${closedReason} as closed from kmsg.endpoint
-         where endpoint.key = given.endpoint_key and given.state = 'waiting') as gone on true
+        select coalesce(${closedReason},
+                        (select cancel_reason from owned where owned.id = given.id)) as no_more
+          from (select given.endpoint_key where given.state = 'waiting') as again
+          left join kmsg.endpoint on endpoint.key = again.endpoint_key) as gone on true
   ), waits as (
     update kmsg.live
        set state = 'waiting', owner = null, claim_no = null, alone = 1,

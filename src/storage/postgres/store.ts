@@ -2,7 +2,8 @@
 import { WebhookError } from '../../model/errors.ts'
 import type { StorageHost, Store } from '../storage.ts'
 import { audit } from './audit.ts'
-import { cancelDeliveries } from './cancel.ts'
+import { cancelDeliveries, cancelSome } from './cancel.ts'
+import { findCandidates } from './candidates.ts'
 import { Claims, heads } from './claim.ts'
 import { commit } from './commit.ts'
 import type { Database } from './connection.ts'
@@ -11,6 +12,7 @@ import { fanOut } from './fan-out.ts'
 import { Hints, Listener, type NotifyingClient } from './hints.ts'
 import { acceptWithin, takeIntake } from './intake.ts'
 import { attemptsOf, findDelivery, findEvent } from './read.ts'
+import { createRepair, endRepair, listRepairs, stepRepair } from './repair.ts'
 import { retryDelivery } from './retry.ts'
 import { checkServer, migrate } from './schema.ts'
 import { createSession } from './session.ts'
@@ -92,6 +94,12 @@ export async function openStore(
     cancelDeliveries: (key, reason, atMs, limit) =>
       cancelDeliveries(session, key, reason, Math.round(atMs), limit),
     retryDelivery: (id, atMs) => retryDelivery(session, id, Math.round(atMs)),
+    cancelSome: (ids, reason, atMs) => cancelSome(session, ids, reason, Math.round(atMs)),
+    createRepair: (repair) => createRepair(session, repair),
+    listRepairs: (query, atMs) => listRepairs(session, query, Math.round(atMs)),
+    findCandidates: (query) => findCandidates(session, query),
+    stepRepair: (step, atMs) => stepRepair(session, step, Math.round(atMs)),
+    endRepair: (id, state, reason, atMs) => endRepair(session, id, state, reason, Math.round(atMs)),
     listDeliveries: (query) => listDeliveries(session, query),
     statistics: (query) => statistics(session, query),
     backlog: () => backlog(session, session.nowMs()),

@@ -17,8 +17,16 @@ const headsShare = 0.02
 const whoAndWhat = `
   select number as version,
          (select json_agg(json_build_array(id, beat)) from kmsg.worker) as workers,
-         exists (select from kmsg.intake) as intake
+         exists (select from kmsg.intake) as intake,
+         exists (select from kmsg.repair where state = 'running') as repairs
     from kmsg.endpoints_version`
+
+interface SeenRow {
+  readonly version: number
+  readonly workers: string | null
+  readonly intake: boolean
+  readonly repairs: boolean
+}
 
 export class Watch {
   readonly #session: Session
@@ -97,13 +105,12 @@ export class Watch {
 
   async #look(): Promise<void> {
     const { database, worker, hints } = this.#session
-    const row = await database.read((connection) =>
-      connection.get<{ version: number; workers: string | null; intake: boolean }>(whoAndWhat),
-    )
+    const row = await database.read((connection) => connection.get<SeenRow>(whoAndWhat))
     const workers = JSON.parse(row?.workers ?? '[]') as [number, number][]
     if (!workers.some(([id]) => id === worker.id)) worker.lost(worker.id)
     this.sawVersion(row?.version ?? 0)
     if (row?.intake) this.#watcher?.intake()
+    if (row?.repairs) this.#watcher?.repairs()
     hints.isAlone = workers.length < 2
     await worker.watch(workers)
     await this.#claims.releaseLost()

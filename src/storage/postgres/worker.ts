@@ -36,6 +36,25 @@ const releaseDead = `
   update kmsg.live set state = 'waiting', owner = null, claim_no = null
    where owner is not null and owner not in (select id from kmsg.worker)`
 
+/**
+ * Cancelled while it was owned, and released without an outcome. When its attempt was, if there was
+ * one, nobody knows: not before it was due.
+ */
+export const endCancelled = `
+  with gone as (
+    delete from kmsg.live where cancel_reason is not null and owner is null returning *
+  )
+  insert into kmsg.done (id, event_key, endpoint_key, state, reason, round, attempts, token,
+                         created_at_ms, settled_at_ms)
+  select id, event_key, endpoint_key, 'cancelled', cancel_reason, round, attempts, token,
+         created_at_ms, greatest(created_at_ms, due_at_ms)
+    from gone`
+
+async function release(connection: Connection): Promise<void> {
+  await connection.run(releaseDead)
+  await connection.run(endCancelled)
+}
+
 export interface WorkerEvents {
   /** What this process held is not its own any more; it is somebody new from now on. */
   lost(): void
@@ -79,7 +98,7 @@ export class Worker {
   /** Becomes an owner, and goes on being one until `close`. */
   async open(): Promise<void> {
     await this.#begin()
-    await this.#database.read((connection) => connection.run(releaseDead))
+    await this.#database.write(release)
     this.#beatLater()
   }
 
@@ -135,7 +154,7 @@ export class Worker {
     await this.#renewing
     await this.#database.write(async (connection) => {
       await connection.run(removeOwn, this.id)
-      await connection.run(releaseDead)
+      await release(connection)
     })
   }
 
@@ -201,7 +220,7 @@ export class Worker {
   async #takeOver(id: number, seenBeat: number): Promise<void> {
     await this.#database.write(async (connection) => {
       if ((await connection.run(remove, id, seenBeat)) === 0) return
-      await connection.run(releaseDead)
+      await release(connection)
     })
     this.#others.delete(id)
     this.#events.tookOver()

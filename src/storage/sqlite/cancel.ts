@@ -1,7 +1,9 @@
 /**
- * Ends what waits without sending it: the endpoint is gone, or the event was erased. Never touches
- * what is in flight. Runs inside the transaction of its caller, except `cancelDeliveries`.
+ * Ends what waits without sending it: the endpoint is gone, the event was erased, or somebody wants
+ * it. What is in flight is at most marked. Runs inside the transaction of its caller, except for the
+ * verbs `cancelDeliveries` and `cancelSome`.
  */
+import type { CancelResult } from '../storage.ts'
 import { membersFromJson } from './batch.ts'
 import type { Session } from './session.ts'
 
@@ -26,6 +28,8 @@ const endMembers = `
 
 const findMembers = 'select members from batch where id = ?'
 const deleteLive = 'delete from live where id = ?'
+const findLive = "select batch_id from live where id = ? and kind = 'single'"
+const mark = 'update live set cancel_reason = ? where id = ?'
 const closeBatch = 'update batch set settled_at_ms = ?, body = null where id = ?'
 
 /** @returns ids of the deliveries that ended; a batch counts all its members */
@@ -47,6 +51,27 @@ export function cancelDeliveries(
     }
     return ended
   })
+}
+
+export function cancelSome(
+  session: Session,
+  ids: readonly string[],
+  reason: string,
+  nowMs: number,
+): CancelResult[] {
+  return session.connection.write(() => ids.map((id) => cancelOne(session, id, reason, nowMs)))
+}
+
+function cancelOne(session: Session, id: string, reason: string, nowMs: number): CancelResult {
+  const { connection } = session
+  const live = connection.get<{ batch_id: string | null }>(findLive, id)
+  if (live === undefined) {
+    return connection.get('select 1 from done where id = ?', id) ? 'ended' : 'unknown'
+  }
+  if (live.batch_id !== null) return 'in-batch'
+  if (cancelSingle(session, id, reason, nowMs)) return 'cancelled'
+  connection.run(mark, reason, id)
+  return 'marked'
 }
 
 /** @returns false when it does not wait on its own */

@@ -43,6 +43,15 @@ const releaseDeadOwners = `
 const releaseClaim = `
   update live set state = 'waiting', owner = null, claim_no = null where claim_no = ?`
 
+/** Cancelled while a process owned it that is gone: its attempt may have happened. */
+const endCancelled = `
+  insert into done (id, event_key, endpoint_key, state, reason, round, attempts, token,
+                    created_at_ms, settled_at_ms)
+  select id, event_key, endpoint_key, 'cancelled', cancel_reason, round, attempts, token,
+         created_at_ms, ?
+    from live where cancel_reason is not null and owner is null`
+const deleteCancelled = 'delete from live where cancel_reason is not null and owner is null'
+
 const startIncarnation = 'insert into worker (started_at_ms) values (?) returning id'
 
 export function openSession(database: Database, options: OpenOptions): Session {
@@ -87,9 +96,10 @@ function configure(database: Database): void {
 function takeOver(connection: Connection, { nowMs, resume }: OpenOptions): number {
   if (resume) {
     for (const claimNo of resume.unansweredClaims) connection.run(releaseClaim, claimNo)
-    return resume.owner
-  }
-  connection.run(releaseDeadOwners)
+  } else connection.run(releaseDeadOwners)
+  connection.run(endCancelled, nowMs)
+  connection.run(deleteCancelled)
+  if (resume) return resume.owner
   connection.run('delete from worker')
   return connection.get<{ id: number }>(startIncarnation, nowMs)?.id ?? 0
 }

@@ -1,4 +1,6 @@
 /** The verbs of the store as the thread knows them: name → function of the session. */
+import type { RepairState } from '../../model/repair.ts'
+import type { CandidateQuery, NewRepair, RepairQuery, RepairStep } from '../repairs.ts'
 import type {
   DeliveryFound,
   DeliveryQuery,
@@ -11,7 +13,8 @@ import type {
 } from '../storage.ts'
 import { audit } from './audit.ts'
 import { backup } from './backup.ts'
-import { cancelDeliveries } from './cancel.ts'
+import { cancelDeliveries, cancelSome } from './cancel.ts'
+import { findCandidates } from './candidates.ts'
 import { claim, heads } from './claim.ts'
 import { commit } from './commit.ts'
 import { endpointHistory, loadEndpoints, removeEndpoint, saveEndpoint } from './endpoint.ts'
@@ -20,6 +23,7 @@ import { fanOut } from './fan-out.ts'
 import { listSlice } from './list.ts'
 import { type PrunePosition, pruneSlice } from './prune.ts'
 import { attemptsOf, findDelivery, findEvent } from './read.ts'
+import { createRepair, endRepair, listRepairs, stepRepair } from './repair.ts'
 import { retryDelivery } from './retry.ts'
 import type { Session } from './session.ts'
 import { backlog, statistics } from './statistics.ts'
@@ -40,6 +44,12 @@ export interface Verbs {
   attemptsOf(deliveries: readonly Pick<DeliveryFound, 'id' | 'batchId'>[]): unknown
   cancelDeliveries(key: string, reason: string, nowMs: number, limit: number): unknown
   retryDelivery(id: string, nowMs: number): unknown
+  cancelSome(ids: readonly string[], reason: string, nowMs: number): unknown
+  createRepair(repair: NewRepair): unknown
+  listRepairs(query: RepairQuery, nowMs: number): unknown
+  findCandidates(query: CandidateQuery): unknown
+  stepRepair(step: RepairStep, nowMs: number): unknown
+  endRepair(id: string, state: RepairState, reason: string, nowMs: number): unknown
   listSlice(query: DeliveryQuery, rows: number): unknown
   statistics(query: StatisticsQuery): unknown
   backlog(nowMs: number): unknown
@@ -67,6 +77,12 @@ export function createVerbs(session: Session, callId: () => number): Verbs {
     cancelDeliveries: (key, reason, nowMs, limit) =>
       cancelDeliveries(session, key, reason, nowMs, limit),
     retryDelivery: (id, nowMs) => retryDelivery(session, id, nowMs),
+    cancelSome: (ids, reason, nowMs) => cancelSome(session, ids, reason, nowMs),
+    createRepair: (repair) => createRepair(session, repair),
+    listRepairs: (query, nowMs) => listRepairs(session, query, nowMs),
+    findCandidates: (query) => findCandidates(session, query),
+    stepRepair: (step, nowMs) => stepRepair(session, step, nowMs),
+    endRepair: (id, state, reason, nowMs) => endRepair(session, id, state, reason, nowMs),
     listSlice: (query, rows) => listSlice(session, query, rows),
     statistics: (query) => statistics(session, query),
     backlog: (nowMs) => backlog(session, nowMs),

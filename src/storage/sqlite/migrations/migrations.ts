@@ -3,6 +3,7 @@ import { firstSchema } from './0001-first.ts'
 import { deliverySlots } from './0002-delivery-slots.ts'
 import { signatureSchemes } from './0003-signature-schemes.ts'
 import { endpointTls } from './0004-endpoint-tls.ts'
+import { repairs } from './0005-repairs.ts'
 
 /** Migration n brings a database from `user_version` n - 1 to n. */
 export const migrations: readonly string[] = [
@@ -10,4 +11,5 @@ export const migrations: readonly string[] = [
   deliverySlots,
   signatureSchemes,
   endpointTls,
+  repairs,
 ]
