@@ -4,6 +4,7 @@ export type { DispatcherOptions, LookupAll, RedirectRule } from './deliver/attem
 export { WebhookDispatcher } from './deliver/dispatcher.ts'
 export type { DnsOptions, ProxyOptions, TlsOptions } from './deliver/network-options.ts'
 export type { DispatchResult } from './deliver/single-dispatch.ts'
+export type { EndpointExplanation, EventExplanation, WaitingFor } from './engine/explain.ts'
 export type { RetentionOptions, WebhookConfig } from './engine/options.ts'
 export type { DeliveryListQuery, DeliveryPage, EventReport } from './engine/queries.ts'
 export type { CancelPendingQuery } from './engine/repair.ts'

@@ -8,6 +8,7 @@ import { type CheckedEvent, checkEvent, checkIsList } from './accept/event-input
 import { WebhookDispatcher } from './deliver/dispatcher.ts'
 import { resultOf } from './deliver/single-dispatch.ts'
 import { closedError, Engine } from './engine/engine.ts'
+import { type EventExplanation, explainEvent } from './engine/explain.ts'
 import { warnOfClearText, warnOfNoSignature, warnOfShortSecret } from './engine/notices.ts'
 import { checkConfig, type ServiceOptions, type WebhookConfig } from './engine/options.ts'
 import {
@@ -233,9 +234,18 @@ export class WebhookService implements AsyncDisposable {
     return await Promise.all(checked.map((event) => engine.accept(event)))
   }
 
-  /** "Where is my event?": its deliveries with their attempts, and why others did not get it. */
+  /** All that is stored of an event: its deliveries with their attempts, and why others did not get it. */
   async getEvent(id: string, scope?: TenantScope): Promise<EventReport | null> {
     return (await this.#use()).queries.event(id, scope)
+  }
+
+  /**
+   * "Where is my event?": for each endpoint of the tenant whether it was delivered, what it waits for
+   * and until when, why it ended, or which rule did not match. Null for an unknown event.
+   */
+  async explainEvent(id: string, scope?: TenantScope): Promise<EventExplanation | null> {
+    const { queries } = await this.#use()
+    return explainEvent(queries, this.registry, id, scope, this.#clock.nowMs())
   }
 
   /**

@@ -20,7 +20,9 @@ import type { LaneLimits } from '../schedule/lane.ts'
 import { Scheduler } from '../schedule/scheduler.ts'
 import { GroupCommit } from '../storage/group-commit.ts'
 import type {
+  CancelResult,
   Claim,
+  DeliveryFound,
   EndpointChange,
   EraseSelection,
   SettlementRecord,
@@ -65,6 +67,13 @@ export function closedError(): WebhookError {
   )
 }
 
+/** Cancelled while it was in flight: where it would wait again, the store has ended it. */
+function ended(record: SettlementRecord): SettlementRecord {
+  const { settlement, settledAtMs } = record
+  if (settlement.state !== 'waiting') return record
+  return { ...record, settlement: { ...settlement, dueAtMs: settledAtMs } }
+}
+
 type Sendable = Pick<Claim, 'deliveryId' | 'eventId' | 'eventType' | 'body'>
 
 export class Engine {
@@ -88,6 +97,8 @@ export class Engine {
   /** The newest the store has told of. */
   #newestVersion: number | null = null
   #refreshing: Promise<void> | null = null
+  /** Deliveries that this process sends and somebody has cancelled: they will not wait again. */
+  readonly #cancelled = new Set<string>()
 
   constructor(parts: EngineParts) {
     this.#parts = parts
@@ -154,7 +165,8 @@ export class Engine {
       retries: parts.retries,
       commits: this.commits,
       recorded: (claim, record, endpoint, result, outcome) => {
-        if (result !== 'late') this.#follow(claim, record, endpoint)
+        const isCancelled = this.#cancelled.delete(claim.deliveryId)
+        if (result !== 'late') this.#follow(claim, isCancelled ? ended(record) : record, endpoint)
         else if (record.settlement.effect?.kind === 'disable') {
           this.scheduler.unsuspend(claim.endpointKey)
         }
@@ -202,7 +214,10 @@ export class Engine {
         }
       },
       repairs: () => this.repairs.look(),
-      lost: () => this.scheduler.disown(),
+      lost: () => {
+        this.#cancelled.clear()
+        this.scheduler.disown()
+      },
       confirmed: () => this.scheduler.pump(),
     })
     await this.#refreshIfShared()
@@ -278,6 +293,32 @@ export class Engine {
       // What was to be sent later is gone: nobody should wait for it.
       this.scheduler.stored(endpointKey, this.#parts.clock.nowMs())
     }
+  }
+
+  /** Ends a delivery that waits, or sees to it that one that is owned does not wait again. */
+  async cancelDelivery(
+    deliveryId: string,
+    { endpointKey, endpointId }: Pick<DeliveryFound, 'endpointKey' | 'endpointId'>,
+    reason: string,
+  ): Promise<CancelResult> {
+    // Before the store knows: its outcome may be written at this moment.
+    this.#cancelled.add(deliveryId)
+    const nowMs = this.#parts.clock.nowMs()
+    let result: CancelResult = 'unknown'
+    try {
+      result = (await this.store.cancelSome([deliveryId], reason, nowMs))[0] ?? 'unknown'
+    } finally {
+      if (result !== 'marked') this.#cancelled.delete(deliveryId)
+    }
+    if (result === 'marked') {
+      // In memory and not begun: it need not be sent to be over.
+      if (this.scheduler.giveBack(endpointKey, deliveryId)) this.#cancelled.delete(deliveryId)
+      await this.commits.written()
+    }
+    if (result === 'cancelled') this.tellCancelled([deliveryId], endpointId, reason)
+    // When it was to be sent, nobody should wait for any more.
+    this.scheduler.stored(endpointKey, nowMs)
+    return result
   }
 
   tellCancelled(deliveryIds: readonly string[], endpointId: string, reason: string): void {

@@ -62,14 +62,14 @@ export async function retryDelivery(
 
 /** @throws WebhookError DELIVERY_NOT_FOUND, DELIVERY_NOT_CANCELLABLE */
 export async function cancelDelivery(
-  { engine, queries, nowMs }: RepairTools,
+  { engine, queries }: RepairTools,
   id: string,
   scope: TenantScope | undefined,
 ): Promise<WebhookDelivery> {
   const found = await queries.find(id, scope)
   if (found === null) throw unknownDelivery(id)
-  const [result] = await engine.store.cancelSome([id], byRequest, nowMs)
-  if (result === 'in-batch' || result === 'ended' || result === undefined) {
+  const result = await engine.cancelDelivery(id, found, byRequest)
+  if (result === 'in-batch' || result === 'ended') {
     const why =
       result === 'in-batch'
         ? `${JSON.stringify(id)} of the sealed batch ${found.batchId}, whose bytes never change`
@@ -79,14 +79,6 @@ export async function cancelDelivery(
       `Expected a delivery that waits or is in flight on its own, got ${why}; \`cancelPending\` ends whole batches.`,
     )
   }
-  if (result === 'marked') {
-    // In memory and not begun: it need not be sent to be over.
-    engine.scheduler.giveBack(found.endpointKey, id)
-    await engine.commits.written()
-  }
-  if (result === 'cancelled') engine.tellCancelled([id], found.endpointId, byRequest)
-  // When it was to be sent, nobody should wait for any more.
-  engine.scheduler.stored(found.endpointKey, nowMs)
   const cancelled = await queries.delivery(id, { tenantId: '*' })
   if (cancelled === null) throw unknownDelivery(id)
   return cancelled

@@ -189,14 +189,15 @@ export class Scheduler {
     }
   }
 
-  /** Gives one delivery back that waits in memory. */
-  giveBack(endpointKey: string, deliveryId: string): void {
+  /** Gives one delivery back that waits in memory. @returns false when none does */
+  giveBack(endpointKey: string, deliveryId: string): boolean {
     const lane = this.#lanes.get(endpointKey)
     const claim = lane?.ready.remove((one) => one.deliveryId === deliveryId)
-    if (lane === undefined || claim === undefined) return
+    if (lane === undefined || claim === undefined) return false
     this.#memory.remove(claim)
     this.#giveBack(claim)
     this.#forget(lane)
+    return true
   }
 
   /** A claim is under way that may bring deliveries of this endpoint. */
