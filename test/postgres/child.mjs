@@ -1,12 +1,12 @@
 // One process of several: accepts its events and delivers what is due on the database it is given,
-// until it is killed. To a file, so that no kill can take it back: `= event` once one is stored,
+// until it is killed. Then it replays them, when it is told to. To a file, so that no kill can take it back: `= event` once one is stored,
 // `+ delivery` before each request, `- delivery` once its outcome is written.
 import { openSync, writeSync } from 'node:fs'
 import { WebhookDispatcher, WebhookService } from '@k-msg/webhook'
 import { postgres } from '@k-msg/webhook/postgres'
 import { watchedDispatcher, watchedStorage } from '../crash/failpoints.mjs'
 
-const [url, schema, ledgerFile, secretKey, name, count] = process.argv.slice(2)
+const [url, schema, ledgerFile, secretKey, name, count, replay] = process.argv.slice(2)
 const ledger = openSync(ledgerFile, 'a')
 const note = (sign, ids) => writeSync(ledger, ids.map((id) => `${sign} ${id}\n`).join(''))
 const Dispatcher = watchedDispatcher(
@@ -45,5 +45,9 @@ for (let i = 0; i < Number(count); i += 20) {
     '=',
     events.map(({ id }) => id),
   )
+}
+if (replay !== undefined) {
+  await service.drain()
+  await service.replay({ endpointId: 'hook', maxPerSecond: Number(replay) })
 }
 process.stdout.write('accepted\n')

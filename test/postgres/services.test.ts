@@ -112,4 +112,50 @@ describe('services on one database', () => {
     expect((await pool.query('select 1 as one')).rows).toEqual([{ one: 1 }])
     await pool.end()
   })
+
+  test('one goes on with a repair that the other has begun, each event once', async () => {
+    const one = await open()
+    await one.registerEndpoint(hook())
+    const events = Array.from({ length: 120 }, event)
+    await one.dispatchEvents(events)
+    await one.drain()
+    const two = await open()
+    const repair = await one.replay({ endpointId: 'hook', maxPerSecond: 200 })
+    const done = new Promise((resolve) => two.on('repair.done', resolve))
+    await inbox.waitForCount(events.length + 20)
+    await one.close()
+    await done
+    await two.drain()
+    expect(await two.getRepair(repair.id)).toMatchObject({ state: 'done', queued: 120 })
+    const again = inbox.received.slice(events.length).map(({ headers }) => headers['webhook-id'])
+    expect(again.sort()).toEqual(events.map(({ id }) => id).sort())
+  })
+
+  test('both may step at once: no step is made twice', async () => {
+    const services = [await open(), await open(), await open()]
+    const [one] = services as [WebhookService, ...WebhookService[]]
+    await one.registerEndpoint(hook())
+    const events = Array.from({ length: 200 }, event)
+    await one.dispatchEvents(events)
+    await one.drain()
+    const done = Promise.race(
+      services.map((service) => new Promise((resolve) => service.on('repair.done', resolve))),
+    )
+    const { id } = await one.replay({ endpointId: 'hook', maxPerSecond: 1_000 })
+    // As if nobody had made the last step: each of them thinks that it is late.
+    const pool = new pg.Pool({ connectionString: schema.url })
+    const orphan = `update "${schema.name}".repair set next_step_at_ms = 0 where id = $1`
+    let isOver = false
+    const orphaning = (async () => {
+      while (!isOver) await pool.query(orphan, [id])
+    })()
+    await done
+    isOver = true
+    await orphaning
+    await pool.end()
+    for (const service of services) await service.drain()
+    expect(await one.getRepair(id)).toMatchObject({ state: 'done', queued: 200, skipped: {} })
+    const again = inbox.received.slice(events.length).map(({ headers }) => headers['webhook-id'])
+    expect(again.sort()).toEqual(events.map(({ id: eventId }) => eventId).sort())
+  })
 })
