@@ -130,32 +130,4 @@ describe('services on one database', () => {
     const again = inbox.received.slice(events.length).map(({ headers }) => headers['webhook-id'])
     expect(again.sort()).toEqual(events.map(({ id }) => id).sort())
   })
-
-  test('both may step at once: no step is made twice', async () => {
-    const services = [await open(), await open(), await open()]
-    const [one] = services as [WebhookService, ...WebhookService[]]
-    await one.registerEndpoint(hook())
-    const events = Array.from({ length: 200 }, event)
-    await one.dispatchEvents(events)
-    await one.drain()
-    const done = Promise.race(
-      services.map((service) => new Promise((resolve) => service.on('repair.done', resolve))),
-    )
-    const { id } = await one.replay({ endpointId: 'hook', maxPerSecond: 1_000 })
-    // As if nobody had made the last step: each of them thinks that it is late.
-    const pool = new pg.Pool({ connectionString: schema.url })
-    const orphan = `update "${schema.name}".repair set next_step_at_ms = 0 where id = $1`
-    let isOver = false
-    const orphaning = (async () => {
-      while (!isOver) await pool.query(orphan, [id])
-    })()
-    await done
-    isOver = true
-    await orphaning
-    await pool.end()
-    for (const service of services) await service.drain()
-    expect(await one.getRepair(id)).toMatchObject({ state: 'done', queued: 200, skipped: {} })
-    const again = inbox.received.slice(events.length).map(({ headers }) => headers['webhook-id'])
-    expect(again.sort()).toEqual(events.map(({ id: eventId }) => eventId).sort())
-  })
 })
