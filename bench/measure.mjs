@@ -2,6 +2,7 @@
 
 import { mkdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
+import { runFleet } from './fleet.mjs'
 import { startScript } from './machine/child.mjs'
 import { treeMemoryMb } from './machine/processes.mjs'
 import { percentile } from './report/numbers.mjs'
@@ -31,7 +32,8 @@ export async function measure(step, receivers, { data, inFlight }) {
     // Reading a server's memory map takes it a moment: not while latencies are measured.
     if (server && step.workload !== 'latency') memory = watchMemory(server.pid)
     const before = await receiver.received()
-    const result = await inOwnProcess(step, {
+    const carryOut = step.processes ? runFleet : inOwnProcess
+    const result = await carryOut(step, {
       urls: receiver.urls.slice(0, step.addresses ?? step.endpoints),
       endpoints: step.endpoints,
       directory,

@@ -8,6 +8,7 @@ import { CONTENDERS } from './contenders/list.mjs'
 export const MEASUREMENTS = [
   'cold',
   'steady',
+  'fleet',
   'latency',
   'slow-commit',
   'accept',
@@ -22,6 +23,7 @@ const HELP = `npm --prefix bench start -- [options]
   --only a,b         contenders: ${CONTENDERS.map(({ name }) => name).join(', ')}
   --measure a,b      ${MEASUREMENTS.join(', ')}
   --endpoints 1,100  how many endpoints share the events (both)
+  --processes 1,2,4  of a fleet: several processes on one store (all)
   --slow-commit MS   how much slower each commit is in the measurement of that name (5)
   --full             300,000 events in the steady runs
   --quick            a few minutes that show that all of it runs; its figures mean nothing
@@ -54,6 +56,8 @@ export function readOptions(args) {
     ),
     measurements: chosen('measure', values.measure, MEASUREMENTS),
     endpoints: chosen('endpoints', values.endpoints, ['1', '100']).map(Number),
+    processes: chosen('processes', values.processes, ['1', '2', '4']).map(Number),
+    fleetEndpoints: 10,
     slowCommitMs: count('slow-commit', values['slow-commit'], 5),
     latency: { perSecond: 500, seconds: quick ? 3 : 20, warmUpSeconds: quick ? 1 : 5 },
     accept: { batch: quick ? 1000 : 10_000, calls: 5 },
@@ -84,6 +88,7 @@ function parse(args) {
         only: text,
         measure: text,
         endpoints: text,
+        processes: text,
         'slow-commit': text,
         full: flag,
         quick: flag,

@@ -28,6 +28,17 @@ export function planRound(round, options) {
     if (asked.has('cold')) add('cold', all, { ...cold, endpoints })
     if (asked.has('steady')) add('steady', all, { ...steady, endpoints })
   }
+  if (asked.has('fleet')) {
+    for (const processes of options.processes) {
+      const fleet = { ...steady, workload: 'fleet', endpoints: options.fleetEndpoints, processes }
+      // A file is one process's.
+      add(
+        `fleet of ${processes}`,
+        all.filter(({ name }) => name !== 'ours'),
+        fleet,
+      )
+    }
+  }
   if (asked.has('latency')) {
     add('latency', all, { workload: 'latency', receiver: 'latency', options: options.latency })
   }

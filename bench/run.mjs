@@ -56,7 +56,7 @@ try {
 process.exit(failures > 0 ? 1 : 0)
 
 async function startReceivers() {
-  const count = Math.max(...options.endpoints)
+  const count = Math.max(...options.endpoints, options.fleetEndpoints)
   const latency = await startNodeReceiver(1, { noteArrivals: true })
   const closing = await startNodeReceiver(1, { close: true })
   if (nginxIsInstalled()) {

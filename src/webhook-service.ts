@@ -3,6 +3,7 @@
  * store; everything it does is done by the parts.
  */
 import { randomBytes } from 'node:crypto'
+import { acceptMany } from './accept/accept-many.ts'
 import type { DispatchReceipt } from './accept/acceptor.ts'
 import { type CheckedEvent, checkEvent, checkIsList } from './accept/event-input.ts'
 import { WebhookDispatcher } from './deliver/dispatcher.ts'
@@ -229,9 +230,12 @@ export class WebhookService implements AsyncDisposable {
    */
   async dispatchEvents(events: readonly WebhookEvent[]): Promise<DispatchReceipt[]> {
     checkIsList(events)
-    const checked = events.map((event) => this.#check(event))
     const { engine } = await this.#use()
-    return await Promise.all(checked.map((event) => engine.accept(event)))
+    return await acceptMany(
+      events,
+      (event) => this.#check(event),
+      (checked) => engine.accept(checked),
+    )
   }
 
   /** All that is stored of an event: its deliveries with their attempts, and why others did not get it. */

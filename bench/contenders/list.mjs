@@ -8,6 +8,12 @@ const TIDY_POSTGRES = ['-c', 'autovacuum_naptime=1s']
 export const CONTENDERS = [
   { name: 'limit', module: 'limit', says: 'undici loop, both signatures, nothing stored' },
   { name: 'ours', module: 'ours', says: '@k-msg/webhook, SQLite FULL' },
+  {
+    name: 'ours-pg',
+    module: 'ours',
+    server: { kind: 'postgres' },
+    says: '@k-msg/webhook, PostgreSQL 18, one process',
+  },
   { name: 'fetch', module: 'fetch', says: 'global fetch loop, nothing stored' },
   {
     name: 'bullmq',

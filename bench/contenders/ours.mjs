@@ -1,14 +1,18 @@
-// b) @k-msg/webhook through its public API: SQLite with `synchronous=FULL`, every accept synced
-// to disk before its promise resolves, an outcome and an attempt recorded for each delivery.
+// b) @k-msg/webhook through its public API: every accept synced to disk before its promise
+// resolves (SQLite `synchronous=FULL`, PostgreSQL `synchronous_commit=on`), an outcome and an
+// attempt recorded for each delivery.
 
 import { join } from 'node:path'
 import { WebhookService } from '@k-msg/webhook'
 import { channelOf } from '../workload/events.mjs'
+import { postgresStorage } from './ours-postgres.mjs'
 import { SECRET } from './request.mjs'
 
-export async function open({ urls, endpoints, inFlight, directory, onDelivered, onError }) {
+export async function open(setup) {
+  const { urls, endpoints, inFlight, processes = 1, directory, onDelivered, onError } = setup
+  const postgres = setup.connection ? await postgresStorage(setup.connection) : null
   const service = new WebhookService({
-    storage: join(directory, 'webhooks.db'),
+    storage: postgres?.storage ?? join(directory, 'webhooks.db'),
     secretKey: SECRET,
     allowedNetworks: ['127.0.0.0/8'],
     // As many requests under way as every other contender has.
@@ -29,7 +33,8 @@ export async function open({ urls, endpoints, inFlight, directory, onDelivered, 
       url: urls[i % urls.length],
       name: `endpoint ${i}`,
       events: ['*'],
-      concurrency: inFlight,
+      // The limit of an endpoint is one for all processes.
+      concurrency: inFlight * processes,
       // A single endpoint gets everything, one of many the events of its channel.
       ...(endpoints > 1 && { filters: { channelId: [channelOf(i)] } }),
     }),
@@ -42,6 +47,7 @@ export async function open({ urls, endpoints, inFlight, directory, onDelivered, 
     // One call per event, as an app makes them: the engine has to find its batches itself.
     accept: (items) => Promise.all(items.map(({ event }) => service.dispatchEvent(event))),
     acceptMany: (events) => service.dispatchEvents(events),
+    ...(postgres && { roundTrips: postgres.roundTrips }),
     async close() {
       await service.drain()
       await service.close()

@@ -6,7 +6,7 @@ const running = new Set()
 
 /** A program that runs until `stop()`; rejects when it dies before `ready` resolves. */
 export async function startProgram(command, args, { ready, options, stopSignal = 'SIGTERM' }) {
-  const child = track(spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], ...options }))
+  const child = trackChild(spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], ...options }))
   let output = ''
   for (const stream of [child.stdout, child.stderr]) {
     stream.on('data', (chunk) => {
@@ -24,7 +24,7 @@ export async function startProgram(command, args, { ready, options, stopSignal =
 
 /** A Node script of the bench that talks over messages. */
 export function startScript(url, env = {}) {
-  const child = track(fork(url, { env: { ...process.env, ...env } }))
+  const child = trackChild(fork(url, { env: { ...process.env, ...env } }))
   return {
     child,
     pid: child.pid,
@@ -56,7 +56,7 @@ function ask(child, message, timeoutMs) {
   })
 }
 
-function track(child) {
+export function trackChild(child) {
   running.add(child)
   child.once('exit', () => running.delete(child))
   return child

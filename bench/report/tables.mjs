@@ -12,6 +12,12 @@ export function report(results, options, machine, capacity, skipped) {
     parts.push(`### Throughput, ${endpoints === 1 ? 'one endpoint' : `${endpoints} endpoints`}`)
     parts.push(throughput(results, options, endpoints))
   }
+  for (const processes of options.processes) {
+    if (!results.has(`fleet of ${processes}`, options.fleetEndpoints)) continue
+    const many = processes === 1 ? 'One process' : `${processes} processes`
+    parts.push(`### ${many} on one store, steady, ${options.fleetEndpoints} endpoints`)
+    parts.push(fleet(results, options, processes))
+  }
   if (results.has('latency', 1)) {
     parts.push(`### Dispatch to arrival at ${options.latency.perSecond}/s, in ms`)
     parts.push(latency(results, options))
@@ -81,6 +87,33 @@ function throughput(results, options, endpoints) {
     'peak MB, cold: process + server',
   ]
   return table([...head, ...rest], rows)
+}
+
+function fleet(results, options, processes) {
+  const measurement = `fleet of ${processes}`
+  const { fleetEndpoints: endpoints } = options
+  const rows = chosen(options)
+    .filter(({ name }) => name !== 'ours')
+    .map(({ name, says }) => {
+      const of = (field) =>
+        show(results.of(measurement, endpoints, name, (values) => values[field]))
+      const toLimit = results.ratio(
+        [measurement, endpoints, name],
+        [measurement, endpoints, 'limit'],
+        (values) => values.perSecond,
+      )
+      return [
+        `${name}: ${says}`,
+        of('perSecond'),
+        show(toLimit),
+        `${of('processCpuUs')} + ${of('serverCpuUs')}`,
+        of('roundTrips'),
+        of('smallestShare'),
+        of('peakRssMb'),
+      ]
+    })
+  const head = ['contender', '/s', '÷ limit', 'CPU µs: processes + server']
+  return table([...head, 'round trips each', 'smallest share', 'MB of all'], rows)
 }
 
 function latency(results, options) {

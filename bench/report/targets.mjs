@@ -26,6 +26,7 @@ export function targets(results, options) {
       }
     }
   }
+  fleetTargets(results, options, atLeast, atMost)
   const latency = (field) => results.of('latency', 1, 'ours', (values) => values[field])
   atMost('500/s: p50 from dispatch to arrival', latency('p50Ms'), 1, 'ms')
   atMost('500/s: p99 from dispatch to arrival', latency('p99Ms'), 10, 'ms')
@@ -49,6 +50,27 @@ export function targets(results, options) {
   const says = `CPU per event, ${many.toLocaleString('en-US')} ÷ ${few} endpoints registered`
   atMost(says, grown, 2, '×')
   return rows.filter(({ value }) => value !== undefined)
+}
+
+/** One process on PostgreSQL, and several. */
+function fleetTargets(results, { endpoints: counts, processes, fleetEndpoints }, atLeast, atMost) {
+  const measured = [
+    ...counts.map((n) => ['steady', n, `steady, ${n === 1 ? '1 endpoint' : `${n} endpoints`}`]),
+    ...processes.map((n) => [
+      `fleet of ${n}`,
+      fleetEndpoints,
+      n === 1 ? '1 process' : `${n} processes`,
+    ]),
+  ]
+  for (const [measurement, endpoints, says] of measured) {
+    const to = (other) =>
+      results.ratio([measurement, endpoints, 'ours-pg'], [measurement, endpoints, other], rate)
+    const of = (field) => results.of(measurement, endpoints, 'ours-pg', (values) => values[field])
+    atLeast(`${says}: ours-pg ÷ limit`, to('limit'), 0.6)
+    for (const queue of BEST_QUEUES) atLeast(`${says}: ours-pg ÷ ${queue}`, to(queue), 1.6)
+    atMost(`${says}: CPU of PostgreSQL per delivery`, of('serverCpuUs'), 25, 'µs')
+    atMost(`${says}: round trips per delivery`, of('roundTrips'), 0.02, '')
+  }
 }
 
 const known = (value, reached) => (value === undefined ? undefined : reached)

@@ -10,7 +10,7 @@ import { Usage } from './usage.mjs'
 const CHUNK = 500
 
 export async function cold(contender, progress, { events, endpoints, inFlight, serverPid }) {
-  const usage = new Usage(serverPid)
+  const usage = new Usage(serverPid, contender.roundTrips)
   const feeding = contender.send
     ? loops(contender, progress, { until: events, endpoints, inFlight })
     : feed(contender, progress, { until: events, endpoints, backlog: Number.POSITIVE_INFINITY })
@@ -28,10 +28,34 @@ export async function steady(contender, progress, options) {
   feeding.catch(progress.onError)
   // The load goes on while the clock starts: nothing drains in between.
   await progress.reached(warmUp)
-  const usage = new Usage(serverPid)
+  const usage = new Usage(serverPid, contender.roundTrips)
   const before = progress.delivered
   await progress.reached(until)
   return usage.per(until - before)
+}
+
+/** The share of one process of several: every `of`-th event, from `index` on. */
+export async function feedShare(contender, progress, share) {
+  const { index, of, until, endpoints, inFlight, backlog, onSent } = share
+  if (contender.send) {
+    let next = index
+    const loop = async () => {
+      while (next < until) {
+        const { event, endpoint } = item(next, endpoints)
+        next += of
+        await contender.send(event, endpoint)
+        onSent()
+      }
+    }
+    return Promise.all(Array.from({ length: inFlight }, loop))
+  }
+  for (let from = 0; from < until; from += CHUNK * of) {
+    const size = Math.min(CHUNK, Math.ceil((until - index - from) / of))
+    await contender.accept(
+      Array.from({ length: size }, (_, i) => item(from + index + i * of, endpoints)),
+    )
+    await progress.reached(from + CHUNK * of - backlog)
+  }
 }
 
 async function feed(contender, progress, { until, endpoints, backlog }) {

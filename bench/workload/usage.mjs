@@ -4,8 +4,10 @@ import { monotonicMs } from '../machine/clock.mjs'
 import { treeCpuMs } from '../machine/processes.mjs'
 
 export class Usage {
-  constructor(serverPid) {
+  /** @param roundTrips counts those to the contender's server; only ours says */
+  constructor(serverPid, roundTrips) {
     this.serverPid = serverPid
+    this.roundTrips = roundTrips
     this.start()
   }
 
@@ -13,6 +15,7 @@ export class Usage {
     this.startMs = monotonicMs()
     // All threads of this process: a storage worker thread is counted.
     this.cpu = process.cpuUsage()
+    this.roundTripsBefore = this.roundTrips?.()
     this.serverCpuMs = this.serverPid ? treeCpuMs(this.serverPid) : 0
   }
 
@@ -25,6 +28,9 @@ export class Usage {
       perSecond: (deliveries * 1000) / elapsedMs,
       processCpuUs: (user + system) / deliveries,
       serverCpuUs: (serverMs * 1000) / deliveries,
+      ...(this.roundTrips && {
+        roundTrips: (this.roundTrips() - this.roundTripsBefore) / deliveries,
+      }),
     }
   }
 }

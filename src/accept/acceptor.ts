@@ -17,6 +17,7 @@ import type {
   NewDelivery,
   Store,
 } from '../storage/storage.ts'
+import { type Backlog, endpointBacklogFull } from './backlog.ts'
 import { type CheckedEvent, sameContent } from './event-input.ts'
 
 /** What the publisher gets: proof that the event is stored. */
@@ -57,6 +58,8 @@ export interface AcceptorTools {
   readonly lanes: Lanes
   /** When the first event of a batch may be sent at the latest; null without batching. */
   readonly batchTimeoutMs: (endpoint: EndpointRecord) => number | null
+  /** Null: nothing is limited. */
+  readonly backlog: Backlog | null
   readonly accepted: (event: EventRecord, receipt: DispatchReceipt) => void
   readonly intake: Pick<Store, 'acceptWithin' | 'takeIntake'>
   /** An event that a caller's transaction has brought cannot be accepted. */
@@ -75,7 +78,7 @@ export class Acceptor {
     this.#tools = tools
   }
 
-  /** @throws WebhookError EVENT_ID_CONFLICT, STORAGE_FULL, STORAGE_UNAVAILABLE, STORAGE_… */
+  /** @throws WebhookError BACKLOG_FULL, EVENT_ID_CONFLICT, STORAGE_FULL, STORAGE_UNAVAILABLE, STORAGE_… */
   accept(checked: CheckedEvent): Promise<DispatchReceipt> {
     return new Promise<DispatchReceipt>((resolve, reject) => this.#begin(checked, resolve, reject))
   }
@@ -85,8 +88,9 @@ export class Acceptor {
     resolve: (receipt: DispatchReceipt) => void,
     reject: (error: Error) => void,
   ): void {
-    const { clock, match, newKey, commits, endpointsVersion } = this.#tools
+    const { clock, match, newKey, commits, endpointsVersion, backlog } = this.#tools
     const endpoints = match(checked.tenantId, checked.type, checked.metadata)
+    const full = backlog?.enter(checked.tenantId, endpoints)
     const event: EventRecord = {
       key: newKey(),
       tenantId: checked.tenantId,
@@ -98,7 +102,7 @@ export class Acceptor {
       matched: endpoints.length,
     }
     const wide = endpoints.length > maxDeliveriesPerEvent
-    const deliveries = endpoints.map((endpoint) => this.#newDelivery(event, endpoint, wide))
+    const deliveries = endpoints.map((endpoint) => this.#newDelivery(event, endpoint, wide, full))
     const again = () => this.#again(checked, deliveries, resolve, reject)
     const record = {
       event,
@@ -116,8 +120,11 @@ export class Acceptor {
     resolve: (receipt: DispatchReceipt) => void,
     reject: (error: Error) => void,
   ): void {
-    this.unreserve(deliveries)
-    this.#tools.refresh().then(() => this.#begin(checked, resolve, reject), reject)
+    this.unreserve(checked.tenantId, deliveries)
+    this.#tools
+      .refresh()
+      .then(() => this.#begin(checked, resolve, reject))
+      .catch(reject)
   }
 
   /**
@@ -126,7 +133,8 @@ export class Acceptor {
    * @throws WebhookError TRANSACTION_UNSUPPORTED, OPTION_INVALID; what the caller's client throws
    */
   async acceptWithin(checked: CheckedEvent, transaction: unknown): Promise<DispatchReceipt> {
-    const { clock, newKey, intake } = this.#tools
+    const { clock, newKey, intake, backlog } = this.#tools
+    backlog?.requireRoom(checked.tenantId)
     const { id, tenantId, type, body, contentHash } = checked
     const acceptedAtMs = clock.nowMs()
     const event = { key: newKey(), tenantId, id, type, acceptedAtMs, body, contentHash }
@@ -153,15 +161,16 @@ export class Acceptor {
   }
 
   #matched(brought: IntakeRecord): AcceptRecord {
-    const { match, endpointsVersion } = this.#tools
+    const { match, endpointsVersion, backlog } = this.#tools
     const { metadata = {} } = JSON.parse(Buffer.from(brought.body).toString()) as {
       metadata?: Record<string, unknown>
     }
     const endpoints = match(brought.tenantId, brought.type, metadata)
     const event = { ...brought, matched: endpoints.length }
     const wide = endpoints.length > maxDeliveriesPerEvent
+    const full = backlog?.take(brought.tenantId, endpoints)
     // Nobody holds a place for them: whichever process has room claims them.
-    const deliveries = endpoints.map((endpoint) => this.#newDelivery(event, endpoint, true))
+    const deliveries = endpoints.map((endpoint) => this.#newDelivery(event, endpoint, true, full))
     return {
       event,
       endpointsVersion: endpointsVersion(),
@@ -182,7 +191,23 @@ export class Acceptor {
     }
   }
 
-  #newDelivery(event: EventRecord, endpoint: EndpointRecord, unowned: boolean): NewDelivery {
+  #newDelivery(
+    event: EventRecord,
+    endpoint: EndpointRecord,
+    unowned: boolean,
+    full: ReadonlySet<EndpointRecord> | undefined,
+  ): NewDelivery {
+    if (full?.has(endpoint)) {
+      const id = deliveryId(event.key, endpoint.key, 1)
+      const { key: endpointKey } = endpoint
+      return {
+        id,
+        endpointKey,
+        dueAtMs: event.acceptedAtMs,
+        owned: false,
+        ended: endpointBacklogFull,
+      }
+    }
     const waitMs = this.#tools.batchTimeoutMs(endpoint)
     return {
       id: deliveryId(event.key, endpoint.key, 1),
@@ -200,9 +225,10 @@ export class Acceptor {
     result: Exclude<AcceptResult, { kind: 'stale' }>,
   ): DispatchReceipt {
     if (result.kind === 'duplicate') {
-      this.unreserve(deliveries)
+      this.unreserve(event.tenantId, deliveries)
       return receiptOfDuplicate(event, result)
     }
+    this.#tools.backlog?.committed(event.tenantId, keysOf(deliveries), true)
     if (wide) this.#tools.lanes.fanOut()
     else for (const delivery of deliveries) this.#handOver(event, delivery)
     const receipt: DispatchReceipt = {
@@ -216,6 +242,7 @@ export class Acceptor {
   }
 
   #handOver(event: EventRecord, delivery: NewDelivery): void {
+    if (delivery.ended !== undefined) return
     if (!delivery.owned) {
       const loose = delivery.dueAtMs > event.acceptedAtMs
       this.#tools.lanes.stored(delivery.endpointKey, delivery.dueAtMs, loose)
@@ -236,7 +263,8 @@ export class Acceptor {
   }
 
   /** @internal For Accepting. */
-  unreserve(deliveries: readonly NewDelivery[]): void {
+  unreserve(tenantId: string, deliveries: readonly NewDelivery[]): void {
+    this.#tools.backlog?.committed(tenantId, keysOf(deliveries), false)
     for (const delivery of deliveries) {
       if (delivery.owned) this.#tools.lanes.unreserve(delivery.endpointKey)
     }
@@ -283,9 +311,14 @@ class Accepting implements PendingAccept {
   }
 
   failed(error: Error): void {
-    this.#acceptor.unreserve(this.#deliveries)
+    this.#acceptor.unreserve(this.record.event.tenantId, this.#deliveries)
     this.expire(error)
   }
+}
+
+/** Of those that wait. */
+function keysOf(deliveries: readonly NewDelivery[]): string[] {
+  return deliveries.filter(({ ended }) => ended === undefined).map((one) => one.endpointKey)
 }
 
 function receiptOfDuplicate(

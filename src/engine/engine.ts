@@ -3,6 +3,7 @@
  * and back when a retry becomes due. It owns start and stop; it decides nothing that policy decides.
  */
 import { Acceptor, type DispatchReceipt } from '../accept/acceptor.ts'
+import { Backlog, type BacklogFull } from '../accept/backlog.ts'
 import type { CheckedEvent } from '../accept/event-input.ts'
 import type { AttemptReport, AttemptRequest } from '../deliver/attempt-request.ts'
 import type { WebhookDispatcher } from '../deliver/dispatcher.ts'
@@ -26,6 +27,7 @@ import type {
   EndpointChange,
   EraseSelection,
   SettlementRecord,
+  SettlementResult,
   Store,
 } from '../storage/storage.ts'
 import { AtMost } from './at-most.ts'
@@ -89,6 +91,8 @@ export class Engine {
   readonly #recorder: Recorder
   readonly #rest: Rest
   readonly #janitor: Janitor
+  /** Null: nothing is limited, so nothing is counted. */
+  readonly #backlog: Backlog | null
   readonly #secretKeeper: SecretKeeper
   /** Attempts that `close()` cut off are given back, not counted. */
   #aborted = false
@@ -117,8 +121,10 @@ export class Engine {
     })
     this.scheduler = this.#createScheduler()
     this.#rest = new Rest(this.scheduler, this.commits)
+    this.#backlog = Backlog.within(parts.options, clock, (full) => this.#tellBacklogFull(full))
     this.#janitor = new Janitor({
       ...parts,
+      backlog: this.#backlog,
       commits: this.commits,
       stored: (endpointKey, dueAtMs) => this.scheduler.stored(endpointKey, dueAtMs),
       refresh: () => this.#refreshIfShared(),
@@ -139,6 +145,7 @@ export class Engine {
       endpointsVersion: () => this.#endpointsVersion,
       refresh: () => this.#refreshIfShared(),
       intake: parts.store,
+      backlog: this.#backlog,
       refused: (event, error) => this.#refused(event, error),
       commits: this.commits,
       lanes: {
@@ -165,6 +172,7 @@ export class Engine {
       retries: parts.retries,
       commits: this.commits,
       recorded: (claim, record, endpoint, result, outcome) => {
+        this.#uncount(claim, record, result)
         const isCancelled = this.#cancelled.delete(claim.deliveryId)
         if (result !== 'late') this.#follow(claim, isCancelled ? ended(record) : record, endpoint)
         else if (record.settlement.effect?.kind === 'disable') {
@@ -192,6 +200,7 @@ export class Engine {
     for (const head of await store.heads()) {
       if (head.dueAtMs !== null) this.scheduler.stored(head.endpointKey, head.dueAtMs)
     }
+    await this.#janitor.countBacklog()
     this.scheduler.start()
     this.#rest.during(this.#janitor.fanOut())
     this.#janitor.start()
@@ -367,6 +376,18 @@ export class Engine {
         resolve()
       })
     })
+  }
+
+  #tellBacklogFull({ scope, tenantId, endpoint, limit }: BacklogFull): void {
+    const whose = { tenantId: tenantId || null, endpointId: endpoint?.id ?? null }
+    this.#parts.logger.warn({ scope, ...whose, limit }, 'backlog.full')
+    this.#parts.facts.tell('backlog.full', { scope, ...whose, limit })
+  }
+
+  /** A member of a batch is a delivery of its own. */
+  #uncount(claim: Claim, { settlement }: SettlementRecord, result: SettlementResult): void {
+    if (this.#backlog === null || result !== 'written' || settlement.state === 'waiting') return
+    this.#backlog.ended(claim.tenantId, claim.endpointKey, claim.members?.length ?? 1)
   }
 
   #refused({ id, type, tenantId }: EventRecord, error: Error): void {

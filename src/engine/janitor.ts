@@ -2,6 +2,7 @@
  * Work beside the journey, in small steps between commits: fan wide events out, end the deliveries
  * of endpoints that are gone, delete what has outlived its retention.
  */
+import type { Backlog } from '../accept/backlog.ts'
 import type { Clock } from '../model/clock.ts'
 import type { Facts } from '../observe/facts.ts'
 import type { Logger } from '../observe/log.ts'
@@ -18,6 +19,8 @@ export interface JanitorTools {
   readonly facts: Facts
   readonly logger: Logger
   readonly options: Pick<ServiceOptions, 'retention'>
+  /** Null: nothing is limited. */
+  readonly backlog: Backlog | null
   /** A delivery of this endpoint is in the store and due then. */
   readonly stored: (endpointKey: string, dueAtMs: number) => void
   /** Takes over what callers' transactions have brought, until nothing is left. */
@@ -33,6 +36,9 @@ const pruneFirstAfterMs = 60_000
 const pruneEveryMs = 600_000
 const sweepEveryMs = 60_000
 const tryAgainAfterMs = 1_000
+/** Counting reads every unfinished delivery: at most a fiftieth of the time. */
+const countEveryMs = 5_000
+const countShare = 50
 
 export class Janitor {
   readonly #tools: JanitorTools
@@ -46,6 +52,7 @@ export class Janitor {
   #stopped = false
   #cancelTimer: (() => void) | null = null
   #cancelSweep: (() => void) | null = null
+  #cancelCount: (() => void) | null = null
 
   constructor(tools: JanitorTools) {
     this.#tools = tools
@@ -60,6 +67,7 @@ export class Janitor {
     this.#stopped = true
     this.#cancelTimer?.()
     this.#cancelSweep?.()
+    this.#cancelCount?.()
   }
 
   /** Resolves when nothing that callers' transactions have brought is left. */
@@ -140,6 +148,30 @@ export class Janitor {
         const endpointId = endpoint?.id ?? endpointKey
         facts.tell('delivery.cancelled', { deliveryId, endpointId, reason })
       }
+    }
+  }
+
+  /** Puts right what memory believes to wait, now and then; resolves after the first time. */
+  async countBacklog(): Promise<void> {
+    const { backlog, store, registry, clock, logger } = this.#tools
+    if (backlog === null || this.#stopped) return
+    const startMs = clock.nowMs()
+    try {
+      const counts = await store.countLive()
+      backlog.correct(
+        counts.map(({ endpointKey, deliveries }) => ({
+          endpointKey,
+          tenantId: registry.byKey(endpointKey)?.tenantId ?? '',
+          deliveries,
+        })),
+      )
+    } catch (error) {
+      const text = error instanceof Error ? error.message : String(error)
+      logger.warn({ error: text }, 'the backlog could not be counted')
+    }
+    const nextMs = Math.max(countEveryMs, countShare * (clock.nowMs() - startMs))
+    if (!this.#stopped) {
+      this.#cancelCount = clock.setTimer(() => void this.countBacklog(), nextMs)
     }
   }
 

@@ -65,6 +65,13 @@ export interface WebhookConfig extends NetworkOptions {
   maxPayloadBytes?: number | undefined
   /** Deliveries kept in memory ahead of sending, all endpoints together. Default 50000. */
   memoryCapacity?: number | undefined
+  /**
+   * Unfinished deliveries that may wait, all together: beyond it `dispatchEvent` rejects with
+   * `BACKLOG_FULL`. One endpoint holds at most half of it. Default: no limit but the disk.
+   */
+  maxBacklog?: number | undefined
+  /** The same for each tenant. Default: no limit. */
+  maxTenantBacklog?: number | undefined
   retention?: RetentionOptions | undefined
   /** How long a replaced secret signs beside the new one. Default 24 hours. */
   rotationOverlapMs?: number | undefined
@@ -104,6 +111,8 @@ export interface ServiceOptions {
   readonly endpointConcurrency: number
   readonly maxPayloadBytes: number
   readonly memoryCapacity: number
+  readonly maxBacklog: number | null
+  readonly maxTenantBacklog: number | null
   readonly retention: Required<{ [Name in keyof RetentionOptions]: number }>
   readonly rotationOverlapMs: number
   readonly shutdownTimeoutMs: number
@@ -120,6 +129,8 @@ const integers: readonly [keyof WebhookConfig, number, number][] = [
   ['endpointConcurrency', 1, 10_000],
   ['maxPayloadBytes', 64, 16_777_216],
   ['memoryCapacity', 100, 1_000_000],
+  ['maxBacklog', 2, 1_000_000_000],
+  ['maxTenantBacklog', 2, 1_000_000_000],
   ['rotationOverlapMs', 0, 30 * dayMs],
   ['shutdownTimeoutMs', 0, 600_000],
 ]
@@ -192,6 +203,8 @@ export function checkConfig(config: WebhookConfig): ServiceOptions {
     endpointConcurrency: config.endpointConcurrency ?? 10,
     maxPayloadBytes: config.maxPayloadBytes ?? 262_144,
     memoryCapacity: config.memoryCapacity ?? 50_000,
+    maxBacklog: config.maxBacklog ?? null,
+    maxTenantBacklog: config.maxTenantBacklog ?? null,
     retention: checkRetention(config.retention),
     rotationOverlapMs: config.rotationOverlapMs ?? dayMs,
     shutdownTimeoutMs: config.shutdownTimeoutMs ?? 5_000,

@@ -49,6 +49,7 @@ export type WebhookErrorCode =
   | 'REPAIR_NOT_FOUND'
   | 'CURSOR_INVALID'
   | 'SCHEDULE_EMPTY'
+  | 'BACKLOG_FULL'
   | 'SERVICE_CLOSED'
   | 'DRAIN_TIMEOUT'
   | 'STORAGE_LOCKED'
@@ -66,10 +67,17 @@ export type WebhookErrorCode =
 export class WebhookError extends Error {
   override readonly name: string = 'WebhookError'
   readonly code: WebhookErrorCode
+  /** With `BACKLOG_FULL`: when there may be room again, in ms from now. */
+  readonly retryAfterMs?: number
 
-  constructor(code: WebhookErrorCode, message: string, options?: { cause?: unknown }) {
+  constructor(
+    code: WebhookErrorCode,
+    message: string,
+    options?: { cause?: unknown; retryAfterMs?: number },
+  ) {
     super(message, options)
     this.code = code
+    if (options?.retryAfterMs !== undefined) this.retryAfterMs = options.retryAfterMs
   }
 }
 

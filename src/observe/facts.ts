@@ -79,6 +79,13 @@ export interface WebhookFacts {
   'repair.progress': RepairFact
   /** It has ended: `done`, `cancelled` or `failed`. */
   'repair.done': RepairFact & { state: RepairState; reason: string | null }
+  /** `maxBacklog` or `maxTenantBacklog` is reached, or one endpoint holds half of it. Told once each time. */
+  'backlog.full': {
+    scope: 'service' | 'tenant' | 'endpoint'
+    tenantId: string | null
+    endpointId: string | null
+    limit: number
+  }
   'storage.trouble': { code: string; message: string }
   'storage.recovered': Record<string, never>
 }

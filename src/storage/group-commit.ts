@@ -7,6 +7,7 @@
  */
 import type { Clock, Random } from '../model/clock.ts'
 import { isTransientStorageError, WebhookError } from '../model/errors.ts'
+import { AcceptQueue } from './accept-queue.ts'
 import type {
   AcceptRecord,
   AcceptResult,
@@ -67,7 +68,7 @@ const repeatForMs = 5_000
 export class GroupCommit {
   readonly #store: Store
   readonly #tools: GroupCommitTools
-  #accepts: PendingAccept[] = []
+  readonly #accepts = new AcceptQueue()
   #settlements: PendingSettlement[] = []
   #releases: ReleaseRecord[] = []
   #waiters: (() => void)[] = []
@@ -131,7 +132,7 @@ export class GroupCommit {
     this.#cancelAnswer = null
     this.#cancelRepeat?.()
     this.#endRepeat?.()
-    for (const pending of this.#accepts.splice(0)) pending.failed(error)
+    for (const pending of this.#accepts.takeAll()) pending.failed(error)
     this.#wake(this.#waiters)
     this.#settleIdle()
   }
@@ -207,14 +208,7 @@ export class GroupCommit {
   }
 
   #take(): Group {
-    let weight = 0
-    let count = 0
-    for (const pending of this.#accepts) {
-      weight += pending.weight
-      if (count > 0 && weight > maxDeliveries) break
-      count += 1
-    }
-    const accepts = this.#accepts.splice(0, count)
+    const accepts = this.#accepts.take(maxDeliveries)
     if (this.#cancelPause !== null) return { ...nothing, accepts }
     return {
       accepts,
@@ -350,9 +344,9 @@ export class GroupCommit {
 
   /** One timer for the oldest caller without an answer. */
   #watchAnswers(): void {
-    const oldest = this.#unanswered().next().value
-    if (oldest === undefined) return
-    const dueMs = oldest.record.event.acceptedAtMs + answerWithinMs
+    const oldestMs = this.#oldestUnansweredMs()
+    if (oldestMs === null) return
+    const dueMs = oldestMs + answerWithinMs
     this.#cancelAnswer = this.#tools.clock.setTimer(
       () => {
         this.#cancelAnswer = null
@@ -363,10 +357,11 @@ export class GroupCommit {
     )
   }
 
-  *#unanswered(): Generator<PendingAccept, undefined> {
-    for (const pending of this.#running?.accepts ?? []) if (!pending.expired) yield pending
-    yield* this.#accepts
-    return undefined
+  #oldestUnansweredMs(): number | null {
+    const running = this.#running?.accepts.find(({ expired }) => !expired)
+    const runningMs = running?.record.event.acceptedAtMs ?? Number.POSITIVE_INFINITY
+    const oldestMs = Math.min(runningMs, this.#accepts.oldestMs ?? Number.POSITIVE_INFINITY)
+    return Number.isFinite(oldestMs) ? oldestMs : null
   }
 
   #answerLate(): void {
@@ -376,9 +371,7 @@ export class GroupCommit {
       if (pending.record.event.acceptedAtMs <= beforeMs) this.#expire(pending, error)
     }
     // Not begun: these are not stored, and must not pile up while the disk hangs.
-    const young = this.#accepts.findIndex((one) => one.record.event.acceptedAtMs > beforeMs)
-    const late = this.#accepts.splice(0, young === -1 ? this.#accepts.length : young)
-    for (const pending of late) pending.failed(error)
+    for (const pending of this.#accepts.takeOlder(beforeMs)) pending.failed(error)
   }
 
   #backoffMs(): number {

@@ -180,6 +180,8 @@ export interface Store {
   attemptsOf(deliveries: readonly DeliveryFound[]): Promise<Map<string, AttemptFound[]>>
   statistics(query: StatisticsQuery): Promise<StatisticsRow[]>
   backlog(): Promise<Backlog>
+  /** Unfinished deliveries of each endpoint that has any: reads all of them, for use now and then. */
+  countLive(): Promise<readonly LiveEndpoint[]>
 
   // ── upkeep ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -230,6 +232,8 @@ export interface NewDelivery {
    * engine sends it right after the commit. False: `waiting` with token 0, claimed later.
    */
   readonly owned: boolean
+  /** Why it ends as cancelled at once, without any attempt. */
+  readonly ended?: string
 }
 
 export interface SettlementRecord {
@@ -459,6 +463,11 @@ export interface StatisticsRow {
   /** Deliveries those attempts carried: more than attempts where batches were sent. */
   readonly deliveries: number
   readonly latencySumMs: number
+}
+
+export interface LiveEndpoint {
+  readonly endpointKey: string
+  readonly deliveries: number
 }
 
 export interface Backlog {

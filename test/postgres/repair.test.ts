@@ -9,8 +9,10 @@ import {
   commitAccepts,
   endpointKey,
   group,
+  hour,
   newKey,
   ownedOf,
+  retryAt,
   settle,
   startMs,
   testHost,
@@ -81,6 +83,39 @@ test('three processes step one repair at once: no step is made twice', async () 
     expect((await store.audit()).problems).toEqual([])
   } finally {
     await Promise.all(stores.map((one) => one.close()))
+    await schema.drop()
+  }
+})
+
+test('a mark and an outcome at the same moment: it never waits again', async () => {
+  const schema = freshSchema()
+  const host = testHost()
+  const open = () => postgres(schema.url, { schema: schema.name }).open(host)
+  const [store, other] = [await open(), await open()]
+  try {
+    const records = Array.from({ length: events }, () => accept(host, { owned: true }))
+    await commitAccepts(store, ...records)
+    const results = await Promise.all(
+      records.map(async (record) => {
+        const id = record.deliveries[0]?.id ?? ''
+        const retry = settle(host, ownedOf(record), retryAt(startMs + hour))
+        const [cancelled] = await Promise.all([
+          other.cancelSome([id], 'by_request', startMs),
+          store.commit(group({ settlements: [retry] })),
+        ])
+        const found = await store.findDelivery(id)
+        return [cancelled[0], found?.state, found?.attempts] as const
+      }),
+    )
+    // Both orders have been met, or nothing was shown.
+    expect(new Set(results.map(([result]) => result))).toEqual(new Set(['marked', 'cancelled']))
+    expect(results.every(([, state, attempts]) => state === 'cancelled' && attempts === 1)).toBe(
+      true,
+    )
+    expect((await store.audit()).problems).toEqual([])
+  } finally {
+    await store.close()
+    await other.close()
     await schema.drop()
   }
 })

@@ -72,6 +72,8 @@ export interface EventStory {
   owned?: boolean
   dueAtMs?: number
   wide?: boolean
+  /** Ends at once, for this reason. */
+  ended?: string
 }
 
 let eventNumber = 0
@@ -96,6 +98,7 @@ export function accept(host: TestHost, story: EventStory = {}): AcceptRecord {
     endpointKey: endpointKey(endpoint),
     dueAtMs: story.dueAtMs ?? host.now,
     owned: story.owned ?? false,
+    ...(story.ended && { ended: story.ended }),
   }))
   const endpointsVersion = null
   return story.wide

@@ -13,8 +13,8 @@ import { ByteColumn, booleanArray, numberArray, textArray } from './text.ts'
 
 /**
  * `me` keeps the lease from being taken over until this is committed: who takes it over then sees
- * these rows. Without the lease nothing is written. Keys are inserted in their order, so that two
- * processes with the same ids wait for each other in one direction only.
+ * these rows. Without the lease nothing is written. An endpoint is looked up only for events that
+ * were matched with whichever version: nobody has closed one since the newest.
  */
 const insertAccepts = `
   with me as materialized (
@@ -29,25 +29,27 @@ const insertAccepts = `
   ), fresh as (
     insert into kmsg.event_key (tenant_id, id, key, content_hash, accepted_at_ms)
     select tenant_id, id, key, substr($13::bytea, body_at + body_length, hash_length), accepted_at_ms
-      from given order by tenant_id collate "C", id collate "C", n
+      from given
     on conflict do nothing
     returning key
+  ), created as materialized (
+    select given.* from given join fresh on fresh.key = given.key
   ), stored as (
     insert into kmsg.event (key, tenant_id, id, type, accepted_at_ms, matched, body)
-    select given.key, tenant_id, id, type, accepted_at_ms, matched,
+    select key, tenant_id, id, type, accepted_at_ms, matched,
            substr($13::bytea, body_at, body_length)
-      from given join fresh on fresh.key = given.key
+      from created
   ), fans as (
     insert into kmsg.fan_out (event_key, targets, total, position)
-    select given.key, targets::json, target_count, 0
-      from given join fresh on fresh.key = given.key where target_count > 0
+    select key, targets::json, target_count, 0 from created where target_count > 0
   ), delivery as materialized (
-    select d.*, given.accepted_at_ms, ${closedReason} as closed
-      from unnest($14::text[], $15::text[], $16::text[], $17::bigint[], $18::boolean[])
-             as d (id, event_key, endpoint_key, due_at_ms, owned)
-      join fresh on fresh.key = d.event_key
-      join given on given.key = d.event_key
-      left join kmsg.endpoint on endpoint.key = d.endpoint_key
+    select d.id, created.key as event_key, d.endpoint_key, d.due_at_ms, d.owned, accepted_at_ms,
+           coalesce(d.ended, case when seen is null then (
+             select ${closedReason} from kmsg.endpoint where endpoint.key = d.endpoint_key) end)
+             as closed
+      from unnest($14::text[], $15::int[], $16::text[], $17::bigint[], $18::boolean[], $23::text[])
+             as d (id, n, endpoint_key, due_at_ms, owned, ended)
+      join created on created.n = d.n
   ), lives as (
     insert into kmsg.live (id, kind, alone, event_key, endpoint_key, state, owner, token, attempts,
                            due_at_ms, round, created_at_ms)
@@ -66,9 +68,9 @@ const insertAccepts = `
      where exists (select from me)
         on conflict do nothing
   )
-  select (select count(*) from me) as alive, (select count(*) from fresh) as fresh,
-         case when (select count(*) from fresh) < cardinality($2::text[])
-              then (select json_agg(key) from fresh) end as keys,
+  select (select count(*) from me) as alive, (select count(*) from created) as fresh,
+         case when (select count(*) from created) < cardinality($2::text[])
+              then (select json_agg(key) from created) end as keys,
          (select number from kmsg.endpoints_version) as version`
 
 /** @throws WebhookError STORAGE_UNAVAILABLE when the lease is lost: nothing is written then */
@@ -90,7 +92,7 @@ export async function insert(
 ): Promise<{ results: AcceptResult[]; committed(): void }> {
   const slots = new SlotsToWrite(session)
   const { id: owner } = session.worker
-  const values = toColumns(accepts, slots)
+  const values = toColumns(accepts.toSorted(inOrderOfIds), slots)
   const row = await connection.get<Accepted>(
     insertAccepts,
     owner,
@@ -99,6 +101,7 @@ export async function insert(
     session.nowMs(),
     ...slots.columns(),
     values.seen,
+    values.ended,
   )
   if (row?.alive !== 1) throw session.worker.lost(owner)
   const { fresh, version } = row
@@ -124,24 +127,32 @@ interface Accepted {
   readonly version: number
 }
 
+/** Two processes with the same ids then wait for each other in one direction only. */
+function inOrderOfIds({ event: a }: AcceptRecord, { event: b }: AcceptRecord): number {
+  if (a.tenantId !== b.tenantId) return a.tenantId < b.tenantId ? -1 : 1
+  if (a.id === b.id) return 0
+  return a.id < b.id ? -1 : 1
+}
+
 function toColumns(accepts: readonly AcceptRecord[], slots: SlotsToWrite) {
   const bytes = new ByteColumn()
   const bodyAt: number[] = []
   const deliveries: NewDelivery[] = []
-  const eventKeys: string[] = []
+  const eventNumbers: number[] = []
   const waiting = new Set<string>()
-  for (const { event, deliveries: some } of accepts) {
+  for (const [i, { event, deliveries: some }] of accepts.entries()) {
     bodyAt.push(bytes.add(event.body))
     bytes.add(event.contentHash)
     for (const delivery of some) {
       deliveries.push(delivery)
-      eventKeys.push(event.key)
+      eventNumbers.push(i + 1)
       slots.add(delivery.endpointKey, delivery.id)
-      if (!delivery.owned) waiting.add(delivery.endpointKey)
+      if (!delivery.owned && delivery.ended === undefined) waiting.add(delivery.endpointKey)
     }
   }
   return {
     waiting,
+    ended: textArray(deliveries.map(({ ended }) => ended ?? null)),
     seen: numberArray(accepts.map(({ endpointsVersion }) => endpointsVersion)),
     events: [
       textArray(accepts.map(({ event }) => event.key)),
@@ -159,7 +170,7 @@ function toColumns(accepts: readonly AcceptRecord[], slots: SlotsToWrite) {
     ],
     deliveries: [
       textArray(deliveries.map(({ id }) => id)),
-      textArray(eventKeys),
+      numberArray(eventNumbers),
       textArray(deliveries.map(({ endpointKey }) => endpointKey)),
       numberArray(deliveries.map(({ dueAtMs }) => Math.round(dueAtMs))),
       booleanArray(deliveries.map(({ owned }) => owned)),
@@ -169,7 +180,12 @@ function toColumns(accepts: readonly AcceptRecord[], slots: SlotsToWrite) {
 
 function targetsToJson(targets: readonly NewDelivery[] | null): string | null {
   if (targets === null) return null
-  return JSON.stringify(targets.map((one) => [one.id, one.endpointKey, Math.round(one.dueAtMs)]))
+  return JSON.stringify(
+    targets.map(({ id, endpointKey, dueAtMs, ended }) => {
+      const target = [id, endpointKey, Math.round(dueAtMs)]
+      return ended === undefined ? target : [...target, ended]
+    }),
+  )
 }
 
 // ── ids that were there ──────────────────────────────────────────────────────────────────────────

@@ -56,6 +56,20 @@ export async function cancelDeliveries(
   })
 }
 
+/**
+ * Marked while it was owned, and owned by nobody any more. When its attempt was, if there was one, a
+ * takeover does not know: not before it was due.
+ */
+export const endCancelled = `
+  with gone as (
+    delete from kmsg.live where cancel_reason is not null and owner is null returning *
+  )
+  insert into kmsg.done (id, event_key, endpoint_key, state, reason, round, attempts, token,
+                         created_at_ms, settled_at_ms)
+  select id, event_key, endpoint_key, 'cancelled', cancel_reason, round, attempts, token,
+         created_at_ms, coalesce($1::bigint, greatest(created_at_ms, due_at_ms))
+    from gone`
+
 /** Locked in the order of their keys, so that what they are does not change before they end. */
 const lockSome = `
   select id, owner is null as waits, batch_id is not null as in_batch from kmsg.live

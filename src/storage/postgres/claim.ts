@@ -6,10 +6,10 @@
 import { WebhookError } from '../../model/errors.ts'
 import type { Claim, ClaimResult, LaneHead, LaneRoom } from '../storage.ts'
 import { membersFromJson, sealBatches } from './batch.ts'
+import { endCancelled } from './cancel.ts'
 import type { Connection } from './connection.ts'
 import type { Session } from './session.ts'
 import { booleanArray, fromText, numberArray, textArray } from './text.ts'
-import { endCancelled } from './worker.ts'
 
 /**
  * A lane is two ranges of the index: what may be batched, and what goes out as it is; a batching
@@ -118,7 +118,7 @@ export class Claims {
     await database.write(async (connection) => {
       const lost = numberArray(numbers.map(({ claimNo }) => claimNo))
       await connection.run(releaseClaims, worker.id, lost)
-      await connection.run(endCancelled)
+      await connection.run(endCancelled, null)
     })
     const nowMs = performance.now()
     this.#lost = numbers.filter(({ untilMs }) => untilMs > nowMs)

@@ -16,8 +16,9 @@ const anyFanOut = 'select 1 from kmsg.fan_out limit 1'
 
 const create = `
   with target as materialized (
-    select t.*, accepted_at_ms, ${closedReason} as closed
-      from unnest($2::text[], $3::text[], $4::bigint[]) as t (id, endpoint_key, due_at_ms)
+    select t.*, accepted_at_ms, coalesce(${closedReason}, t.ended) as closed
+      from unnest($2::text[], $3::text[], $4::bigint[], $6::text[])
+             as t (id, endpoint_key, due_at_ms, ended)
       join kmsg.event on event.key = $1
       left join kmsg.endpoint on endpoint.key = t.endpoint_key
   ), waits as (
@@ -37,7 +38,12 @@ const create = `
 const moveOn = 'update kmsg.fan_out set position = $1 where event_key = $2'
 const finish = 'delete from kmsg.fan_out where event_key = $1'
 
-type Target = readonly [deliveryId: string, endpointKey: string, dueAtMs: number]
+type Target = readonly [
+  deliveryId: string,
+  endpointKey: string,
+  dueAtMs: number,
+  ended?: string | undefined,
+]
 
 export async function fanOut(
   session: Session,
@@ -92,6 +98,7 @@ async function createSome(
     textArray(targets.map(([, endpointKey]) => endpointKey)),
     numberArray(targets.map(([, , dueAtMs]) => dueAtMs)),
     nowMs,
+    textArray(targets.map(([, , , ended]) => ended ?? null)),
   )
   const waits = new Set(waiting.map((row) => row.endpoint_key))
   for (const [, endpointKey] of targets) if (waits.has(endpointKey)) endpointKeys.add(endpointKey)

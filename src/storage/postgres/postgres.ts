@@ -120,7 +120,7 @@ function createPool({ Pool: PgPool }: Driver, url: string, max: number): Pool {
     application_name: 'kmsg-webhook',
     // Compiling our statements would take longer than running them.
     verify: (client: Queryable, done: (error?: unknown) => void) => {
-      client.query({ text: 'set jit = off' }).then(() => done(), done)
+      client.query({ text: 'set jit = off; set enable_seqscan = off' }).then(() => done(), done)
     },
   })
 }

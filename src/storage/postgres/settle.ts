@@ -1,63 +1,70 @@
 /**
- * Settlements of attempts: a whole group is one statement. The attempt's row is the fence: only when
- * it is newly inserted, and the delivery is still owned under the same token, do state, statistics
- * and the endpoint follow from it. Rows are locked in the order of their keys.
+ * Settlements of attempts: a whole group is one statement, so one round trip. Taking the delivery's
+ * row is the fence: only who changes a delivery that is still being sent under this token writes its
+ * attempt, its sums and what follows for its endpoint. What is not found was written before or is
+ * late, and a second statement tells which. SQLite asks the attempt's row first, which costs nothing
+ * there and a second look at every index here.
  */
 import { WebhookError } from '../../model/errors.ts'
 import { latencyClass } from '../latency-class.ts'
 import type { SettlementRecord, SettlementResult } from '../storage.ts'
-import type { SqlValue } from './connection.ts'
+import { endCancelled } from './cancel.ts'
+import type { Connection, SqlValue } from './connection.ts'
 import { writeEffects } from './effect.ts'
 import { closedReason, type Session } from './session.ts'
 import { ByteColumn, numberArray, textArray } from './text.ts'
 
 const anHourMs = 3_600_000
 
-/** Values of one settlement; `written` are those that decide. */
+const columns = `
+  unnest($1::text[], $2::int[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::int[],
+         $8::bigint[], $9::float8[], $10::text[], $11::int[], $12::text[], $13::int[], $14::int[],
+         $15::bigint[], $16::text[], $17::text[], $18::bigint[], $19::int[])
+    as given (id, token, settled_for, tenant_id, event_type, settled_at_ms, number, started_at_ms,
+              latency_ms, outcome, http_status, error, body_at, body_length, endpoint_version,
+              state, reason, due_at_ms, latency_class)`
+
+/** Of a settlement that was written. */
+const ofAttempt = `
+  settled_for, tenant_id, event_type, settled_at_ms, number, started_at_ms, latency_ms, outcome,
+  http_status, error, body_at, body_length, endpoint_version, latency_class`
+
+const isStillSent = `
+  live.id = given.id and live.token = given.token and live.state = 'delivering'`
+
+/** A retry for an endpoint that is gone meanwhile is an end. */
 const given = `
   with given as materialized (
-    select * from unnest($1::text[], $2::int[], $3::text[], $4::text[], $5::text[], $6::bigint[],
-                         $7::int[], $8::bigint[], $9::float8[], $10::text[], $11::int[],
-                         $12::text[], $13::int[], $14::int[], $15::bigint[], $16::text[],
-                         $17::text[], $18::bigint[], $19::int[])
-      as given (id, token, endpoint_key, tenant_id, event_type, settled_at_ms, number,
-                started_at_ms, latency_ms, outcome, http_status, error, body_at, body_length,
-                endpoint_version, state, reason, due_at_ms, latency_class)
-  ), owned as materialized (
-    select live.id, live.token, live.cancel_reason
-      from kmsg.live
-     where state = 'delivering' and (id, token) in (select id, token from given)
-     order by id for update
-  ), attempts as (
-    insert into kmsg.attempt (delivery_id, token, number, started_at_ms, latency_ms, outcome,
-                              http_status, error, response_body, endpoint_version, late)
-    select given.id, given.token, number, started_at_ms, latency_ms, outcome, http_status, error,
-           substr($20::bytea, body_at, body_length), endpoint_version, owned.id is null
-      from given left join owned on owned.id = given.id and owned.token = given.token
-     order by given.id collate "C", given.token
-    on conflict do nothing
-    returning delivery_id, token, late
-  ), written as materialized (
-    select given.*, coalesce(no_more, given.reason) as end_reason,
-           case when no_more is null then given.state else 'cancelled' end as end_state,
-           coalesce(batch.member_count, 1) as deliveries
-      from given
-      join attempts on attempts.delivery_id = given.id and attempts.token = given.token and not late
-      left join kmsg.batch on batch.id = given.id
-      left join lateral (
-        select coalesce(${closedReason},
-                        (select cancel_reason from owned where owned.id = given.id)) as no_more
-          from (select given.endpoint_key where given.state = 'waiting') as again
-          left join kmsg.endpoint on endpoint.key = again.endpoint_key) as gone on true
+    select * from ${columns}
+  ), gone as materialized (
+    select given.id, ${closedReason} as closed
+      from given join kmsg.endpoint on endpoint.key = given.settled_for
+     where given.state = 'waiting' and ${closedReason} is not null
   ), waits as (
     update kmsg.live
        set state = 'waiting', owner = null, claim_no = null, alone = 1,
-           attempts = live.attempts + 1, due_at_ms = written.due_at_ms, reason = written.end_reason
-      from written where live.id = written.id and end_state = 'waiting'
+           attempts = live.attempts + 1, due_at_ms = given.due_at_ms, reason = given.reason
+      from given
+     where ${isStillSent} and given.state = 'waiting' and given.id not in (select id from gone)
+    returning live.id, live.token, live.cancel_reason, 'waiting' as end_state, ${ofAttempt}
   ), ended as (
-    delete from kmsg.live using written
-     where live.id = written.id and end_state <> 'waiting'
-    returning live.*, end_state, end_reason, settled_at_ms
+    delete from kmsg.live using given
+     where ${isStillSent} and (given.state <> 'waiting' or given.id in (select id from gone))
+    returning live.id, live.token, live.kind, live.event_key, live.endpoint_key, live.round,
+              live.attempts, live.created_at_ms,
+              case given.state when 'waiting' then 'cancelled' else given.state end as end_state,
+              case given.state when 'waiting' then (select closed from gone where gone.id = given.id)
+                               else given.reason end as end_reason, ${ofAttempt}
+  ), written as materialized (
+    select id, token, end_state, ${ofAttempt} from ended
+    union all
+    select id, token, end_state, ${ofAttempt} from waits
+  ), attempts as (
+    insert into kmsg.attempt (delivery_id, token, number, started_at_ms, latency_ms, outcome,
+                              http_status, error, response_body, endpoint_version, late)
+    select id, token, number, started_at_ms, latency_ms, outcome, http_status, error,
+           substr($20::bytea, body_at, body_length), endpoint_version, false
+      from written
   )`
 
 /** Members end with what their batch was given: its attempts are theirs. */
@@ -77,20 +84,28 @@ const endOfBatches = `, closed_batch as (
       from members m join ended b on b.id = m.batch_id
   )`
 
-const sumsAndResult = `, ends as (
+const ends = `, ends as (
     insert into kmsg.done (id, event_key, endpoint_key, state, reason, round, attempts, token,
                            created_at_ms, settled_at_ms)
     select id, event_key, endpoint_key, end_state, end_reason, round, attempts + 1, token,
            created_at_ms, settled_at_ms
       from ended where kind = 'single'
-  ), sums as (
+  )`
+
+/** A batch counts as one attempt, for as many deliveries as it has members. */
+const deliveriesOf = `coalesce((select member_count from kmsg.batch where batch.id = written.id), 1)`
+
+const sumsAndResult = (deliveries: string) => `, sums as (
     insert into kmsg.rollup as r (endpoint_key, hour_ms, tenant_id, event_type, outcome, state,
                                   latency_class, writer, attempts, deliveries, latency_sum_ms)
     select grain.key, grain.hour_ms, tenant_id, event_type, outcome, end_state, latency_class,
-           $21::int, count(*), sum(deliveries), sum(latency_ms)
-      from written cross join lateral (values
-             (endpoint_key, settled_at_ms - settled_at_ms % ${anHourMs}),
-             ('', settled_at_ms - settled_at_ms % ${anHourMs}), ('', -1)) as grain (key, hour_ms)
+           $21::int, sum(attempts), sum(deliveries), sum(latency_sum_ms)
+      from (select settled_for, settled_at_ms - settled_at_ms % ${anHourMs} as hour_ms, tenant_id,
+                   event_type, outcome, end_state, latency_class, count(*) as attempts,
+                   sum(${deliveries}) as deliveries, sum(latency_ms) as latency_sum_ms
+              from written group by 1, 2, 3, 4, 5, 6, 7) as counted
+           cross join lateral (values (settled_for, hour_ms), ('', hour_ms), ('', -1))
+             as grain (key, hour_ms)
      group by 1, 2, 3, 4, 5, 6, 7 order by 1, 2, 3, 4, 5, 6, 7
     on conflict (endpoint_key, hour_ms, tenant_id, event_type, outcome, state, latency_class, writer)
        do update set attempts = r.attempts + excluded.attempts,
@@ -98,13 +113,24 @@ const sumsAndResult = `, ends as (
                      latency_sum_ms = r.latency_sum_ms + excluded.latency_sum_ms
   )
   select (select count(*) from written) as written,
-         case when (select count(*) from written) < (select count(*) from given)
-              then (select json_agg(json_build_array(delivery_id, token, late)) from attempts) end
-           as attempts`
+         exists (select from waits where cancel_reason is not null) as cancelled,
+         case when (select count(*) from written) < cardinality($1::text[])
+              then (select json_agg(json_build_array(id, token)) from written) end as decided`
 
 /** Most groups hold no batch, and then nothing is looked for. */
-const settleSingles = given + sumsAndResult
-const settleBatches = given + endOfBatches + sumsAndResult
+const settleSingles = given + ends + sumsAndResult('1')
+const settleBatches = given + endOfBatches + ends + sumsAndResult(deliveriesOf)
+
+/** Kept for the log, when it is not there yet; nothing follows from it. */
+const keepLate = `
+  insert into kmsg.attempt (delivery_id, token, number, started_at_ms, latency_ms, outcome,
+                            http_status, error, response_body, endpoint_version, late)
+  select id, token, number, started_at_ms, latency_ms, outcome, http_status, error,
+         substr($20::bytea, body_at, body_length), endpoint_version, true
+    from ${columns}
+   order by id collate "C", token
+  on conflict do nothing
+  returning delivery_id as id, token`
 
 export async function commitSettlements(
   session: Session,
@@ -116,22 +142,19 @@ export async function commitSettlements(
     const name = nameOf(record.deliveryId, record.token)
     if (!once.has(name)) once.set(name, record)
   }
-  const records = [...once.values()]
-  const sql = records.some(isBatch) ? settleBatches : settleSingles
-  const values = [...toColumns(records), session.worker.slot]
+  // In their order: two processes with the same rows then wait in one direction only.
+  const records = [...once.values()].sort((a, b) => (a.deliveryId < b.deliveryId ? -1 : 1))
   const hasEffects = records.some(({ settlement }) => settlement.effect !== null)
   let isDisabled = false
-  const row = hasEffects
+  const results = hasEffects
     ? await session.database.write(async (connection) => {
-        const written = await connection.get<Row>(sql, ...values)
-        const results = resultsOf(records, written)
+        const results = await writeRecords(session, connection, records)
         const decided = records.filter((record) => results.get(keyOf(record)) === 'written')
         isDisabled = await writeEffects(connection, decided)
-        return written
+        return results
       })
-    : await session.database.read((connection) => connection.get<Row>(sql, ...values))
+    : await session.database.read((connection) => writeRecords(session, connection, records))
   if (isDisabled) session.hints.endpoints()
-  const results = resultsOf(records, row)
   return settlements.map((record) =>
     once.get(keyOf(record)) === record ? (results.get(keyOf(record)) ?? 'repeated') : 'repeated',
   )
@@ -139,20 +162,37 @@ export async function commitSettlements(
 
 interface Row {
   readonly written: number
-  /** [delivery id, token, late] of the attempts that are new; null when all of them decided. */
-  readonly attempts: string | null
+  /** Some wait again that were cancelled in flight, perhaps at this very moment. */
+  readonly cancelled: boolean
+  /** `[delivery id, token]` of those that decided; null when all did. */
+  readonly decided: string | null
 }
 
-function resultsOf(
+/** @returns results by `keyOf`; none for what was written before */
+async function writeRecords(
+  session: Session,
+  connection: Connection,
   records: readonly SettlementRecord[],
-  row: Row | undefined,
-): Map<string, SettlementResult> {
-  if (row === undefined) throw new WebhookError('STORAGE_UNAVAILABLE', 'Expected a row, got none.')
-  if (row.written === records.length) return new Map(records.map((one) => [keyOf(one), 'written']))
-  const attempts = JSON.parse(row.attempts ?? '[]') as [string, number, boolean][]
-  return new Map(
-    attempts.map(([id, token, late]) => [nameOf(id, token), late ? 'late' : 'written']),
+): Promise<Map<string, SettlementResult>> {
+  const row = await connection.get<Row>(
+    records.some(isBatch) ? settleBatches : settleSingles,
+    ...toColumns(records),
+    session.worker.slot,
   )
+  if (row === undefined) throw new WebhookError('STORAGE_UNAVAILABLE', 'Expected a row, got none.')
+  // Apart, because the statement above does not see a mark that is set while it waits for the row.
+  if (row.cancelled || row.written < records.length) {
+    await connection.run(endCancelled, session.nowMs())
+  }
+  if (row.written === records.length) return new Map(records.map((one) => [keyOf(one), 'written']))
+  const decided = JSON.parse(row.decided ?? '[]') as [id: string, token: number][]
+  const results = new Map<string, SettlementResult>(
+    decided.map(([id, token]) => [nameOf(id, token), 'written']),
+  )
+  const others = records.filter((record) => !results.has(keyOf(record)))
+  const late = await connection.all<{ id: string; token: number }>(keepLate, ...toColumns(others))
+  for (const { id, token } of late) results.set(nameOf(id, token), 'late')
+  return results
 }
 
 function nameOf(deliveryId: string, token: number): string {

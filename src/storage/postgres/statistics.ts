@@ -1,5 +1,5 @@
 /** Sums that were kept while the attempts were written; reads never count deliveries. */
-import type { Backlog, StatisticsQuery, StatisticsRow } from '../storage.ts'
+import type { Backlog, LiveEndpoint, StatisticsQuery, StatisticsRow } from '../storage.ts'
 import { heads } from './claim.ts'
 import type { Session } from './session.ts'
 import { fromText, toText } from './text.ts'
@@ -20,7 +20,7 @@ const sums = `
    group by 1, event_type, outcome, state, latency_class
    order by 1, event_type, outcome, state, latency_class`
 
-const countLive = `
+const countStates = `
   select (select count(*) from kmsg.live where kind = 'single') as singles,
          (select count(*) from kmsg.live where kind = 'single' and owner is not null) as owned,
          (select coalesce(sum(member_count), 0) from kmsg.live join kmsg.batch on batch.id = live.id
@@ -54,11 +54,22 @@ export async function statistics(
   }))
 }
 
+const liveOfEndpoints = `
+  select endpoint_key, count(*) as deliveries from kmsg.live
+   where kind = 'single' group by endpoint_key`
+
+export async function countLive({ database }: Session): Promise<LiveEndpoint[]> {
+  const rows = await database.read((connection) =>
+    connection.all<{ endpoint_key: string; deliveries: number }>(liveOfEndpoints),
+  )
+  return rows.map((row) => ({ endpointKey: row.endpoint_key, deliveries: row.deliveries }))
+}
+
 /** Counted on demand, unlike in SQLite: no process knows what the others have. */
 export async function backlog({ database }: Session, nowMs: number): Promise<Backlog> {
   return await database.read(async (connection) => {
     const live = await connection.get<{ singles: number; owned: number; members: number }>(
-      countLive,
+      countStates,
     )
     let oldestDueAtMs: number | null = null
     for (const { dueAtMs } of await heads(connection)) {

@@ -17,7 +17,7 @@ import { retryDelivery } from './retry.ts'
 import { checkServer, migrate } from './schema.ts'
 import { createSession } from './session.ts'
 import { createErasing, createPruning, listDeliveries } from './slices.ts'
-import { backlog, statistics } from './statistics.ts'
+import { backlog, countLive, statistics } from './statistics.ts'
 import { Watch } from './watch.ts'
 import { Worker, type WorkerClock } from './worker.ts'
 
@@ -103,6 +103,7 @@ export async function openStore(
     listDeliveries: (query) => listDeliveries(session, query),
     statistics: (query) => statistics(session, query),
     backlog: () => backlog(session, session.nowMs()),
+    countLive: () => countLive(session),
     prune: createPruning(session),
     eraseEvents: createErasing(session),
     backup: () => Promise.reject(backupIsTheServers(location)),

@@ -8,6 +8,7 @@
  * was sent, so it has stopped before anybody else begins.
  */
 import { WebhookError } from '../../model/errors.ts'
+import { endCancelled } from './cancel.ts'
 import type { Connection, Database } from './connection.ts'
 
 /** Steady time for durations; wall time only to notice that the machine slept. */
@@ -36,23 +37,9 @@ const releaseDead = `
   update kmsg.live set state = 'waiting', owner = null, claim_no = null
    where owner is not null and owner not in (select id from kmsg.worker)`
 
-/**
- * Cancelled while it was owned, and released without an outcome. When its attempt was, if there was
- * one, nobody knows: not before it was due.
- */
-export const endCancelled = `
-  with gone as (
-    delete from kmsg.live where cancel_reason is not null and owner is null returning *
-  )
-  insert into kmsg.done (id, event_key, endpoint_key, state, reason, round, attempts, token,
-                         created_at_ms, settled_at_ms)
-  select id, event_key, endpoint_key, 'cancelled', cancel_reason, round, attempts, token,
-         created_at_ms, greatest(created_at_ms, due_at_ms)
-    from gone`
-
 async function release(connection: Connection): Promise<void> {
   await connection.run(releaseDead)
-  await connection.run(endCancelled)
+  await connection.run(endCancelled, null)
 }
 
 export interface WorkerEvents {

@@ -28,7 +28,7 @@ const insertLive = `
 const insertLives = forManyRows(insertLive)
 const liveValues = 8
 
-/** The endpoint was disabled or removed while the event was on its way here. */
+/** The endpoint was disabled or removed while the event was on its way here, or has too much. */
 export const insertCancelled = `
   insert into done (id, event_key, endpoint_key, state, reason, round, attempts, token,
                     created_at_ms, settled_at_ms)
@@ -202,10 +202,12 @@ class LiveRows {
       const endpointKey = this.#deliveries[i + 1] as string
       const dueAtMs = this.#deliveries[i + 2] as number
       this.#slots.add(endpointKey, id)
-      const closed = closedReason(this.#session, endpointKey)
+      const how = this.#deliveries[i + 3]
+      const closed =
+        closedReason(this.#session, endpointKey) ?? (typeof how === 'string' ? how : null)
       if (closed !== null) {
         connection.run(insertCancelled, id, key, endpointKey, closed, acceptedAtMs, this.#nowMs)
-      } else if (this.#deliveries[i + 3] === 1) {
+      } else if (how === 1) {
         this.#push(id, key, endpointKey, 'delivering', owner, 1, dueAtMs, acceptedAtMs)
         owned += 1
       } else {

@@ -19,7 +19,12 @@ const insertWaiting = `
 const moveOn = 'update fan_out set position = ? where event_key = ?'
 const finish = 'delete from fan_out where event_key = ?'
 
-type Target = readonly [deliveryId: string, endpointKey: string, dueAtMs: number]
+type Target = readonly [
+  deliveryId: string,
+  endpointKey: string,
+  dueAtMs: number,
+  ended?: string | undefined,
+]
 
 export function fanOut(session: Session, limit: number, nowMs: number): FanOutResult {
   const { connection } = session
@@ -60,10 +65,10 @@ interface FanOutRow {
 function create(
   session: Session,
   eventKey: string,
-  [id, endpointKey, dueAtMs]: Target,
+  [id, endpointKey, dueAtMs, ended]: Target,
   nowMs: number,
 ): boolean {
-  const closed = closedReason(session, endpointKey)
+  const closed = closedReason(session, endpointKey) ?? ended ?? null
   if (closed !== null) {
     session.connection.run(insertCancelled, id, eventKey, endpointKey, closed, nowMs, nowMs)
     return false

@@ -1,5 +1,5 @@
 /** Sums that were kept while the attempts were written; reads never count deliveries. */
-import type { Backlog, StatisticsQuery, StatisticsRow } from '../storage.ts'
+import type { Backlog, LiveEndpoint, StatisticsQuery, StatisticsRow } from '../storage.ts'
 import { heads } from './claim.ts'
 import { allTime } from './rollup.ts'
 import type { Session } from './session.ts'
@@ -37,6 +37,14 @@ export function statistics({ connection }: Session, query: StatisticsQuery): Sta
     deliveries: row.deliveries,
     latencySumMs: row.latency_sum_ms,
   }))
+}
+
+const liveOfEndpoints = `
+  select endpoint_key as endpointKey, count(*) as deliveries from live
+   where kind = 'single' group by endpoint_key`
+
+export function countLive({ connection }: Session): LiveEndpoint[] {
+  return connection.all<LiveEndpoint>(liveOfEndpoints)
 }
 
 export function backlog(session: Session, nowMs: number): Backlog {

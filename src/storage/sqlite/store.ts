@@ -80,6 +80,7 @@ export async function openStore(
     listDeliveries: (query) => listDeliveries(thread, query),
     statistics: (query) => thread.call('statistics', query),
     backlog: () => thread.call('backlog', nowMs()),
+    countLive: () => thread.call('countLive'),
     prune,
     eraseEvents: (selection, atMs, limit) => erase(selection, Math.round(atMs), limit),
     backup: (target) => beside({ kind: 'backup', target: path.resolve(target) }),

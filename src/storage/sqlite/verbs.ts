@@ -26,7 +26,7 @@ import { attemptsOf, findDelivery, findEvent } from './read.ts'
 import { createRepair, endRepair, listRepairs, stepRepair } from './repair.ts'
 import { retryDelivery } from './retry.ts'
 import type { Session } from './session.ts'
-import { backlog, statistics } from './statistics.ts'
+import { backlog, countLive, statistics } from './statistics.ts'
 import type { CommitOnWire } from './wire.ts'
 
 /** Arguments are what store.ts sends for the same name; nothing else can send any. */
@@ -53,6 +53,7 @@ export interface Verbs {
   listSlice(query: DeliveryQuery, rows: number): unknown
   statistics(query: StatisticsQuery): unknown
   backlog(nowMs: number): unknown
+  countLive(): unknown
   pruneSlice(cutoffs: RetentionCutoffs, limit: number, position: PrunePosition): unknown
   eraseSlice(selection: EraseSelection, nowMs: number, limit: number, after: string): unknown
   backup(target: string): unknown
@@ -86,6 +87,7 @@ export function createVerbs(session: Session, callId: () => number): Verbs {
     listSlice: (query, rows) => listSlice(session, query, rows),
     statistics: (query) => statistics(session, query),
     backlog: (nowMs) => backlog(session, nowMs),
+    countLive: () => countLive(session),
     pruneSlice: (cutoffs, limit, position) => pruneSlice(session, cutoffs, limit, position),
     eraseSlice: (selection, nowMs, limit, after) =>
       eraseSlice(session, selection, nowMs, limit, after),

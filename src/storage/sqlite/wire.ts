@@ -24,7 +24,7 @@ export const releaseWidth = 3
 export interface CommitOnWire {
   /** key, tenant, id, type, accepted at, matched, body length, hash length, deliveries, targets */
   readonly events: (string | number | null)[]
-  /** id, endpoint key, due at, owned (0 or 1) */
+  /** id, endpoint key, due at, owned (0 or 1) or why it ends at once */
   readonly deliveries: (string | number)[]
   /** see `flattenSettlement` */
   readonly settlements: (string | number | EndpointEffect | null)[]
@@ -49,8 +49,8 @@ export function flattenCommit(group: CommitGroup): CommitOnWire {
     events.push(event.key, event.tenantId, event.id, event.type, Math.round(event.acceptedAtMs))
     events.push(event.matched, packer.add(event.body), packer.add(event.contentHash))
     events.push(fresh.length, fanOutTo === null ? null : flattenTargets(fanOutTo))
-    for (const { id, endpointKey, dueAtMs, owned } of fresh) {
-      deliveries.push(id, endpointKey, Math.round(dueAtMs), owned ? 1 : 0)
+    for (const { id, endpointKey, dueAtMs, owned, ended } of fresh) {
+      deliveries.push(id, endpointKey, Math.round(dueAtMs), ended ?? (owned ? 1 : 0))
     }
   }
   const settlements: CommitOnWire['settlements'] = []
@@ -80,7 +80,10 @@ function flattenSettlement(
 
 function flattenTargets(targets: readonly NewDelivery[]): string {
   return JSON.stringify(
-    targets.map(({ id, endpointKey, dueAtMs }) => [id, endpointKey, Math.round(dueAtMs)]),
+    targets.map(({ id, endpointKey, dueAtMs, ended }) => {
+      const target = [id, endpointKey, Math.round(dueAtMs)]
+      return ended === undefined ? target : [...target, ended]
+    }),
   )
 }
 

@@ -43,6 +43,28 @@ export const acceptStories: Stories = {
     expect(await store.findEvent('', 'b')).toBeNull()
   },
 
+  'what ends at once is cancelled with its reason, wide or not, and never waits': async ({
+    store,
+    host,
+  }) => {
+    const why = 'endpoint_backlog_full'
+    await commitAccepts(
+      store,
+      accept(host, { id: 'a', to: ['one'], ended: why }),
+      accept(host, { id: 'b', to: ['one', 'two'], ended: why, wide: true }),
+      accept(host, { id: 'c', to: ['one'] }),
+    )
+    await store.fanOut(10, host.now)
+    for (const id of ['a', 'b']) {
+      for (const found of (await store.findEvent('', id))?.deliveries ?? []) {
+        expect(found).toMatchObject({ state: 'cancelled', reason: why, attempts: 0 })
+      }
+    }
+    expect((await store.findEvent('', 'b'))?.deliveries).toHaveLength(2)
+    expect(await store.countLive()).toEqual([{ endpointKey: endpointKey('one'), deliveries: 1 }])
+    expect((await store.backlog()).waiting).toBe(1)
+  },
+
   'an owned delivery is in flight with token 1, the others wait': async ({ store, host }) => {
     const owned = accept(host, { owned: true })
     await commitAccepts(store, owned, accept(host))
