@@ -428,6 +428,7 @@ export class WebhookService implements AsyncDisposable {
    */
   retryFailed(query: ReplayQuery & { dryRun: true }): Promise<RepairPreview>
   retryFailed(query: ReplayQuery & { dryRun?: false | undefined }): Promise<Repair>
+  retryFailed(query: ReplayQuery): Promise<Repair | RepairPreview>
   async retryFailed(query: ReplayQuery): Promise<Repair | RepairPreview> {
     const checked = checkReplay('retry', query, this.#clock.nowMs())
     return (await this.#use()).engine.repairs.begin(checked)
@@ -440,6 +441,7 @@ export class WebhookService implements AsyncDisposable {
    */
   replay(query: ReplayQuery & { dryRun: true }): Promise<RepairPreview>
   replay(query: ReplayQuery & { dryRun?: false | undefined }): Promise<Repair>
+  replay(query: ReplayQuery): Promise<Repair | RepairPreview>
   async replay(query: ReplayQuery): Promise<Repair | RepairPreview> {
     const checked = checkReplay('replay', query, this.#clock.nowMs())
     return (await this.#use()).engine.repairs.begin(checked)
@@ -456,6 +458,7 @@ export class WebhookService implements AsyncDisposable {
     endpointId: string,
     query: BackfillQuery & { dryRun?: false | undefined },
   ): Promise<Repair>
+  backfill(endpointId: string, query: BackfillQuery): Promise<Repair | RepairPreview>
   async backfill(endpointId: string, query: BackfillQuery): Promise<Repair | RepairPreview> {
     const checked = checkBackfill(endpointId, query, this.#clock.nowMs())
     return (await this.#use()).engine.repairs.begin(checked)
@@ -527,8 +530,8 @@ export class WebhookService implements AsyncDisposable {
   }
 
   /**
-   * Resolves when every delivery has ended, retries included. What paused endpoints hold does not
-   * count.
+   * Resolves when every delivery has ended, retries included. What paused endpoints hold and what a
+   * repair has not queued yet do not count.
    *
    * @throws WebhookError DRAIN_TIMEOUT
    */

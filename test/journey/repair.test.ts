@@ -431,3 +431,41 @@ describe('a repair', () => {
     expect(await service.getRepair('rep_nothing')).toBeNull()
   })
 })
+
+describe('what others got wrong:', () => {
+  journey('a retry by hand works on what was never attempted', async (stage) => {
+    const service = await stage.open()
+    await service.registerEndpoint(stage.endpoint('shop', { status: 'paused' }))
+    await dispatch(stage, service, 2)
+    await service.cancelPending('shop', { types: ['message.sent'] })
+    await service.resumeEndpoint('shop')
+    const [one] = (await service.listDeliveries({ state: 'cancelled' })).deliveries
+    expect(one?.attemptCount).toBe(0)
+    await service.retryDelivery(one?.id ?? '')
+    const query = { endpointId: 'shop', states: ['cancelled'] } as const
+    const repair = await finished(stage, service, await service.retryFailed(query))
+    // The other one: what was retried by hand is under way, or through.
+    expect(repair.queued).toBe(1)
+    await service.drain()
+    expect(idsAt(stage, 'shop').sort()).toEqual(['evt_1', 'evt_2'])
+  })
+
+  journey('a replay is signed anew, with what the endpoint is now', async (stage) => {
+    const service = await stage.open()
+    await service.registerEndpoint(stage.endpoint('shop', { headers: { 'x-team': 'blue' } }))
+    await dispatch(stage, service, 1)
+    await service.drain()
+    stage.clock.advance(3 * 86_400_000)
+    const moved = { url: `${stage.inbox.url}/moved`, headers: { 'x-team': 'green' } }
+    await service.updateEndpoint('shop', moved)
+    await finished(stage, service, await service.replay({ endpointId: 'shop' }))
+    await service.drain()
+    const [again] = stage.at('moved')
+    expect(again).toMatchObject({
+      headers: { 'x-team': 'green', 'webhook-id': 'evt_1', 'x-webhook-attempt': '1' },
+      body: stage.at('shop')[0]?.body,
+    })
+    const agoMs = Number(again?.headers['webhook-timestamp']) * 1_000 - stage.clock.nowMs()
+    expect(Math.abs(agoMs)).toBeLessThan(10_000)
+  })
+})
