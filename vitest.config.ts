@@ -6,7 +6,7 @@ const file = (relative: string) => fileURLToPath(new URL(relative, import.meta.u
 // Tests import the package by its own name, as users do, and get the sources.
 const alias = [
   { find: /^@k-msg\/webhook$/, replacement: file('./src/index.ts') },
-  { find: /^@k-msg\/webhook\/postgres$/, replacement: file('./src/storage/postgres/postgres.ts') },
+  { find: /^@k-msg\/webhook\/postgres$/, replacement: file('./src/storage/postgres/index.ts') },
   { find: /^@k-msg\/webhook\/receiver$/, replacement: file('./src/receiver/index.ts') },
   { find: /^@k-msg\/webhook\/receiver\/(\w+)$/, replacement: file('./src/receiver/$1.ts') },
   { find: /^@k-msg\/webhook\/testing$/, replacement: file('./src/testing/index.ts') },

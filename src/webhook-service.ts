@@ -110,7 +110,8 @@ export interface ServiceHealth {
 
 export interface DispatchOptions {
   /**
-   * A client of `pg` with a transaction open: the event is stored with your own rows, or rolled back
+   * A client of `pg` with a transaction open, or what `fromDrizzle`, `fromKysely` and `fromPrisma` of
+   * `@k-msg/webhook/postgres` make of theirs: the event is stored with your own rows, or rolled back
    * with them. Its deliveries are made once you have committed, so the receipt names none yet. Only
    * with `storage: postgres(…)`; others reject with TRANSACTION_UNSUPPORTED.
    */

@@ -1,6 +1,8 @@
 // Owns examples/: each is installed from its lockfile with the package as it is published, type-checked,
-// started the way its README says, and sent to by the real sender.
-import { cpSync, existsSync, readdirSync, readFileSync } from 'node:fs'
+// started the way its README says, and sent to by the real sender; one that ends by itself has to print
+// what its README says.
+import assert from 'node:assert/strict'
+import { chmodSync, cpSync, existsSync, readdirSync, readFileSync } from 'node:fs'
 import path from 'node:path'
 import { bin, emptyFolder, Finding, npm, root, run } from './command.mjs'
 import { checkDeliveries, freePort, startServer } from './deliveries.mjs'
@@ -9,6 +11,8 @@ import { pack } from './package.mjs'
 export async function checkExamples() {
   // Where the package lies in a clone, so that `file:../..` in an example means the same.
   const folder = emptyFolder('examples')
+  // The database of an example runs as another user when this is root.
+  chmodSync(folder, 0o755)
   const { file } = await pack()
   await run('tar', ['-xzf', file, '-C', folder, '--strip-components=1'])
   const notes = []
@@ -34,9 +38,11 @@ async function checkExample(name, folder) {
   })
   await npm(['ci', '--ignore-scripts', '--engine-strict'], { cwd })
   const { scripts } = JSON.parse(readFileSync(path.join(cwd, 'package.json'), 'utf8'))
-  if (existsSync(path.join(cwd, 'server.js'))) await checkTypes(cwd)
+  const program = ['server.js', 'app.js'].find((file) => existsSync(path.join(cwd, file)))
+  if (program) await checkTypes(cwd, program)
   const env = { NEXT_TELEMETRY_DISABLED: '1' }
   if (scripts.build) await npm(['run', 'build'], { cwd, env })
+  if (program === 'app.js') return await checkOutput(cwd)
 
   const port = await freePort()
   const server = await startServer('npm', ['start', '--silent'], { port, cwd, env })
@@ -50,14 +56,22 @@ async function checkExample(name, folder) {
   }
 }
 
+async function checkOutput(cwd) {
+  const readme = readFileSync(path.join(cwd, 'README.md'), 'utf8')
+  const promised = /^```text\n(.*?)^```$/ms.exec(readme)?.[1]
+  const env = { DATABASE_URL: undefined }
+  const printed = await npm(['start', '--silent'], { cwd, env, timeoutMs: 60_000 })
+  assert.equal(printed, promised, 'what it prints is what its README says')
+}
+
 function handledIn(output) {
   return [...output.matchAll(/^handled \S+ (\S+)/gm)].map(([, id]) => id)
 }
 
 /** The adapters ask for shapes; whether the framework has them is said by its own types. */
-async function checkTypes(cwd) {
+async function checkTypes(cwd, program) {
   const options = ['--noEmit', '--strict', '--checkJs', '--skipLibCheck', '--target', 'es2022']
   const modules = ['--module', 'nodenext', '--lib', 'es2023,esnext.disposable']
   const types = ['--types', 'node', '--typeRoots', path.join(root, 'node_modules/@types')]
-  await run(bin('tsc'), ['server.js', ...options, ...modules, ...types], { cwd })
+  await run(bin('tsc'), [program, ...options, ...modules, ...types], { cwd })
 }

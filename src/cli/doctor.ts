@@ -1,22 +1,34 @@
-/** `kmsg-webhook doctor`: what a data file holds and whether every invariant of it holds, too. */
+/** `kmsg-webhook doctor`: what a store holds and whether every invariant of it holds, too. */
 import { type AuditReport, auditFile } from '../index.ts'
-import { exitCodes } from './failure.ts'
-import { count, plural } from './figures.ts'
-import { printable } from './text-width.ts'
+import { auditPostgres } from '../storage/postgres/index.ts'
+import { exitCodes, UsageError } from './failure.ts'
+import { count } from './figures.ts'
+import { isDatabaseUrl, withoutPassword } from './places.ts'
+import { displayWidth, printable } from './text-width.ts'
+import type { Words } from './words.ts'
 
 export interface DoctorOptions {
+  /** A file, or the URL of a database. */
   readonly data: string
+  readonly schema?: string | undefined
   readonly json: boolean
+  readonly words: Words
 }
 
-export async function doctor({ data, json }: DoctorOptions): Promise<number> {
-  const report = await auditFile(data)
+export async function doctor({ data, schema, json, words }: DoctorOptions): Promise<number> {
+  const report = await auditOf(data, schema)
   const missing = missingKeys(report, process.env.KMSG_WEBHOOK_ENCRYPTION_KEYS)
   const text = json
     ? JSON.stringify(report, null, 2)
-    : reportLines(report, data, missing).join('\n')
+    : reportLines(report, withoutPassword(data), missing, words).join('\n')
   process.stdout.write(`${text}\n`)
   return report.problems.length + missing.length === 0 ? exitCodes.well : exitCodes.failed
+}
+
+function auditOf(data: string, schema: string | undefined): Promise<AuditReport> {
+  if (isDatabaseUrl(data)) return auditPostgres(data, { schema })
+  if (schema === undefined) return auditFile(data)
+  throw new UsageError('Expected --schema with the URL of a database in --data; a file has none.')
 }
 
 /** Ids of keys that stored secrets need and the environment lacks; unknown when it names none. */
@@ -29,34 +41,38 @@ export function missingKeys({ encryption }: AuditReport, variable = ''): string[
 export function reportLines(
   { counts, encryption, problems }: AuditReport,
   data: string,
-  missing: readonly string[] = [],
+  missing: readonly string[],
+  { doctor: words }: Words,
 ): string[] {
-  const names = Object.keys(counts)
-  const wide = Math.max(0, ...names.map((name) => name.length))
+  const counted = Object.entries(counts).map(
+    ([name, n]) => [words.counts[name] ?? name, n] as const,
+  )
+  const figures = [
+    ...counted,
+    // An older key can be retired once no endpoint is counted under it.
+    ...Object.entries(encryption).map(
+      ([id, n]) => [id === '' ? words.unencrypted : words.underKey(printable(id)), n] as const,
+    ),
+  ]
+  const wide = Math.max(0, ...counted.map(([name]) => displayWidth(name)))
   return [
     data,
-    ...names.map((name) => `  ${name.padEnd(wide)}  ${count(counts[name] ?? 0).padStart(12)}`),
-    ...encryptionLines(encryption, wide),
-    ...missing.map((id) => `PROBLEM  KMSG_WEBHOOK_ENCRYPTION_KEYS lacks the key ${printable(id)}`),
-    ...problems.flatMap(({ invariant, count: times, examples }) => [
-      `PROBLEM  ${printable(invariant)}: ${plural(times, 'case')}`,
+    ...figures.map(([name, n]) => `  ${padEnd(name, wide)}  ${count(n).padStart(12)}`),
+    ...missing.map((id) => `${words.problem}  ${words.lacksKey(printable(id))}`),
+    ...problems.flatMap(({ invariant, count: cases, examples }) => [
+      `${words.problem}  ${printable(invariant)}: ${words.cases(cases)}`,
       ...examples.map((example) => `  ${printable(example)}`),
     ]),
-    lastLine(problems.length, missing.length),
+    lastLine(problems.length, missing.length, words),
   ]
 }
 
-function lastLine(problems: number, missing: number): string {
-  if (problems > 0) {
-    return `${plural(problems, 'invariant')} broken. Keep a copy of the file before anything else.`
-  }
-  return missing > 0 ? 'A service with these keys would not start.' : 'No problem found.'
+/** By cells, and never cut. */
+function padEnd(text: string, cells: number): string {
+  return text + ' '.repeat(Math.max(0, cells - displayWidth(text)))
 }
 
-/** An older key can be retired once no endpoint is counted under it. */
-function encryptionLines(encryption: AuditReport['encryption'], wide: number): string[] {
-  return Object.entries(encryption).map(([id, endpoints]) => {
-    const name = id === '' ? 'unencrypted' : `under key ${printable(id)}`
-    return `  ${name.padEnd(wide)}  ${count(endpoints).padStart(12)}`
-  })
+function lastLine(problems: number, missing: number, words: Words['doctor']): string {
+  if (problems > 0) return words.broken(problems)
+  return missing > 0 ? words.wouldNotStart : words.well
 }

@@ -5,6 +5,8 @@ import { collect, integer, schedule, speedFactor } from './arguments.ts'
 import { dev } from './dev.ts'
 import { doctor } from './doctor.ts'
 import { key } from './key.ts'
+import { migrate } from './migrate.ts'
+import { usualFile } from './places.ts'
 import { send } from './send.ts'
 import { type Language, languageOf, wordsOf } from './words.ts'
 
@@ -20,6 +22,7 @@ export function createProgram(ended: (exitCode: number) => void): Command {
   addDev(program, ended)
   addSend(program, ended)
   addDoctor(program, ended)
+  addMigrate(program, ended)
   addKey(program, ended)
   return program
 }
@@ -90,15 +93,29 @@ function addSend(program: Command, ended: (exitCode: number) => void): void {
 function addDoctor(program: Command, ended: (exitCode: number) => void): void {
   program
     .command('doctor')
-    .summary('check a data file for anything lost, doubled or contradictory')
+    .summary('check a data file or database for anything lost, doubled or contradictory')
     .description(doctorDescription)
-    .requiredOption(
-      '--data <file>',
-      'the data file of a service, `./.k-msg/webhooks.db` by default there',
-    )
+    .option('--data <place>', 'the file of a service, or postgres://user@host/database', usualFile)
+    .option('--schema <name>', 'schema of the tables in a database (default: kmsg)')
     .option('--json', 'print the report as JSON')
-    .action(async ({ data, json }) => {
-      ended(await doctor({ data, json: json === true }))
+    .addOption(languageOption())
+    .action(async ({ data, schema, json, lang }) => {
+      const words = wordsOf[lang as Language]
+      ended(await doctor({ data, schema, json: json === true, words }))
+    })
+}
+
+function addMigrate(program: Command, ended: (exitCode: number) => void): void {
+  program
+    .command('migrate')
+    .summary('move everything from a data file to PostgreSQL')
+    .description(migrateDescription)
+    .requiredOption('--from <place>', `sqlite:FILE, such as sqlite:${usualFile}`)
+    .requiredOption('--to <url>', 'postgres://user@host/database')
+    .option('--schema <name>', 'schema of the tables there, empty or new (default: kmsg)')
+    .addOption(languageOption())
+    .action(async ({ from, to, schema, lang }) => {
+      ended(await migrate({ from, to, schema, words: wordsOf[lang as Language] }))
     })
 }
 
@@ -132,7 +149,7 @@ Exit codes:
   0    all is well
   1    something failed: a delivery, a line of input, a check
   2    wrong usage
-  130  send was stopped with Ctrl-C; the same command goes on
+  130  stopped with Ctrl-C; the same command of send goes on, of migrate begins anew
 
 Environment:
   NO_COLOR             no colours
@@ -160,7 +177,12 @@ Examples:
 `
 
 const doctorDescription =
-  'Opens the file read-only, also while a service uses it, prints what it holds, and checks every invariant: that nothing accepted is lost, nothing settled is due again, and so on. Exits with 1 when something is wrong.'
+  'Opens the file or the database read-only, also while services use it, prints what it holds, and checks every invariant: that nothing accepted is lost, nothing settled is due again, and so on. Exits with 1 when something is wrong. A password can come from PGPASSWORD.'
+
+const migrateDescription = [
+  'Copies endpoints with their secrets (as they are stored, encrypted or not), events, deliveries, attempts and statistics. Deliveries that wait go on when a service starts on the new place, and count their attempts on; an event id that was accepted stays known.',
+  'One transaction: every table is read back and compared by its checksum before it is committed. When something differs, or with Ctrl-C, nothing stays in the new place, and the same command begins anew. No service may use the file meanwhile; the file is only read. The schema has to be empty or new. A password can come from PGPASSWORD.',
+].join('\n\n')
 
 const keyDescription =
   'Prints a new key on standard output. Give it to services in KMSG_WEBHOOK_ENCRYPTION_KEYS, before older keys and a comma; an older key can be left out once `doctor` and health() count no endpoint under it. Keep it apart from the data file and its backups: who has both reads the secrets, and without it nobody does.'

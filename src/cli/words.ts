@@ -1,5 +1,7 @@
 /** Labels of the live table and of summaries, in the languages of the people who read them. */
 
+import { count, plural } from './figures.ts'
+
 export type Language = 'en' | 'ko'
 
 const en = {
@@ -43,6 +45,35 @@ const en = {
     retries: 'retries',
     rate: 'rate',
     latency: 'latency',
+  },
+  doctor: {
+    counts: {} as Readonly<Record<string, string>>,
+    unencrypted: 'unencrypted',
+    underKey: (id: string) => `under key ${id}`,
+    problem: 'PROBLEM',
+    lacksKey: (id: string) => `KMSG_WEBHOOK_ENCRYPTION_KEYS lacks the key ${id}`,
+    cases: (cases: number) => plural(cases, 'case'),
+    broken: (invariants: number) =>
+      `${plural(invariants, 'invariant')} broken. Keep a copy of the data before anything else.`,
+    wouldNotStart: 'A service with these keys would not start.',
+    well: 'No problem found.',
+  },
+  migrate: {
+    from: 'from',
+    to: 'to',
+    schema: (name: string) => `schema ${name}`,
+    table: 'TABLE',
+    read: 'READ',
+    written: 'WRITTEN',
+    source: 'SOURCE',
+    target: 'TARGET',
+    same: 'same',
+    different: 'DIFFERENT',
+    moved: (rows: number, tables: number) =>
+      `${plural(rows, 'row')} of ${plural(tables, 'table')} moved, and read back as they were.`,
+    next: 'Start the service on the new place only: from the old file, what waits would be sent a second time.',
+    progress: (written: string, total: string) => `${written} of ${total} rows written`,
+    stopped: 'Stopped: nothing was kept in the new place, and the file is as it was.',
   },
 }
 
@@ -89,6 +120,49 @@ const ko: Words = {
     retries: '재시도',
     rate: '속도',
     latency: '지연',
+  },
+  doctor: {
+    counts: {
+      events: '이벤트',
+      endpoints: '엔드포인트',
+      waiting: '대기',
+      delivering: '전송 중',
+      sealedBatches: '확정된 배치',
+      intake: '인계 대기 이벤트',
+      toFanOut: '생성할 전송',
+      delivered: '전달됨',
+      exhausted: '재시도 소진',
+      rejected: '거부됨',
+      cancelled: '취소됨',
+      attempts: '시도',
+      lateAttempts: '늦은 시도',
+    },
+    unencrypted: '암호화 안 됨',
+    underKey: (id) => `키 ${id}`,
+    problem: '문제',
+    lacksKey: (id) => `KMSG_WEBHOOK_ENCRYPTION_KEYS에 키 ${id}이(가) 없습니다`,
+    cases: (cases) => `${count(cases)}건`,
+    broken: (invariants) =>
+      `불변식 ${count(invariants)}개가 깨졌습니다. 다른 일을 하기 전에 데이터 사본부터 남기세요.`,
+    wouldNotStart: '이 키로는 서비스가 시작되지 않습니다.',
+    well: '문제가 없습니다.',
+  },
+  migrate: {
+    from: '원본',
+    to: '대상',
+    schema: (name) => `스키마 ${name}`,
+    table: '테이블',
+    read: '읽음',
+    written: '기록',
+    source: '원본 체크섬',
+    target: '대상 체크섬',
+    same: '일치',
+    different: '불일치',
+    moved: (rows, tables) =>
+      `테이블 ${count(tables)}개의 ${count(rows)}행을 옮겼고, 다시 읽어 모두 일치함을 확인했습니다.`,
+    next: '이제 서비스는 새 저장소에서만 시작하세요. 옛 파일로 시작하면 대기 중인 전송이 두 번 나갑니다.',
+    progress: (written, total) => `${total}행 중 ${written}행 기록`,
+    stopped: '중단했습니다. 대상에는 아무것도 남지 않았고, 파일은 그대로입니다.',
   },
 }
 

@@ -23,7 +23,11 @@ it.each([
   ],
   [
     ['doctor', '--help'],
-    ['--data', '--json', 'read-only'],
+    ['--data', '--schema', '--json', 'read-only'],
+  ],
+  [
+    ['migrate', '--help'],
+    ['--from', '--to', '--schema', 'One transaction', 'Ctrl-C'],
   ],
   [
     ['key', '--help'],

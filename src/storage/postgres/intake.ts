@@ -57,7 +57,7 @@ function requireClient(client: unknown): asserts client is Queryable {
   if (typeof query === 'function' && !(totalCount !== undefined && release === undefined)) return
   throw new WebhookError(
     'OPTION_INVALID',
-    `Expected \`transaction\` to be a client of \`pg\` with a transaction open, got ${describeValue(client)}; take one with \`await pool.connect()\`.`,
+    `Expected \`transaction\` to be a client of \`pg\` with a transaction open, got ${describeValue(client)}; take one with \`await pool.connect()\`, or wrap that of a library with fromDrizzle(), fromKysely() or fromPrisma().`,
   )
 }
 

@@ -97,7 +97,7 @@ interface Driver {
   readonly Client: new (options: object) => NotifyingClient
 }
 
-async function loadDriver(): Promise<Driver> {
+export async function loadDriver(): Promise<Driver> {
   try {
     return (await import('pg')).default as unknown as Driver
   } catch (error) {
@@ -109,13 +109,19 @@ async function loadDriver(): Promise<Driver> {
   }
 }
 
-function createPool({ Pool: PgPool }: Driver, url: string, max: number): Pool {
+/** @param answerMs how long one statement may take; 0 for as long as it likes */
+export function createPool(
+  { Pool: PgPool }: Driver,
+  url: string,
+  max: number,
+  answerMs: number = answerWithinMs,
+): Pool {
   return new PgPool({
     connectionString: url,
     max,
     connectionTimeoutMillis: connectWithinMs,
     // A connection that is half open gives no error by itself, ever.
-    query_timeout: answerWithinMs,
+    query_timeout: answerMs,
     keepAlive: true,
     application_name: 'kmsg-webhook',
     // Compiling our statements would take longer than running them.
@@ -144,12 +150,12 @@ const machineClock: WorkerClock = {
   },
 }
 
-function withoutPassword(url: string): string {
+export function withoutPassword(url: string): string {
   const { protocol, hostname, port, pathname } = new URL(url)
   return `${protocol}//${hostname}${port && `:${port}`}${pathname}`
 }
 
-function checkTarget(target: unknown): void {
+export function checkTarget(target: unknown): void {
   if (typeof target === 'string') {
     if (/^postgres(ql)?:\/\//.test(target) && URL.canParse(target)) return
     throw new WebhookError(
@@ -165,7 +171,7 @@ function checkTarget(target: unknown): void {
   )
 }
 
-function checkOptions(options: PostgresOptions): void {
+export function checkOptions(options: PostgresOptions): void {
   for (const name of Object.keys(options)) {
     if (knownOptions.includes(name)) continue
     throw new WebhookError(

@@ -45,6 +45,17 @@ export async function checkServer(database: Database): Promise<Server> {
 
 const takeTurn = `select pg_advisory_xact_lock(hashtextextended('kmsg migration ' || $1, 0))`
 
+/** For readers that must not write: the schema has to be there and be this package's. */
+export async function requireSchema(database: Database): Promise<void> {
+  const number = await database.read((connection) => schemaNumber(connection, database))
+  if (number === migrations.length) return
+  const { schema, location } = database
+  throw new WebhookError(
+    'STORAGE_FOREIGN',
+    `Expected schema ${schema.quoted} at ${location} to have number ${migrations.length}, got ${number === 0 ? 'an empty one' : number}; start the service on it once, which brings it up to date, or name another one.`,
+  )
+}
+
 /** @throws WebhookError STORAGE_FOREIGN | STORAGE_SCHEMA_NEWER; nothing was changed then */
 export async function migrate(database: Database): Promise<void> {
   for (let isDone = false; !isDone; ) {

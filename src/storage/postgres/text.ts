@@ -28,6 +28,22 @@ export function textArray(values: readonly (string | null)[]): string {
   return `${text}}`
 }
 
+/** For `$n::json[]`: JSON has a way of its own to write NUL. */
+export function jsonArray(values: readonly (string | null)[]): string {
+  const texts = values.map((value) =>
+    value === null ? 'NULL' : `"${value.replace(/["\\]/g, '\\$&')}"`,
+  )
+  return `{${texts.join(',')}}`
+}
+
+/** For `$n::bytea[]`. */
+export function bytesArray(values: readonly (Uint8Array | null)[]): string {
+  const texts = values.map((value) =>
+    value === null ? 'NULL' : `"\\\\x${Buffer.from(value).toString('hex')}"`,
+  )
+  return `{${texts.join(',')}}`
+}
+
 /** For `$n::int[]`, `::bigint[]`, `::float8[]`. Times are whole milliseconds there. */
 export function numberArray(values: readonly (number | null)[]): string {
   return `{${values.map((value) => value ?? 'NULL').join(',')}}`

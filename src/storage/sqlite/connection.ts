@@ -1,6 +1,6 @@
 /**
  * One open connection: prepared statements by their text, transactions, and what must happen in
- * memory only once a transaction is on disk. Never leaves an open iterator or a half transaction.
+ * memory only once a transaction is on disk. Never leaves a half transaction.
  */
 import type { Database, SqlValue, Statement } from './driver.ts'
 
@@ -25,6 +25,14 @@ export class Connection {
 
   all<Row>(sql: string, ...values: SqlValue[]): Row[] {
     return this.#prepared(sql).all(...values) as Row[]
+  }
+
+  /**
+   * Rows one by one, for whole tables; one read of a text at a time. The statement is kept: the npm
+   * driver frees one that nobody holds, also while it is read, and the process crashes.
+   */
+  iterate<Row>(sql: string): Iterable<Row> {
+    return this.#prepared(sql).iterate() as Iterable<Row>
   }
 
   /** Takes the write lock at once: a lock that is upgraded later can fail half way. */

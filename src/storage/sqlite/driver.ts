@@ -15,6 +15,7 @@ export interface Statement {
   run(...values: SqlValue[]): { changes: number | bigint }
   get(...values: SqlValue[]): unknown
   all(...values: SqlValue[]): unknown[]
+  iterate(...values: SqlValue[]): Iterable<unknown>
 }
 
 /** The part of `DatabaseSync` that we use; typed by shape, because Node 20 has no types for it. */
