@@ -80,7 +80,7 @@ export async function live(stage: Stage): Promise<void> {
   await die(stage)
 }
 
-/** An attempt under way, a late one in the log, and an event on its way to more than one commit holds. */
+/** An attempt under way, an event on its way to more than one commit holds, and a repair. */
 async function die(stage: Stage): Promise<void> {
   const host = testHost()
   host.now = stage.clock.nowMs()
@@ -89,6 +89,13 @@ async function die(stage: Stage): Promise<void> {
   const to = [shop?.key ?? '']
   await commitAccepts(store, accept(host, { id: 'under-way', to, owned: true }))
   await commitAccepts(store, accept(host, { id: 'wide', to, wide: true }))
+  const metadata = { 'a \0 \uFDD0': ['안녕'] }
+  const criteria = { sinceMs: 0, untilMs: host.now, types: null, states: [], metadata }
+  const id = `rep_${'0'.repeat(24)}`
+  const wanted = { kind: 'backfill', tenantId: '', criteria, maxPerSecond: 1, cursor: '0' } as const
+  const endpointKey = shop?.key ?? ''
+  await store.createRepair({ ...wanted, id, endpointKey, createdAtMs: host.now })
+  await store.endRepair(id, 'cancelled', 'by_request', host.now)
   await store.close()
 }
 
@@ -106,6 +113,9 @@ async function prune(store: Store, nowMs: number): Promise<void> {
 export async function answersOf(store: Store): Promise<Record<string, unknown>> {
   const endpoints = await store.loadEndpoints()
   const everything = { tenantId: null, endpointKey: null, fromMs: null, toMs: null }
+  const anyRepair = { tenantId: null, id: null, onlyRunning: false, limit: 10 }
+  // Whose step it was, only the new place can know.
+  const repairs = (await store.listRepairs(anyRepair, 0)).map((one) => ({ ...one, isOwn: true }))
   const deliveries = await store.listDeliveries({
     ...everything,
     states: null,
@@ -122,6 +132,7 @@ export async function answersOf(store: Store): Promise<Record<string, unknown>> 
   return {
     endpoints: sorted(endpoints),
     histories: await Promise.all(sorted(endpoints).map(({ key }) => store.endpointHistory(key))),
+    repairs,
     deliveries,
     attempts: [...(await store.attemptsOf(deliveries))].sort(),
     events: await Promise.all(

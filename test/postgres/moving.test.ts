@@ -317,7 +317,7 @@ describe('kmsg-webhook migrate', () => {
     const moved = await run(['migrate', '--from', `sqlite:${stage.dataFile}`, ...to])
     expect(moved.stderr).toBe('')
     expect(moved.stdout).toMatch(/^endpoint +8 +8 {2}([0-9a-f]{16}) {2}\1 {2}same$/m)
-    expect(moved.stdout).toMatch(/^\d+ rows of 12 tables moved, and read back as they were\.$/m)
+    expect(moved.stdout).toMatch(/^\d+ rows of 13 tables moved, and read back as they were\.$/m)
     expect(moved.code).toBe(0)
 
     const well = await run(['doctor', '--data', target.url, '--schema', target.name])

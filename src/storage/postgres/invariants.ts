@@ -172,9 +172,10 @@ export const invariants: readonly Invariant[] = [
     name: 'retried_delivery_goes_on',
     sql: `
       select id from kmsg.done
-       where retried_as is not null and retried_as not in (select id from kmsg.live)
-         and retried_as not in (select id from kmsg.done)
-         and endpoint_key not in (select endpoint_key from kmsg.pruned)`,
+       where retried_as is not null
+         and not exists (select from kmsg.live where live.id = done.retried_as)
+         and not exists (select from kmsg.done next where next.id = done.retried_as)
+         and not exists (select from kmsg.pruned where pruned.endpoint_key = done.endpoint_key)`,
   },
   {
     name: 'fan_out_has_its_event',

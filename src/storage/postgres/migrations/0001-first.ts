@@ -208,7 +208,7 @@ create table kmsg.repair (
   cursor text collate "C" not null,
   next_step_at_ms bigint not null,
   -- Who made the last step: others take over only when none follows.
-  worker bigint not null,
+  worker bigint not null default 0,
   matched bigint not null default 0,
   queued bigint not null default 0,
   skipped text not null default '{}',
