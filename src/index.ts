@@ -76,6 +76,7 @@ export {
   type DispatchOptions,
   type EndpointTestResult,
   type EraseQuery,
+  type ServiceBacklog,
   type ServiceHealth,
   type TimeRange,
   WebhookService,

@@ -94,12 +94,21 @@ export interface EndpointTestResult {
   error: string | null
 }
 
+export interface ServiceBacklog extends Backlog {
+  /**
+   * How long the oldest delivery that could be sent now has been due, in ms; 0 when none is. It grows
+   * while all processes together send less than becomes due: the signal to start more of them. What
+   * waits for a paused endpoint, a receiver's `Retry-After` or its next attempt does not count.
+   */
+  readonly oldestDueAgeMs: number
+}
+
 export interface ServiceHealth {
   status: 'ok' | 'degraded' | 'starting' | 'closed'
   storage: { description: string; location: string } | null
   /** What the last write failed with; null when all is well. */
   trouble: { code: string; message: string } | null
-  backlog: Backlog | null
+  backlog: ServiceBacklog | null
   requestsUnderWay: number
   /**
    * The key that encrypts secrets, and how many endpoints are not yet encrypted with it: at 0 the
@@ -581,7 +590,7 @@ export class WebhookService implements AsyncDisposable {
         code: trouble instanceof WebhookError ? trouble.code : trouble.name,
         message: trouble.message,
       },
-      backlog: await engine.store.backlog(),
+      backlog: withAge(await engine.store.backlog(), this.#clock.nowMs()),
       requestsUnderWay: engine.scheduler.active,
       encryption: key === null ? null : { key, endpointsLeft: outdated.size },
     }
@@ -774,4 +783,10 @@ function validMs(name: string, date: Date | undefined): number | null {
   if (date === undefined) return null
   if (date instanceof Date && !Number.isNaN(date.getTime())) return date.getTime()
   throw new WebhookError('OPTION_INVALID', `Expected \`${name}\` to be a valid Date.`)
+}
+
+function withAge(backlog: Backlog, nowMs: number): ServiceBacklog {
+  const { oldestDueAtMs } = backlog
+  const oldestDueAgeMs = oldestDueAtMs === null ? 0 : Math.max(0, nowMs - oldestDueAtMs)
+  return { ...backlog, oldestDueAgeMs }
 }

@@ -105,7 +105,8 @@ export class Reader {
       rows -= limit
       lane.claiming = true
       lanes.push(lane)
-      rooms.push({ endpointKey: lane.endpointKey, limit, batch: this.#batchOf(lane) })
+      const { endpointKey, storedDueMs: headMs } = lane
+      rooms.push({ endpointKey, limit, batch: this.#batchOf(lane), headMs })
       if (lane.claimAlone) break
     }
     return rooms

@@ -205,7 +205,7 @@ export const movingTables: readonly MovingTable[] = [
 export const staying: readonly string[] = [
   ...['worker', 'live.owner', 'live.claim_no', 'repair.worker', 'rollup.writer'],
   // Only where several processes share a database.
-  ...['migration', 'endpoints_version', 'intake'],
+  ...['migration', 'endpoints_version', 'intake', 'pruned_day'],
 ]
 
 /** Where rows come from. Reading changes nothing; each call begins anew. */

@@ -290,6 +290,8 @@ export interface LaneRoom {
   readonly endpointKey: string
   readonly limit: number
   readonly batch: { readonly size: number; readonly maxBytes: number } | null
+  /** When its first unowned delivery is due, as far as memory knows: a hint where to begin to look. */
+  readonly headMs?: number
 }
 
 /** A delivery or a batch that this process owns, with all that is needed to send it. */
@@ -470,10 +472,11 @@ export interface LiveEndpoint {
   readonly deliveries: number
 }
 
+/** Numbers beyond 100,000 may be estimates. */
 export interface Backlog {
   readonly waiting: number
   readonly delivering: number
-  /** Due time of the oldest delivery that waits and is due. */
+  /** Due time of the oldest delivery that waits and is due; paused and held endpoints do not count. */
   readonly oldestDueAtMs: number | null
 }
 

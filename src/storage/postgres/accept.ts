@@ -7,6 +7,7 @@ import { WebhookError } from '../../model/errors.ts'
 import { deliveryIdRange } from '../../model/ids.ts'
 import type { AcceptRecord, AcceptResult, NewDelivery } from '../storage.ts'
 import type { Connection } from './connection.ts'
+import { eventOf } from './days.ts'
 import { closedReason, type Session } from './session.ts'
 import { SlotsToWrite } from './slot.ts'
 import { ByteColumn, booleanArray, numberArray, textArray } from './text.ts'
@@ -194,7 +195,7 @@ const knownKeys = `
   select given.n::int as n, known.key, known.content_hash, known.accepted_at_ms, event.body
     from unnest($1::text[], $2::text[]) with ordinality as given (tenant_id, id, n)
     join kmsg.event_key as known on known.tenant_id = given.tenant_id and known.id = given.id
-    left join kmsg.event on event.key = known.key`
+    left join lateral (${eventOf('known.key')}) as event on true`
 
 const deliveryIdsOf = `
   select id from kmsg.live where id >= $1 and id < $2

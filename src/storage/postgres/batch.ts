@@ -7,6 +7,7 @@
 import { batchId } from '../../model/ids.ts'
 import type { BatchMember, Claim, LaneRoom } from '../storage.ts'
 import type { Connection } from './connection.ts'
+import { eventOf } from './days.ts'
 import type { Session } from './session.ts'
 import { fromText, textArray } from './text.ts'
 
@@ -22,7 +23,7 @@ const takeTurn = `
 const looseDeliveries = `
   select live.id, live.due_at_ms, event.id as event_id, event.type as event_type,
          event.tenant_id, event.body
-    from kmsg.live join kmsg.event on event.key = live.event_key
+    from kmsg.live cross join lateral (${eventOf('live.event_key')}) as event
    where live.endpoint_key = $1 and alone = 0 and owner is null and batch_id is null
    order by due_at_ms limit $2 for update of live`
 

@@ -12,6 +12,8 @@ export interface QueryConfig {
   readonly text: string
   readonly values?: unknown[]
   readonly name?: string
+  /** Ms until the client gives up, instead of what its pool says. */
+  readonly query_timeout?: number
   readonly types?: { getTypeParser(oid: number, format?: string): (value: string) => unknown }
 }
 
@@ -60,6 +62,7 @@ function fromHex(value: string): Uint8Array {
 }
 
 const conflictsInARow = 10
+const longWorkMs = 600_000
 
 /** Statements on one connection, inside a transaction or not. */
 export class Connection {
@@ -82,6 +85,13 @@ export class Connection {
   /** @returns rows changed */
   async run(sql: string, ...values: SqlValue[]): Promise<number> {
     return (await this.#query(sql, values)).rowCount ?? 0
+  }
+
+  /** A statement that is made for this one time, such as one that names a partition; it may take long. */
+  async once<Row>(sql: string, ...values: SqlValue[]): Promise<Row[]> {
+    const text = this.#schema.qualify(sql)
+    return (await this.#client.query({ text, values, types, query_timeout: longWorkMs }))
+      .rows as Row[]
   }
 
   /** Several statements at once, without values and without an answer. */

@@ -21,7 +21,8 @@ const eventsById = `
   select event.key, event.erased_at_ms
     from unnest($2::text[]) as given (id)
     join kmsg.event_key on event_key.tenant_id = $1 and event_key.id = given.id
-    join kmsg.event on event.key = event_key.key`
+    cross join lateral (
+      select key, erased_at_ms from kmsg.event where event.key = event_key.key limit 1) as event`
 
 const eventsInOrder = `
   select key, tenant_id, erased_at_ms, accepted_at_ms

@@ -17,6 +17,7 @@ import {
 import { type BesideOptions, beside } from './beside.ts'
 import { endCancelled } from './cancel.ts'
 import type { Connection, Database } from './connection.ts'
+import { makeDays } from './days.ts'
 import { raiseVersion } from './endpoint.ts'
 import { migrate } from './schema.ts'
 import { booleanArray, bytesArray, fromText, jsonArray, numberArray, textArray } from './text.ts'
@@ -49,6 +50,7 @@ export async function importInto(
 ): Promise<void> {
   await beside(target, options, async (database) => {
     await migrate(database)
+    await makeDays(database, Date.now(), oldestEventMs(source))
     await database.write(async (connection) => {
       await lockTables(connection)
       await requireEmpty(connection, database)
@@ -66,6 +68,18 @@ export async function importInto(
       await raiseVersion(connection)
     })
   })
+}
+
+/** Retention drops days, so each event goes to its own. Undefined when there is none. */
+function oldestEventMs(source: MovingSource): number | undefined {
+  const events = movingTables.find(({ name }) => name === 'event')
+  if (events === undefined) return undefined
+  const column = Object.keys(events.columns).indexOf('accepted_at_ms')
+  for (const [first] of source.slices(events)) {
+    const acceptedAtMs = first?.[column]
+    return typeof acceptedAtMs === 'number' ? acceptedAtMs : undefined
+  }
+  return undefined
 }
 
 /** Readers go on; who writes waits for the move to end. */

@@ -1,257 +1,303 @@
 /**
- * Retention: deletes what has outlived its time, in slices of bounded cost, one process at a time.
- * Three walks along the order of ids, which is the order of time: ended deliveries with their
- * attempts, settled batches, events with their ids; then the slots that nothing is left in, and repairs that
- * have ended. What must outlive its time (a body that is still to be sent, the row of an event that has deliveries) is
- * passed over. What goes is counted, so that the audit still adds up.
+ * Retention: deletes what has outlived its time, in steps of bounded cost, one process at a time.
+ * Days that are over leave as a whole (retire.ts); rows one by one only where there are few of them,
+ * or where they lie in no day (prune-rows.ts). What must outlive its time (a body that is still to be
+ * sent, the row of an event that has deliveries) stays.
+ *
+ * A large day is looked at when all of it has passed a limit, so that its rows go up to a day late
+ * and together; a small one is kept to the minute.
  */
 import { eventKeyFloor } from '../../model/ids.ts'
 import type { RetentionCutoffs } from '../storage.ts'
 import type { Connection } from './connection.ts'
+import { boundsOf, type DailyTable, type Day, keyColumns, readDays } from './days.ts'
+import { deleteDeliveryRows, forgetIds, pruneBatches, pruneEventRows } from './prune-rows.ts'
+import {
+  examineDeliveries,
+  examineEvents,
+  overEvents,
+  retireAttempts,
+  retireDeliveries,
+  retireEvents,
+} from './retire.ts'
 import type { Session } from './session.ts'
 import { pruneSlots, slotOf } from './slot.ts'
-import { textArray } from './text.ts'
 
-/** Where the walk is: the last id looked at. */
-export interface PrunePosition {
-  readonly walk: 'deliveries' | 'batches' | 'events' | 'slots' | 'repairs'
-  readonly after: string
-}
+/** One walk of a pass; `after` is the last id looked at. */
+export type PruneWalk =
+  | { readonly kind: 'deliveries-of-day'; readonly day: Day; readonly tables: Set<DailyTable> }
+  | { readonly kind: 'ids-of-day'; readonly day: Day; readonly after: string }
+  | { readonly kind: 'events-of-day'; readonly day: Day }
+  | {
+      readonly kind: 'deliveries' | 'batches' | 'events' | 'slots' | 'repairs'
+      readonly after: string
+    }
 
-export interface PruneSlice {
+export interface PruneStep {
   readonly deleted: number
-  /** Null when the last walk is through. */
-  readonly next: PrunePosition | null
+  /** The same walk, further on; null when it is through. */
+  readonly next: PruneWalk | null
+  /** Tables that belong to nothing any more. */
+  readonly gone: readonly string[]
 }
-
-export const pruneStart: PrunePosition = { walk: 'deliveries', after: '' }
 
 /** Other processes may think that younger slots are written, and not write them again. */
 const keepSlotsMs = 3_600_000
 
+/** Up to so many rows are deleted one by one; a day of fewer is not waited for to be over. */
+export const fewRows = 10_000
+
+/** A large day that is kept for long is looked at again and again; it may take this part of the time. */
+const examineShare = 0.0005
+const atOnceMs = 20
+
+/** What this process knows of days, so that it does not look at each in every pass. */
+export class DayNotes {
+  readonly #notBeforeMs = new Map<string, number>()
+  readonly forgotten = new Set<string>()
+
+  isDue(name: string): boolean {
+    return performance.now() >= (this.#notBeforeMs.get(name) ?? 0)
+  }
+
+  looked(name: string, startMs: number): void {
+    const tookMs = performance.now() - startMs
+    if (tookMs > atOnceMs) this.#notBeforeMs.set(name, startMs + tookMs / examineShare)
+  }
+}
+
 const takeTurn = `
   select pg_try_advisory_xact_lock(hashtextextended('kmsg retention ' || $1, 0)) as taken`
 
-const oldDeliveries = `
-  select id, settled_at_ms from kmsg.done where id > $1 and id < $2 order by id limit $3`
-
-/** The attempts of a batch are counted once, with the batch. */
-const deleteDeliveries = `
-  with gone as (
-    delete from kmsg.done where id = any($1::text[])
-    returning id, event_key, endpoint_key, state, round, attempts, batch_id
-  ), attempts as (
-    delete from kmsg.attempt where delivery_id = any($1::text[])
-  ), counted as (
-    insert into kmsg.pruned as p (endpoint_key, state, deliveries, attempts)
-    select endpoint_key, state, count(*),
-           coalesce(sum(attempts) filter (where batch_id is null), 0)
-      from gone group by 1, 2
-    on conflict (endpoint_key, state)
-       do update set deliveries = p.deliveries + excluded.deliveries,
-                     attempts = p.attempts + excluded.attempts
-  ), events as (
-    update kmsg.event set pruned = pruned + n
-      from (select event_key, count(*) as n from gone where round = 1 group by 1) as less
-     where event.key = less.event_key
-  )
-  select count(*) as deleted from gone`
-
-const oldBatches = `
-  select id, settled_at_ms,
-         exists (select from json_array_elements(members) each
-                   join kmsg.done on done.id = each.value ->> 0 and done.batch_id = batch.id)
-           as has_member
-    from kmsg.batch where id > $1 and id < $2 order by id limit $3`
-
-const deleteBatches = `
-  with gone as (
-    delete from kmsg.batch where id = any($1::text[]) returning id, endpoint_key
-  ), attempts as (
-    delete from kmsg.attempt where delivery_id = any($1::text[]) returning delivery_id, late
-  ), counted as (
-    insert into kmsg.pruned as p (endpoint_key, state, deliveries, attempts)
-    select endpoint_key, 'batch', 0,
-           (select count(*) from attempts
-             where not late and delivery_id in (select id from gone g
-                                                 where g.endpoint_key = gone.endpoint_key))
-      from gone group by endpoint_key
-    on conflict (endpoint_key, state) do update set attempts = p.attempts + excluded.attempts
-  )
-  select count(*) as deleted from gone`
-
-const oldEvents = `
-  select key, accepted_at_ms, body is not null as has_body,
-         exists (select from kmsg.event_key
-                  where event_key.tenant_id = event.tenant_id and event_key.id = event.id
-                    and event_key.key = event.key) as has_id,
-         exists (select from kmsg.live
-                  where live.id >= 'dlv_' || event.key || '_' and live.id < 'dlv_' || event.key || '\`')
-           or exists (select from kmsg.fan_out where event_key = event.key) as unsettled,
-         ended.n as ended, ended.failed_at_ms
-    from kmsg.event cross join lateral (
-      select count(*) as n, max(settled_at_ms) filter (where state <> 'delivered') as failed_at_ms
-        from kmsg.done
-       where done.id >= 'dlv_' || event.key || '_' and done.id < 'dlv_' || event.key || '\`') as ended
-   where key > $1 and key < $2 order by key limit $3`
-
-const forgetIds = `
-  delete from kmsg.event_key using kmsg.event
-   where event.key = any($1::text[]) and event_key.tenant_id = event.tenant_id
-     and event_key.id = event.id and event_key.key = event.key`
-const dropBodies = 'update kmsg.event set body = null where key = any($1::text[])'
-const deleteEvents = 'delete from kmsg.event where key = any($1::text[])'
-/** Late attempts have no delivery to go with. */
-const deleteAttemptsOfEvents = `
-  delete from kmsg.attempt using unnest($1::text[]) as given (key)
-   where delivery_id >= 'dlv_' || given.key || '_' and delivery_id < 'dlv_' || given.key || '\`'`
+/** The walks of one pass, in their order: ended deliveries first, then what they have kept. */
+export async function planPass(
+  { database }: Session,
+  cutoffs: RetentionCutoffs,
+): Promise<PruneWalk[]> {
+  const days = await database.read((connection) => readDays(connection, database.schema.name))
+  const newestMs = Math.max(...Object.values(cutoffs))
+  const walks: PruneWalk[] = []
+  for (const { day, tables } of days.values()) {
+    if (day.fromMs >= newestMs) continue
+    if (day.fromMs < cutoffs.settledBeforeMs && (tables.has('done') || tables.has('attempt'))) {
+      walks.push({ kind: 'deliveries-of-day', day, tables })
+    }
+    if (!tables.has('event')) continue
+    if (day.fromMs < cutoffs.eventIdsBeforeMs) walks.push({ kind: 'ids-of-day', day, after: '' })
+    walks.push({ kind: 'events-of-day', day })
+  }
+  for (const kind of ['deliveries', 'batches', 'events', 'slots', 'repairs'] as const) {
+    walks.push({ kind, after: '' })
+  }
+  return walks
+}
 
 const deleteRepairs = `
   delete from kmsg.repair
    where id in (select id from kmsg.repair where ended_at_ms < $1 order by id limit $2)`
 
 /** @returns null when another process is at it */
-export async function pruneSlice(
+export async function pruneStep(
   session: Session,
   cutoffs: RetentionCutoffs,
   limit: number,
-  position: PrunePosition,
-): Promise<PruneSlice | null> {
+  walk: PruneWalk,
+  notes: DayNotes,
+): Promise<PruneStep | null> {
   const { database } = session
   return await database.write(async (connection) => {
     const turn = await connection.get<{ taken: boolean }>(takeTurn, database.schema.name)
     if (!turn?.taken) return null
-    switch (position.walk) {
+    const tools: Tools = { session, connection, cutoffs, limit, notes }
+    switch (walk.kind) {
+      case 'deliveries-of-day':
+        return await pruneDeliveriesOfDay(tools, walk)
+      case 'ids-of-day':
+        return await forgetIdsOfDay(tools, walk)
+      case 'events-of-day':
+        return await pruneEventsOfDay(tools, walk)
       case 'deliveries':
-        return await pruneDeliveries(connection, cutoffs, limit, position.after)
-      case 'batches':
-        return await pruneBatches(connection, cutoffs, limit, position.after)
+        return await pruneStrayDeliveries(tools, walk.after)
+      case 'batches': {
+        const below = `bat_${eventKeyFloor(cutoffs.settledBeforeMs)}`
+        const range = { after: walk.after, below, limit }
+        const { deleted, last } = await pruneBatches(connection, cutoffs, range)
+        return { deleted, next: onwards(walk.kind, last), gone: [] }
+      }
       case 'events':
-        return await pruneEvents(connection, cutoffs, limit, position.after)
+        return await pruneStrayEvents(tools, walk.after)
       case 'slots': {
         const keepFrom = slotOf(`dlv_${eventKeyFloor(session.nowMs() - keepSlotsMs)}`)
-        const last = await pruneSlots(connection, limit, position.after, keepFrom)
-        return { deleted: 0, next: follow('slots', last, 'repairs') }
+        const last = await pruneSlots(connection, limit, walk.after, keepFrom)
+        return { deleted: 0, next: onwards(walk.kind, last), gone: [] }
       }
       case 'repairs': {
         // They are few, and no other row needs theirs.
         const deleted = await connection.run(deleteRepairs, cutoffs.settledBeforeMs, limit)
-        return { deleted, next: null }
+        return { deleted, next: null, gone: [] }
       }
       default:
-        return position.walk satisfies never
+        return walk satisfies never
     }
   })
 }
 
-async function pruneDeliveries(
-  connection: Connection,
-  { settledBeforeMs }: RetentionCutoffs,
-  limit: number,
+interface Tools {
+  readonly session: Session
+  readonly connection: Connection
+  readonly cutoffs: RetentionCutoffs
+  readonly limit: number
+  readonly notes: DayNotes
+}
+
+const nothing: PruneStep = { deleted: 0, next: null, gone: [] }
+
+function onwards(
+  kind: 'deliveries' | 'batches' | 'events' | 'slots',
+  lastOfFullStep: string | null | undefined,
+): PruneWalk | null {
+  return lastOfFullStep ? { kind, after: lastOfFullStep } : null
+}
+
+/** The tag of tables that take the place of others: a name is never met twice. */
+function newTag({ session }: Tools): string {
+  return session.newKey(session.nowMs()).slice(-8)
+}
+
+// ── days ─────────────────────────────────────────────────────────────────────────────────────────
+
+async function isSmall(connection: Connection, table: DailyTable, day: Day): Promise<boolean> {
+  const { from, to } = boundsOf(table, day)
+  const column = keyColumns[table]
+  const [counted] = await connection.once<{ n: number }>(`
+    select count(*) as n from (
+      select from kmsg.${table} where ${column} >= ${from} and ${column} < ${to}
+       limit ${fewRows + 1}) as few`)
+  return (counted?.n ?? 0) <= fewRows
+}
+
+async function pruneDeliveriesOfDay(
+  tools: Tools,
+  walk: PruneWalk & { kind: 'deliveries-of-day' },
+): Promise<PruneStep> {
+  const { connection, cutoffs, limit, notes } = tools
+  const { day, tables } = walk
+  const isOver = day.toMs <= cutoffs.settledBeforeMs
+  const name = `deliveries ${day.name}`
+  if (!isOver && !(await isSmall(connection, 'done', day))) return nothing
+  if (isOver && !notes.isDue(name)) return nothing
+  const startMs = performance.now()
+  if (!tables.has('done')) {
+    const gone = isOver ? await retireAttempts(connection, day, newTag(tools)) : null
+    if (gone === null && !(await isSmall(connection, 'attempt', day))) notes.looked(name, startMs)
+    return { deleted: 0, next: null, gone: gone ?? [] }
+  }
+  const { total, over } = await examineDeliveries(connection, day, cutoffs)
+  if (isOver && tables.has('attempt') && (over === total || over > fewRows)) {
+    const gone = await retireDeliveries(connection, day, cutoffs, newTag(tools))
+    return gone === null ? nothing : { deleted: over, next: null, gone }
+  }
+  if (total > fewRows) notes.looked(name, startMs)
+  if (over === 0) return nothing
+  const { from, to } = boundsOf('done', day)
+  const rows = await connection.once<{ id: string }>(
+    `select id from kmsg.done
+      where id >= ${from} and id < ${to} and settled_at_ms < $1::bigint limit ${limit}`,
+    Math.floor(cutoffs.settledBeforeMs),
+  )
+  const ids = rows.map(({ id }) => id)
+  const deleted = await deleteDeliveryRows(connection, ids)
+  return { deleted, next: deleted < over ? walk : null, gone: [] }
+}
+
+/** What of the day a limit has passed: of a large day all or nothing. */
+function roundToDay(cutoffs: RetentionCutoffs, day: Day): RetentionCutoffs {
+  const round = (ms: number) => (ms >= day.toMs ? ms : Math.min(ms, day.fromMs))
+  return {
+    settledBeforeMs: round(cutoffs.settledBeforeMs),
+    deliveredBodiesBeforeMs: round(cutoffs.deliveredBodiesBeforeMs),
+    failedBodiesBeforeMs: round(cutoffs.failedBodiesBeforeMs),
+    eventIdsBeforeMs: round(cutoffs.eventIdsBeforeMs),
+  }
+}
+
+const eventsInOrder = `
+  select key from kmsg.event where key > $1 and key >= $2 and key < $3 order by key limit $4`
+
+async function forgetIdsOfDay(
+  { connection, cutoffs, limit, notes }: Tools,
+  walk: PruneWalk & { kind: 'ids-of-day' },
+): Promise<PruneStep> {
+  const { day, after } = walk
+  if (notes.forgotten.has(day.name)) return nothing
+  const isOver = day.toMs <= cutoffs.eventIdsBeforeMs
+  if (!isOver && !(await isSmall(connection, 'event', day))) return nothing
+  const rows = await connection.all<{ key: string }>(
+    eventsInOrder,
+    ...[after, day.fromKey, day.toKey, limit],
+  )
+  const keys = rows.map(({ key }) => key)
+  const deleted = await forgetIds(connection, cutoffs, keys)
+  const last = keys[limit - 1]
+  if (last !== undefined) return { deleted, next: { ...walk, after: last }, gone: [] }
+  if (isOver) notes.forgotten.add(day.name)
+  return { deleted, next: null, gone: [] }
+}
+
+async function pruneEventsOfDay(
+  tools: Tools,
+  walk: PruneWalk & { kind: 'events-of-day' },
+): Promise<PruneStep> {
+  const { connection, limit, notes } = tools
+  const { day } = walk
+  const cutoffs = (await isSmall(connection, 'event', day))
+    ? tools.cutoffs
+    : roundToDay(tools.cutoffs, day)
+  const passed = Object.values(cutoffs).filter((ms) => ms > day.fromMs).length
+  const name = `events ${day.name} ${passed}`
+  if (passed === 0 || !notes.isDue(name)) return nothing
+  const startMs = performance.now()
+  const { total, gone, emptied } = await examineEvents(connection, day, cutoffs)
+  const isOver = gone === total && day.toMs <= Math.min(...Object.values(cutoffs))
+  if (isOver || gone + emptied > fewRows) {
+    const tables = await retireEvents(connection, day, cutoffs, newTag(tools))
+    return tables === null ? nothing : { deleted: gone + emptied, next: null, gone: tables }
+  }
+  if (total > fewRows) notes.looked(name, startMs)
+  if (gone + emptied === 0) return nothing
+  const keys = await overEvents(connection, day, cutoffs, limit)
+  const deleted = await pruneEventRows(connection, cutoffs, keys)
+  return { deleted, next: deleted > 0 && keys.length === limit ? walk : null, gone: [] }
+}
+
+// ── what lies in no day ──────────────────────────────────────────────────────────────────────────
+
+const strayDeliveries = `
+  select id, settled_at_ms from kmsg.done_default where id > $1 and id < $2 order by id limit $3`
+const strayEvents = `
+  select key from kmsg.event_default where key > $1 and key < $2 order by key limit $3`
+
+async function pruneStrayDeliveries(
+  { connection, cutoffs: { settledBeforeMs }, limit }: Tools,
   after: string,
-): Promise<PruneSlice> {
+): Promise<PruneStep> {
   const below = `dlv_${eventKeyFloor(settledBeforeMs)}`
   const rows = await connection.all<{ id: string; settled_at_ms: number }>(
-    oldDeliveries,
-    after,
-    below,
-    limit,
+    strayDeliveries,
+    ...[after, below, limit],
   )
   const old = rows.filter((row) => row.settled_at_ms < settledBeforeMs).map(({ id }) => id)
-  const deleted = await countDeleted(connection, deleteDeliveries, old)
-  return { deleted, next: follow('deliveries', rows[limit - 1]?.id, 'batches') }
+  const deleted = await deleteDeliveryRows(connection, old)
+  return { deleted, next: onwards('deliveries', rows[limit - 1]?.id), gone: [] }
 }
 
-async function pruneBatches(
-  connection: Connection,
-  { settledBeforeMs }: RetentionCutoffs,
-  limit: number,
+async function pruneStrayEvents(
+  { connection, cutoffs, limit }: Tools,
   after: string,
-): Promise<PruneSlice> {
-  const below = `bat_${eventKeyFloor(settledBeforeMs)}`
-  const rows = await connection.all<BatchRow>(oldBatches, after, below, limit)
-  const old = rows
-    .filter(
-      ({ settled_at_ms: at, has_member: kept }) => at !== null && at < settledBeforeMs && !kept,
-    )
-    .map(({ id }) => id)
-  const deleted = await countDeleted(connection, deleteBatches, old)
-  return { deleted, next: follow('batches', rows[limit - 1]?.id, 'events') }
-}
-
-async function countDeleted(
-  connection: Connection,
-  sql: string,
-  ids: readonly string[],
-): Promise<number> {
-  if (ids.length === 0) return 0
-  return (await connection.get<{ deleted: number }>(sql, textArray(ids)))?.deleted ?? 0
-}
-
-async function pruneEvents(
-  connection: Connection,
-  cutoffs: RetentionCutoffs,
-  limit: number,
-  after: string,
-): Promise<PruneSlice> {
+): Promise<PruneStep> {
   const below = eventKeyFloor(Math.max(...Object.values(cutoffs)))
-  const rows = await connection.all<EventRow>(oldEvents, after, below, limit)
-  const keysOf = (chosen: (row: EventRow) => boolean) =>
-    textArray(rows.filter(chosen).map(({ key }) => key))
-  const ids = keysOf((row) => row.has_id && isIdOver(row, cutoffs))
-  const gone = keysOf((row) => isRowOver(row, cutoffs))
-  const emptied = keysOf(
-    (row) => row.has_body && isBodyOver(row, cutoffs) && !isRowOver(row, cutoffs),
-  )
-  let deleted = await connection.run(forgetIds, ids)
-  deleted += await connection.run(dropBodies, emptied)
-  await connection.run(deleteAttemptsOfEvents, gone)
-  deleted += await connection.run(deleteEvents, gone)
-  return { deleted, next: follow('events', rows[limit - 1]?.key, 'slots') }
-}
-
-function isIdOver({ accepted_at_ms: atMs }: EventRow, cutoffs: RetentionCutoffs): boolean {
-  return atMs < cutoffs.eventIdsBeforeMs
-}
-
-function isBodyOver(row: EventRow, cutoffs: RetentionCutoffs): boolean {
-  if (row.unsettled) return false
-  return row.failed_at_ms === null
-    ? row.accepted_at_ms < cutoffs.deliveredBodiesBeforeMs
-    : row.failed_at_ms < cutoffs.failedBodiesBeforeMs
-}
-
-function isRowOver(row: EventRow, cutoffs: RetentionCutoffs): boolean {
-  return (
-    isIdOver(row, cutoffs) &&
-    row.accepted_at_ms < cutoffs.settledBeforeMs &&
-    !row.unsettled &&
-    row.ended === 0 &&
-    (!row.has_body || isBodyOver(row, cutoffs))
-  )
-}
-
-function follow(
-  walk: PrunePosition['walk'],
-  lastOfFullSlice: string | null | undefined,
-  then: PrunePosition['walk'] | null,
-): PrunePosition | null {
-  if (lastOfFullSlice) return { walk, after: lastOfFullSlice }
-  return then === null ? null : { walk: then, after: '' }
-}
-
-interface BatchRow {
-  readonly id: string
-  readonly settled_at_ms: number | null
-  readonly has_member: boolean
-}
-
-interface EventRow {
-  readonly key: string
-  readonly accepted_at_ms: number
-  readonly has_body: boolean
-  readonly has_id: boolean
-  readonly unsettled: boolean
-  readonly ended: number
-  readonly failed_at_ms: number | null
+  const rows = await connection.all<{ key: string }>(strayEvents, ...[after, below, limit])
+  const keys = rows.map(({ key }) => key)
+  const deleted = await pruneEventRows(connection, cutoffs, keys)
+  return { deleted, next: onwards('events', keys[limit - 1]), gone: [] }
 }

@@ -3,6 +3,7 @@ import type { DeliveryState } from '../../model/delivery.ts'
 import { deliveryIdRange } from '../../model/ids.ts'
 import type { OutcomeKind } from '../../model/outcome.ts'
 import type { AttemptFound, DeliveryFound, EventFound } from '../storage.ts'
+import { eventOf } from './days.ts'
 import type { Session } from './session.ts'
 import { fromText, textArray, toText } from './text.ts'
 
@@ -19,7 +20,7 @@ export const liveColumns = `
   null::bigint as settled_at_ms, null as retried_as`
 
 export const liveJoins = `
-  join kmsg.event on event.key = live.event_key
+  cross join lateral (${eventOf('live.event_key')}) as event
   left join kmsg.endpoint on endpoint.key = live.endpoint_key
   left join kmsg.live as carrier on carrier.id = live.batch_id`
 
@@ -30,13 +31,13 @@ export const doneColumns = `
   done.retried_as`
 
 export const doneJoins = `
-  join kmsg.event on event.key = done.event_key
+  cross join lateral (${eventOf('done.event_key')}) as event
   left join kmsg.endpoint on endpoint.key = done.endpoint_key`
 
 const findEventRow = `
   select event.key, event.id, event.type, event.tenant_id, event.accepted_at_ms, event.body,
          coalesce(fan_out.total - fan_out.position, 0) as pending
-    from kmsg.event_key join kmsg.event on event.key = event_key.key
+    from kmsg.event_key cross join lateral (${eventOf('event_key.key')}) as event
          left join kmsg.fan_out on fan_out.event_key = event.key
    where event_key.tenant_id = $1 and event_key.id = $2`
 
@@ -51,10 +52,14 @@ const findDeliveryRow = `
   union all
   select ${doneColumns} from kmsg.done ${doneJoins} where done.id = $1`
 
+/** For each by itself, and `offset 0` keeps it so: asked for all at once, all days are looked into. */
 const findAttempts = `
-  select delivery_id, number, started_at_ms, latency_ms, outcome, http_status, error, response_body,
-         endpoint_version, late
-    from kmsg.attempt where delivery_id = any($1::text[]) order by delivery_id, token`
+  select made.*
+    from unnest($1::text[]) as given (id) cross join lateral (
+      select delivery_id, token, number, started_at_ms, latency_ms, outcome, http_status, error,
+             response_body, endpoint_version, late
+        from kmsg.attempt where delivery_id = given.id offset 0) as made
+   order by delivery_id, token`
 
 export interface DeliveryRow {
   readonly id: string

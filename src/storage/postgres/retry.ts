@@ -15,13 +15,14 @@ const findLive = `
 const dueNow = `
   update kmsg.live set due_at_ms = least(due_at_ms, $1::bigint) where id = $2 and owner is null`
 
+/** The event is held too: retention must not take the body that was just seen. */
 const findDone = `
   select done.event_key, done.endpoint_key, done.round, done.retried_as,
          event.body is not null as has_body, ${closedReason} as closed
     from kmsg.done
     join kmsg.event on event.key = done.event_key
     left join kmsg.endpoint on endpoint.key = done.endpoint_key
-   where done.id = $1 for update of done`
+   where done.id = $1 for update of done for share of event`
 
 const insertRound = `
   insert into kmsg.live (id, kind, alone, event_key, endpoint_key, state, token, attempts,

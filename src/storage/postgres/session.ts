@@ -13,6 +13,8 @@ export interface Session {
   sawVersion(version: number): void
   /** Slots that are written, see slot.ts. */
   readonly knownSlots: Set<string>
+  /** Makes the days to come; says so when it cannot. */
+  makeDays(): Promise<void>
   nowMs(): number
   newKey(nowMs: number): string
 }
@@ -23,7 +25,8 @@ export function createSession(
     worker,
     hints,
     sawVersion,
-  }: Pick<Session, 'database' | 'worker' | 'hints' | 'sawVersion'>,
+    makeDays,
+  }: Pick<Session, 'database' | 'worker' | 'hints' | 'sawVersion' | 'makeDays'>,
   nowMs: () => number,
 ): Session {
   let clockMs = 0
@@ -33,6 +36,7 @@ export function createSession(
     worker,
     hints,
     sawVersion,
+    makeDays,
     knownSlots: new Set(),
     nowMs: () => Math.round(nowMs()),
     newKey(atMs) {

@@ -11,7 +11,8 @@ import type {
 } from '../storage.ts'
 import { eraseSlice } from './erase.ts'
 import { listSlice, rowsPerSlice } from './list.ts'
-import { type PrunePosition, pruneSlice, pruneStart } from './prune.ts'
+import { DayNotes, type PruneWalk, planPass, pruneStep } from './prune.ts'
+import { dropGone } from './replace-day.ts'
 import type { Session } from './session.ts'
 
 export async function listDeliveries(
@@ -41,16 +42,27 @@ export async function listDeliveries(
 export function createPruning(
   session: Session,
 ): (cutoffs: RetentionCutoffs, limit: number) => Promise<number> {
-  let position: PrunePosition | null = null
+  const { database } = session
+  const notes = new DayNotes()
+  let walks: PruneWalk[] = []
   return async (cutoffs, limit) => {
-    position ??= pruneStart
+    if (walks.length === 0) {
+      await session.makeDays()
+      await dropGone(database)
+      walks = await planPass(session, cutoffs)
+    }
     let deleted = 0
-    while (position !== null && deleted === 0) {
-      const slice = await pruneSlice(session, cutoffs, limit, position)
-      // Another process does the same at this moment.
-      if (slice === null) return 0
-      deleted = slice.deleted
-      position = slice.next
+    while (walks[0] !== undefined && deleted === 0) {
+      const step = await pruneStep(session, cutoffs, limit, walks[0], notes)
+      if (step === null) {
+        // Another process does the same at this moment; what is left then is not known here.
+        walks = []
+        return 0
+      }
+      deleted = step.deleted
+      if (step.next === null) walks.shift()
+      else walks[0] = step.next
+      if (step.gone.length > 0) await dropGone(database)
     }
     return deleted
   }

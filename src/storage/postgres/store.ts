@@ -7,6 +7,7 @@ import { findCandidates } from './candidates.ts'
 import { Claims, heads } from './claim.ts'
 import { commit } from './commit.ts'
 import type { Database } from './connection.ts'
+import { makeDays } from './days.ts'
 import { endpointHistory, loadEndpoints, removeEndpoint, saveEndpoint } from './endpoint.ts'
 import { fanOut } from './fan-out.ts'
 import { Hints, Listener, type NotifyingClient } from './hints.ts'
@@ -56,7 +57,17 @@ export async function openStore(
   })
   const hints = new Hints(database, clock.setTimer, () => worker.id)
   const sawVersion = (version: number) => watch.sawVersion(version)
-  const session = createSession({ database, worker, hints, sawVersion }, () => host.nowMs())
+  const makeAhead = async () => {
+    const problem = await makeDays(database, host.nowMs())
+    if (problem === null) return
+    host.log('warn', 'days to come could not be partitioned: their rows are deleted one by one', {
+      location,
+      error: problem,
+    })
+  }
+  const session = createSession({ database, worker, hints, sawVersion, makeDays: makeAhead }, () =>
+    host.nowMs(),
+  )
   const claims = new Claims(session)
   const watch = new Watch(session, claims, clock, host)
   const listener =
@@ -64,6 +75,7 @@ export async function openStore(
     new Listener(createListener, database.schema.name, clock.setTimer, (sender, hint) =>
       watch.heard(sender, hint),
     )
+  await makeAhead()
   await worker.open()
   let closing: Promise<void> | null = null
   return {

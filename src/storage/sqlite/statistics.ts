@@ -46,12 +46,18 @@ const liveOfEndpoints = `
 export function countLive({ connection }: Session): LiveEndpoint[] {
   return connection.all<LiveEndpoint>(liveOfEndpoints)
 }
+/** Nothing may be sent to them at this time. */
+const closedLanes = `
+  select key from endpoint
+   where removed_at_ms is null and (status <> 'active' or held_until_ms > ?)`
 
 export function backlog(session: Session, nowMs: number): Backlog {
   const { waiting, delivering } = session.tally
+  const rows = session.connection.all<{ key: string }>(closedLanes, nowMs)
+  const closed = new Set(rows.map(({ key }) => key))
   let oldestDueAtMs: number | null = null
-  for (const { dueAtMs } of heads(session)) {
-    if (dueAtMs === null || dueAtMs > nowMs) continue
+  for (const { endpointKey, dueAtMs } of heads(session)) {
+    if (dueAtMs === null || dueAtMs > nowMs || closed.has(endpointKey)) continue
     if (oldestDueAtMs === null || dueAtMs < oldestDueAtMs) oldestDueAtMs = dueAtMs
   }
   return { waiting, delivering, oldestDueAtMs }

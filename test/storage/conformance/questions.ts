@@ -206,6 +206,23 @@ export const questionStories: Stories = {
     await store.cancelDeliveries(endpointKey('one'), 'by request', host.now, 10)
     expect(await store.backlog()).toMatchObject({ waiting: 2, delivering: 1 })
   },
+
+  'what nobody may send now is not the oldest due': async ({ store, host }) => {
+    const heldUntilMs = host.now + 1_000
+    await store.saveEndpoint(endpoint('open'), change('registered'))
+    await store.saveEndpoint(endpoint('paused', { status: 'paused' }), change('registered'))
+    await store.saveEndpoint(endpoint('held', { heldUntilMs }), change('registered'))
+    await commitAccepts(
+      store,
+      accept(host, { to: ['paused'], dueAtMs: host.now - 90_000 }),
+      accept(host, { to: ['held'], dueAtMs: host.now - 60_000 }),
+      accept(host, { to: ['open'], dueAtMs: host.now - 30_000 }),
+    )
+    const started = host.now
+    expect((await store.backlog()).oldestDueAtMs).toBe(started - 30_000)
+    host.now = heldUntilMs
+    expect((await store.backlog()).oldestDueAtMs).toBe(started - 60_000)
+  },
 }
 
 const everything = {

@@ -1,7 +1,25 @@
 /**
  * The first schema: the tables of SQLite, for many writers. `kmsg.` stands for the schema's name
  * (connection.ts). Ids are compared byte by byte (`collate "C"`): their order is the order of time.
+ *
+ * What grows is partitioned by day of its id (days.ts, docs/decisions/0014): `event`, `done`, `attempt`.
  */
+
+/** Rows come and go by the million: dead ones are cleared by number, not by share, and at full speed. */
+const queueSettings = `
+  autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
+  autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 50000,
+  autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 5000,
+  autovacuum_vacuum_cost_delay = 0`
+
+function hashPartitions(table: string, count: number, settings: string): string {
+  return Array.from(
+    { length: count },
+    (_, i) => `create table kmsg.${table}_${i} partition of kmsg.${table}
+  for values with (modulus ${count}, remainder ${i}) with (${settings});`,
+  ).join('\n')
+}
+
 export const firstSchema = `
 -- Incarnations: who may own deliveries. Its row is the lease, see worker.ts.
 create table kmsg.worker (
@@ -72,9 +90,11 @@ create table kmsg.event (
   pruned integer not null default 0,
   erased_at_ms bigint,
   body bytea
-);
+) partition by range (key);
 -- Bodies are compressed by nobody: they are read once and short.
 alter table kmsg.event alter column body set storage external;
+-- What no day takes: after a jump of the clock, or when a day could not be made.
+create table kmsg.event_default partition of kmsg.event default;
 
 -- Apart from event, so that the promise of one id per tenant can outlive or predecease the row.
 create table kmsg.event_key (
@@ -84,7 +104,9 @@ create table kmsg.event_key (
   content_hash bytea not null,
   accepted_at_ms bigint not null,
   primary key (tenant_id, id)
-);
+) partition by hash (tenant_id, id);
+-- Eight, so that each is vacuumed in an eighth of the time; by 2 %: every day takes a thirtieth.
+${hashPartitions('event_key', 8, 'autovacuum_vacuum_scale_factor = 0.02')}
 
 -- Events that a caller's transaction has brought, not matched yet. No unique key but its own: it would
 -- make transactions of callers wait for each other.
@@ -96,7 +118,7 @@ create table kmsg.intake (
   accepted_at_ms bigint not null,
   content_hash bytea not null,
   body bytea not null
-);
+) with (${queueSettings});
 
 create table kmsg.live (
   id text collate "C" primary key,
@@ -125,10 +147,7 @@ create table kmsg.live (
   check (alone = 1 or (kind = 'single' and attempts = 0)),
   check ((event_key is null) = (kind = 'batch')),
   check (batch_id is null or (kind = 'single' and owner is null))
-) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
-        autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 50000,
-        autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 5000,
-        autovacuum_vacuum_cost_delay = 0);
+) with (${queueSettings});
 -- Only what can be claimed: a delivery that is accepted owned and delivered never touches it.
 create index live_due on kmsg.live (endpoint_key, alone, due_at_ms)
   where owner is null and batch_id is null;
@@ -149,7 +168,8 @@ create table kmsg.done (
   created_at_ms bigint not null,
   settled_at_ms bigint not null,
   retried_as text collate "C"
-);
+) partition by range (id);
+create table kmsg.done_default partition of kmsg.done default;
 create index done_failed on kmsg.done (id)
   where state in ('exhausted', 'rejected') and retried_as is null;
 
@@ -173,7 +193,10 @@ create table kmsg.attempt (
   endpoint_version bigint not null,
   late boolean not null,
   primary key (delivery_id, token)
-);
+) partition by range (delivery_id);
+create table kmsg.attempt_default partition of kmsg.attempt default;
+-- Those of batches are few, and go one by one with their batch.
+create table kmsg.attempt_batch partition of kmsg.attempt for values from ('bat_') to ('bat\`');
 
 create table kmsg.batch (
   id text collate "C" primary key,
@@ -185,7 +208,7 @@ create table kmsg.batch (
   -- [[delivery id, event id, event type], …]
   members json not null,
   body bytea
-);
+) with (autovacuum_vacuum_scale_factor = 0.02);
 
 create table kmsg.fan_out (
   event_key text collate "C" primary key,
@@ -234,7 +257,9 @@ create table kmsg.rollup (
   latency_sum_ms double precision not null,
   primary key
     (endpoint_key, hour_ms, tenant_id, event_type, outcome, state, latency_class, writer)
-) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,
+)
+-- Half of a page is room for the next version of its rows: no update touches the index.
+with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,
         autovacuum_vacuum_cost_delay = 0);
 
 -- What retention removed, so that rows and statistics can still be shown to add up.
@@ -244,5 +269,11 @@ create table kmsg.pruned (
   deliveries bigint not null,
   attempts bigint not null,
   primary key (endpoint_key, state)
+);
+
+-- Days whose ended deliveries went as a whole: their events, where they are kept, do not count them.
+create table kmsg.pruned_day (
+  from_key text collate "C" primary key,
+  to_key text collate "C" not null
 );
 `
