@@ -106,7 +106,7 @@ export interface ServiceBacklog extends Backlog {
 export interface ServiceHealth {
   status: 'ok' | 'degraded' | 'starting' | 'closed'
   storage: { description: string; location: string } | null
-  /** What the last write failed with; null when all is well. */
+  /** What the last write failed with, or what the store says to a question; null when all is well. */
   trouble: { code: string; message: string } | null
   backlog: ServiceBacklog | null
   requestsUnderWay: number
@@ -581,7 +581,9 @@ export class WebhookService implements AsyncDisposable {
       return { status, ...nothing, requestsUnderWay: 0 }
     }
     const { engine } = this.#opened
-    const { trouble } = engine.commits
+    // A store that cannot be asked is what health is asked about.
+    const backlog = await engine.store.backlog().catch((error: Error) => error)
+    const trouble = engine.commits.trouble ?? (backlog instanceof Error ? backlog : null)
     const { newestKeyId: key, outdated } = engine.encryption
     return {
       status: trouble === null ? 'ok' : 'degraded',
@@ -590,7 +592,7 @@ export class WebhookService implements AsyncDisposable {
         code: trouble instanceof WebhookError ? trouble.code : trouble.name,
         message: trouble.message,
       },
-      backlog: withAge(await engine.store.backlog(), this.#clock.nowMs()),
+      backlog: backlog instanceof Error ? null : withAge(backlog, this.#clock.nowMs()),
       requestsUnderWay: engine.scheduler.active,
       encryption: key === null ? null : { key, endpointsLeft: outdated.size },
     }

@@ -375,7 +375,8 @@ export class GroupCommit {
   }
 
   #backoffMs(): number {
-    const fullMs = Math.min(100 * 2 ** Math.min(this.#failures - 1, 6), 5_000)
+    // A store that is back is to be found soon; a try a second costs nobody anything.
+    const fullMs = Math.min(100 * 2 ** Math.min(this.#failures - 1, 4), 1_000)
     return fullMs / 2 + (fullMs / 2) * this.#tools.random()
   }
 }

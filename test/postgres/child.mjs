@@ -6,7 +6,8 @@ import { WebhookDispatcher, WebhookService } from '@k-msg/webhook'
 import { postgres } from '@k-msg/webhook/postgres'
 import { watchedDispatcher, watchedStorage } from '../crash/failpoints.mjs'
 
-const [url, schema, ledgerFile, secretKey, name, count, replay] = process.argv.slice(2)
+const [url, schema, ledgerFile, secretKey, name, count, leaseMs = 1_500, pauseMs = 0, replay] =
+  process.argv.slice(2)
 const ledger = openSync(ledgerFile, 'a')
 const note = (sign, ids) => writeSync(ledger, ids.map((id) => `${sign} ${id}\n`).join(''))
 const Dispatcher = watchedDispatcher(
@@ -15,7 +16,7 @@ const Dispatcher = watchedDispatcher(
   ({ deliveryId }) => note('+', [deliveryId]),
 )
 const storage = watchedStorage(
-  postgres(url, { schema, leaseMs: 1_500 }),
+  postgres(url, { schema, leaseMs: Number(leaseMs) }),
   () => {},
   (verb, [group]) => {
     if (verb !== 'commit') return
@@ -45,6 +46,7 @@ for (let i = 0; i < Number(count); i += 20) {
     '=',
     events.map(({ id }) => id),
   )
+  if (pauseMs > 0) await new Promise((resolve) => setTimeout(resolve, Number(pauseMs)))
 }
 if (replay !== undefined) {
   await service.drain()

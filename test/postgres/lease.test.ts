@@ -4,6 +4,7 @@ import { manualClock } from '@k-msg/webhook/testing'
 import pg from 'pg'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { Database, type Pool, Schema } from '../../src/storage/postgres/connection.ts'
+import { hintPauseMs } from '../../src/storage/postgres/hints.ts'
 import { openStore } from '../../src/storage/postgres/store.ts'
 import { pollEveryMs } from '../../src/storage/postgres/watch.ts'
 import type { Store, StoreWatcher } from '../../src/storage/storage.ts'
@@ -40,7 +41,7 @@ class Process {
     this.store = store
     this.#clock = clock
     timers.set = (delayMs) => {
-      if (delayMs === pollEveryMs) this.#waits = true
+      if (delayMs <= pollEveryMs && delayMs !== hintPauseMs) this.#waits = true
     }
   }
 
@@ -48,7 +49,14 @@ class Process {
     const clock = manualClock()
     const timers: TimerWatch = { set: () => {} }
     const pool = new pg.Pool({ connectionString: schema.url, max: 3 }) as unknown as Pool
-    const store = await openStore(new Database(pool, new Schema(schema.name), 'the test'), host, {
+    const database = new Database({
+      pool,
+      schema: new Schema(schema.name),
+      location: 'the test',
+      idleInTransactionMs: 10_000,
+      random: Math.random,
+    })
+    const store = await openStore(database, host, {
       leaseMs,
       clock: {
         steadyMs: clock.nowMs,
@@ -58,7 +66,7 @@ class Process {
           return clock.setTimer(callback, delayMs)
         },
       },
-      createListener: null,
+      listen: null,
       onClose: () => pool.end(),
     })
     const started = new Process(store, clock, timers)
@@ -93,6 +101,8 @@ class Process {
 
   /** Its clock goes on, but nothing runs: SIGSTOP. */
   sleeps(ms: number): void {
+    // Its next poll is due now, and has to be over before anything is judged by it.
+    this.#waits = false
     this.#clock.advance(ms)
   }
 
@@ -145,6 +155,31 @@ describe('several processes', () => {
     expect(await claimAll(two.store, host)).toEqual([])
     const end = await one.store.commit(group({ settlements: [settle(host, ownedOf(record))] }))
     expect(end.settlements).toEqual(['written'])
+  })
+
+  test('after the database was away, everybody has a whole lease to show that he lives', async () => {
+    const record = accept(host, { owned: true })
+    await commitAccepts(one.store, record)
+    await two.lives(2_000)
+    // Nobody could beat or look meanwhile; this one is the first to be answered again.
+    two.sleeps(leaseMs * 2)
+    await two.lives(leaseMs - 1_000)
+    expect(await claimAll(two.store, host)).toEqual([])
+    const end = await one.store.commit(group({ settlements: [settle(host, ownedOf(record))] }))
+    expect(end.settlements).toEqual(['written'])
+  })
+
+  test('a dead one whose last transaction is still open holds up nobody who looks', async () => {
+    const record = accept(host, { owned: true })
+    await commitAccepts(one.store, record)
+    const locked = new pg.Client({ connectionString: schema.url })
+    await locked.connect()
+    await locked.query(`begin; select from ${schema.name}.worker for key share`)
+    await two.lives(leaseMs + 2_000)
+    expect(await claimAll(two.store, host)).toEqual([])
+    await locked.end()
+    await two.lives(2_000)
+    expect(await claimAll(two.store, host)).toHaveLength(1)
   })
 
   test('one that was stopped begins nothing until the server has answered', async () => {

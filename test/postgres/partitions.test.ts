@@ -106,7 +106,16 @@ describe('days', () => {
     )
     const found = await Promise.all(
       pools.map((pool) =>
-        makeDays(new Database(pool, new Schema(schema.name), 'the test'), host.now + 10 * day),
+        makeDays(
+          new Database({
+            pool,
+            schema: new Schema(schema.name),
+            location: 'the test',
+            idleInTransactionMs: 0,
+            random: Math.random,
+          }),
+          host.now + 10 * day,
+        ),
       ),
     )
     await Promise.all(pools.map((pool) => pool.end()))

@@ -9,7 +9,7 @@ import { createInbox, type Inbox } from '@k-msg/webhook/testing'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { Store } from '../../src/storage/storage.ts'
 import { change, endpoint } from '../storage/fixtures.ts'
-import { freshSchema, type TestSchema } from './schemas.ts'
+import { freshSchema, onServer, type TestSchema } from './schemas.ts'
 
 const secret = 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw'
 /** As child.mjs sets it. */
@@ -22,7 +22,7 @@ class Process {
   readonly accepted: Promise<unknown>
   readonly #ledgerFile: string
 
-  /** @param more how many events, and how many per second it replays after */
+  /** @param more events, lease, pause between them, and how many per second it replays after */
   constructor(schema: TestSchema, folder: string, name: string, ...more: number[]) {
     const file = path.join(import.meta.dirname, 'child.mjs')
     this.#ledgerFile = path.join(folder, name)
@@ -90,11 +90,15 @@ describe('three processes on one database', () => {
     rmSync(folder, { recursive: true })
   })
 
-  /** @returns the ids that arrived more than once */
-  async function untilArrived(wanted: Set<string>): Promise<string[]> {
-    const seen = new Set<string>()
+  /**
+   * @param from requests before that one are known already
+   * @returns the deliveries that arrived more than once since then
+   */
+  async function untilArrived(wanted: Set<string>, from = 0): Promise<string[]> {
+    const seen = new Set(inbox.received.slice(0, from).map(({ events }) => events[0]?.id ?? ''))
+    for (const id of seen) wanted.delete(id)
     const twice: string[] = []
-    for (let next = 0; ; ) {
+    for (let next = from; ; ) {
       for (const { headers, events } of inbox.received.slice(next)) {
         const id = events[0]?.id ?? ''
         if (seen.has(id)) twice.push(headers['x-webhook-delivery'] ?? '')
@@ -136,6 +140,37 @@ describe('three processes on one database', () => {
     expect(twice).toHaveLength(new Set(twice).size)
     expect((await store.audit()).problems).toEqual([])
   })
+
+  test('fence off what one says that was stopped for longer than its lease', async () => {
+    const [victim, ...others] = processes as [Process, ...Process[]]
+    await inbox.waitForCount(400)
+    victim.child.kill('SIGSTOP')
+    const { unknown } = victim
+    await Promise.all(others.map(({ accepted }) => accepted))
+    // Everything that is known of has arrived, so the others have taken over what it held.
+    const twice = await untilArrived(new Set(processes.flatMap((one) => one.noted('='))))
+    const arrived = inbox.received.length
+    victim.child.kill('SIGCONT')
+    await victim.accepted
+    twice.push(...(await untilArrived(new Set(victim.noted('=')), arrived)))
+    const late = await lateAttempts()
+    console.log(
+      `stopped past its lease: accepted ${3 * eventsEach} · lost 0 · duplicates ${twice.length} of ${unknown.size} under way · ${late} late outcomes fenced off`,
+    )
+    expect(late).toBeGreaterThan(0)
+    expect(late).toBeLessThanOrEqual(unknown.size)
+    expect(twice.filter((id) => !unknown.has(id))).toEqual([])
+    expect((await store.audit()).problems).toEqual([])
+  })
+
+  async function lateAttempts(): Promise<number> {
+    return await onServer(schema.url, async (client) => {
+      const { rows } = await client.query(
+        `select count(*)::int as n from ${schema.name}.attempt where late`,
+      )
+      return rows[0].n as number
+    })
+  }
 })
 
 describe('a repair on one database', () => {
@@ -148,7 +183,7 @@ describe('a repair on one database', () => {
     const store = await storage.open({ nowMs: Date.now, log: () => {}, onFatal: () => {} })
     const hook = endpoint('hook', { url: `${inbox.url}/hook`, events: ['*'], filters: {} })
     await store.saveEndpoint({ ...hook, concurrency: 20, secrets: [] }, change('registered'))
-    const victim = new Process(schema, folder, 'a', events, 200)
+    const victim = new Process(schema, folder, 'a', events, leaseMs, 0, 200)
     const heirs: Process[] = []
     try {
       await inbox.waitForCount(events + 40)

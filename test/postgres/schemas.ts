@@ -10,9 +10,9 @@ export interface TestSchema {
   drop(): Promise<void>
 }
 
-export function freshSchema(): TestSchema {
+/** @param url of another server than the one of the whole run */
+export function freshSchema(url: string = inject('databaseUrl')): TestSchema {
   number += 1
-  const url = inject('databaseUrl')
   const name = `test_${process.pid}_${number}_${Math.floor(performance.now())}`
   return {
     url,

@@ -1,13 +1,14 @@
 /** Long work beside the services: on connections of its own, with all the time it takes. */
 import type { AuditReport } from '../storage.ts'
 import { audit } from './audit.ts'
-import { Database, type Pool, Schema } from './connection.ts'
+import { Database, type Patience, Schema } from './connection.ts'
 import {
   checkOptions,
   checkTarget,
-  createPool,
-  loadDriver,
+  isList,
+  ourWay,
   type PostgresPool,
+  wayOfApp,
   withoutPassword,
 } from './postgres.ts'
 import { checkServer, requireSchema } from './schema.ts'
@@ -24,7 +25,7 @@ export interface BesideOptions {
  * @throws WebhookError STORAGE_FOREIGN | STORAGE_SCHEMA_NEWER | STORAGE_UNAVAILABLE | OPTION_INVALID
  */
 export function auditPostgres(
-  target: string | PostgresPool,
+  target: string | readonly string[] | PostgresPool,
   options: BesideOptions = {},
 ): Promise<AuditReport> {
   return beside(target, options, async (database) => {
@@ -33,26 +34,30 @@ export function auditPostgres(
   })
 }
 
+/** What is under way is a person's, who can stop it. */
+const allItTakes: Patience = { answerWithinMs: Number.POSITIVE_INFINITY, repeatForMs: 0 }
+/** A connection that breaks while it is idle: the next question says so. */
+const quiet = { log: () => {} }
+
 /** Opens the way there for this work alone; a pool that is handed in stays open. */
 export async function beside<Result>(
-  target: string | PostgresPool,
+  target: string | readonly string[] | PostgresPool,
   { schema }: BesideOptions,
   work: (database: Database) => Promise<Result>,
 ): Promise<Result> {
   checkTarget(target)
   checkOptions({ schema })
-  const isOurs = typeof target === 'string'
-  const pool: Pool = isOurs ? createPool(await loadDriver(), target, 2, 0) : target
-  const location = isOurs ? withoutPassword(target) : 'the pool that was handed in'
-  // A connection that breaks while it is idle: the next question says so.
-  const unheard = () => {}
-  pool.on('error', unheard)
+  const urls = typeof target === 'string' ? [target] : isList(target) ? [...target] : null
+  const location = urls?.map(withoutPassword).join(', ') ?? 'the pool that was handed in'
+  const way = urls
+    ? await ourWay(urls, 2, quiet)
+    : wayOfApp(target as PostgresPool, quiet, location)
   try {
-    const database = new Database(pool, new Schema(schema ?? 'kmsg'), location)
+    const parts = { pool: way.pool, location, random: Math.random, idleInTransactionMs: 0 }
+    const database = new Database({ ...parts, schema: new Schema(schema ?? 'kmsg') }, allItTakes)
     await checkServer(database)
     return await work(database)
   } finally {
-    if (isOurs) await pool.end()
-    else pool.off?.('error', unheard)
+    await way.leave()
   }
 }

@@ -4,6 +4,7 @@
  * They are not one transaction, and need not be: each can be repeated, and a group whose answer is
  * missing is repeated whole.
  */
+import { WebhookError } from '../../model/errors.ts'
 import type { CommitGroup, CommitResult, ReleaseRecord } from '../storage.ts'
 import { commitAccepts } from './accept.ts'
 import { cancelRows } from './cancel.ts'
@@ -36,13 +37,27 @@ export async function commit(session: Session, group: CommitGroup): Promise<Comm
     commitSettlements(session, group.settlements),
     giveBack(session, group.releases),
   ])
-  for (const part of parts) if (part.status === 'rejected') throw part.reason
+  for (const part of parts) {
+    if (part.status !== 'rejected') continue
+    const isStored = group.accepts.length > 0 && parts[0].status === 'fulfilled'
+    throw isStored ? partly(part.reason) : part.reason
+  }
   const [accepts, settlements] = parts as [
     PromiseFulfilledResult<CommitResult['accepts']>,
     PromiseFulfilledResult<CommitResult['settlements']>,
     unknown,
   ]
   return { accepts: accepts.value, settlements: settlements.value }
+}
+
+/** Its events are stored and this process owns them: nobody may be told that nothing was written. */
+function partly(reason: unknown): unknown {
+  if (!(reason instanceof WebhookError)) return reason
+  return new WebhookError(
+    'STORAGE_UNAVAILABLE',
+    `Expected outcomes to be written together with new events, and only the events were. ${reason.message}`,
+    { cause: reason },
+  )
 }
 
 async function giveBack(session: Session, releases: readonly ReleaseRecord[]): Promise<void> {

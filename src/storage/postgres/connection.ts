@@ -1,10 +1,12 @@
 /**
- * The way to the database: a pool, statements by their text, transactions, and errors in the words of
- * the contract. Knows no table. In every statement `kmsg.` stands for the schema's name.
+ * The way to the database: statements by their text, transactions, deadlines, and errors in the words
+ * of the contract. Knows no table. In every statement `kmsg.` stands for the schema's name.
  */
 import { createHash } from 'node:crypto'
+import { setTimeout as pause } from 'node:timers/promises'
 import { WebhookError } from '../../model/errors.ts'
-import { isConflict, storageError } from './errors.ts'
+import { NoAnswer, storageError, troubleOf } from './errors.ts'
+import { type ClientClass, inspect } from './servers.ts'
 
 export type SqlValue = string | number | boolean | null | Uint8Array
 
@@ -12,12 +14,10 @@ export interface QueryConfig {
   readonly text: string
   readonly values?: unknown[]
   readonly name?: string
-  /** Ms until the client gives up, instead of what its pool says. */
-  readonly query_timeout?: number
   readonly types?: { getTypeParser(oid: number, format?: string): (value: string) => unknown }
 }
 
-interface QueryResult {
+export interface QueryResult {
   readonly rows: unknown[]
   readonly rowCount: number | null
 }
@@ -29,16 +29,21 @@ export interface Queryable {
 
 export interface PoolClient extends Queryable {
   release(destroy?: boolean | Error): void
+  on?(event: 'error', listener: (error: Error) => void): unknown
+  readonly processID?: number | null
+  /** Known of connections of our own; the app's are asked. */
+  readonly isPooled?: boolean
 }
 
 /** The part of a `pg` pool that we use. */
-export interface Pool extends Queryable {
+export interface Pool {
   connect(): Promise<PoolClient>
   end(): Promise<void>
   on(event: 'error', listener: (error: Error) => void): unknown
   off?(event: 'error', listener: (error: Error) => void): unknown
   /** What its connections are made with, for one more that listens. */
   readonly options?: object
+  readonly Client?: ClientClass
 }
 
 const int8 = 20
@@ -61,17 +66,22 @@ function fromHex(value: string): Uint8Array {
   return new Uint8Array(buffer, byteOffset, length)
 }
 
-const conflictsInARow = 10
+/** Of a statement that is made for one time. */
 const longWorkMs = 600_000
 
 /** Statements on one connection, inside a transaction or not. */
 export class Connection {
   readonly #client: Queryable
   readonly #schema: Schema
+  readonly #answerWithinMs: number
+  /** Planned once per connection, and kept there under a name. */
+  readonly #isPrepared: boolean
 
-  constructor(client: Queryable, schema: Schema) {
+  constructor(client: Queryable, schema: Schema, answerWithinMs: number, isPrepared: boolean) {
     this.#client = client
     this.#schema = schema
+    this.#answerWithinMs = answerWithinMs
+    this.#isPrepared = isPrepared
   }
 
   async all<Row>(sql: string, ...values: SqlValue[]): Promise<Row[]> {
@@ -90,19 +100,31 @@ export class Connection {
   /** A statement that is made for this one time, such as one that names a partition; it may take long. */
   async once<Row>(sql: string, ...values: SqlValue[]): Promise<Row[]> {
     const text = this.#schema.qualify(sql)
-    return (await this.#client.query({ text, values, types, query_timeout: longWorkMs }))
-      .rows as Row[]
+    return (await this.#answer({ text, values, types }, longWorkMs)).rows as Row[]
   }
 
   /** Several statements at once, without values and without an answer. */
   async exec(sql: string): Promise<void> {
-    await this.#client.query({ text: this.#schema.qualify(sql) })
+    await this.#answer({ text: this.#schema.qualify(sql) })
   }
 
   #query(sql: string, values: SqlValue[]): Promise<QueryResult> {
     const { name, text } = this.#schema.prepared(sql)
-    return this.#client.query({ name, text, values, types })
+    return this.#answer(this.#isPrepared ? { name, text, values, types } : { text, values, types })
   }
+
+  /** A connection that is half open gives no error by itself, ever. */
+  #answer(config: QueryConfig, ms = this.#answerWithinMs): Promise<QueryResult> {
+    return within(Math.max(ms, this.#answerWithinMs), this.#client.query(config))
+  }
+}
+
+function within<Result>(ms: number, answer: Promise<Result>): Promise<Result> {
+  if (ms === Number.POSITIVE_INFINITY) return answer
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => reject(new NoAnswer(ms)), ms)
+    answer.then(resolve, reject).finally(() => clearTimeout(timer))
+  })
 }
 
 /** Puts the name of the schema into statements, once for each. */
@@ -133,71 +155,169 @@ export class Schema {
   }
 }
 
-export class Database {
+export interface Patience {
+  /** One statement. */
+  readonly answerWithinMs: number
+  /** While it is unknown what became of a piece of work, it is repeated for so long. */
+  readonly repeatForMs: number
+}
+
+/** Questions and upkeep: a large one takes a while. */
+const patient: Patience = { answerWithinMs: 30_000, repeatForMs: 5_000 }
+const connectWithinMs = 15_000
+const undoneInARow = 10
+/** After so many it is no accident, but a pooler that gives no sign: statements have no names then. */
+const unpreparedInAll = 3
+/** Between two tries at the most, and half of it at the least. */
+const pauseMs = 400
+
+/**
+ * Whose connection it may be, a transaction of which nothing is heard keeps no locks for longer: its
+ * process may be stopped, and others wait to take over what it held.
+ */
+const settings = 'set local jit = off; set local idle_in_transaction_session_timeout = '
+
+interface DatabaseParts {
   readonly pool: Pool
   readonly schema: Schema
   readonly location: string
-  /** Each statement a transaction of its own. */
-  readonly #direct: Connection
+  /** At the most half of the lease. */
+  readonly idleInTransactionMs: number
+  readonly random: () => number
+  /** How often a connection did not know our statements. */
+  readonly state: { unprepared: number }
+}
 
-  constructor(pool: Pool, schema: Schema, location: string) {
-    this.pool = pool
-    this.schema = schema
-    this.location = location
-    this.#direct = new Connection(pool, schema)
+export class Database {
+  readonly #parts: DatabaseParts
+  readonly #patience: Patience
+  /** Clients of the app's own pool, and whether a pooler is behind them. */
+  static readonly #inspected = new WeakMap<object, boolean>()
+
+  constructor(
+    { state = { unprepared: 0 }, ...parts }: Omit<DatabaseParts, 'state'> & Partial<DatabaseParts>,
+    patience = patient,
+  ) {
+    this.#parts = { ...parts, state }
+    this.#patience = patience
+  }
+
+  get pool(): Pool {
+    return this.#parts.pool
+  }
+
+  get schema(): Schema {
+    return this.#parts.schema
+  }
+
+  get location(): string {
+    return this.#parts.location
+  }
+
+  /** The same with other patience. */
+  with(patience: Patience): Database {
+    return new Database(this.#parts, patience)
   }
 
   /** One statement, or several of which each stands alone. It must be harmless to repeat. */
   read<Result>(work: (connection: Connection) => Promise<Result>): Promise<Result> {
-    return this.#repeating(() => work(this.#direct))
+    return this.#repeating(work)
   }
 
   /** Several statements in one transaction. It must be harmless to repeat. */
   write<Result>(work: (connection: Connection) => Promise<Result>): Promise<Result> {
-    return this.#repeating(() => this.#transaction('begin', work))
+    return this.#repeating((connection) => this.#transaction(connection, 'begin', work))
   }
 
   /** Everything that is read is of one moment. */
   snapshot<Result>(work: (connection: Connection) => Promise<Result>): Promise<Result> {
-    return this.#repeating(() =>
-      this.#transaction('begin isolation level repeatable read read only', work),
-    )
+    const begin = 'begin isolation level repeatable read read only'
+    return this.#repeating((connection) => this.#transaction(connection, begin, work))
   }
 
   async #transaction<Result>(
+    connection: Connection,
     begin: string,
     work: (connection: Connection) => Promise<Result>,
   ): Promise<Result> {
-    const client = await this.pool.connect()
-    let failure: Error | null = null
+    await connection.exec(`${begin}; ${settings}${this.#parts.idleInTransactionMs}`)
+    let result: Result
     try {
-      await client.query({ text: begin })
-      const result = await work(new Connection(client, this.schema))
-      await client.query({ text: 'commit' })
-      return result
+      result = await work(connection)
     } catch (error) {
-      failure = error instanceof Error ? error : new Error(String(error))
-      await client.query({ text: 'rollback' }).then(
-        () => {
-          failure = null
-        },
-        () => {},
-      )
+      // Where nobody answers, nobody need be told either: the connection goes, and the transaction.
+      const trouble = error instanceof WebhookError ? null : troubleOf(error)
+      if (trouble !== 'lost') await connection.exec('rollback')
       throw error
-    } finally {
-      // A connection whose rollback failed too is of no use to anybody.
-      client.release(failure ?? false)
+    }
+    await connection.exec('commit')
+    return result
+  }
+
+  async #repeating<Result>(work: (connection: Connection) => Promise<Result>): Promise<Result> {
+    const untilMs = performance.now() + this.#patience.repeatForMs
+    for (let tries = 1; ; tries += 1) {
+      try {
+        return await this.#onConnection(work)
+      } catch (error) {
+        if (error instanceof WebhookError) throw error
+        const trouble = troubleOf(error)
+        const isUndone = trouble === 'undone' || trouble === 'unprepared'
+        const mayRepeat = isUndone ? tries < undoneInARow : performance.now() < untilMs
+        if (!mayRepeat || trouble === 'data' || trouble === 'refused') {
+          throw storageError(error, this.location)
+        }
+        await pause(this.#pauseMs(tries))
+      }
     }
   }
 
-  async #repeating<Result>(work: () => Promise<Result>): Promise<Result> {
-    for (let conflicts = 1; ; conflicts += 1) {
-      try {
-        return await work()
-      } catch (error) {
-        if (isConflict(error) && conflicts < conflictsInARow) continue
-        throw error instanceof WebhookError ? error : storageError(error, this.location)
-      }
+  async #onConnection<Result>(work: (connection: Connection) => Promise<Result>): Promise<Result> {
+    const { schema, state } = this.#parts
+    const client = await this.#connect()
+    let isBroken = false
+    try {
+      const isPooled = client.isPooled ?? (await this.#isPooled(client))
+      const isPrepared = !isPooled && state.unprepared < unpreparedInAll
+      return await work(new Connection(client, schema, this.#patience.answerWithinMs, isPrepared))
+    } catch (error) {
+      const trouble = error instanceof WebhookError ? null : troubleOf(error)
+      isBroken = trouble === 'lost' || trouble === 'unprepared'
+      if (trouble === 'unprepared') state.unprepared += 1
+      throw error
+    } finally {
+      client.release(isBroken)
     }
+  }
+
+  /** The app's pool may let us wait for ever; whoever comes too late is sent back. */
+  async #connect(): Promise<PoolClient> {
+    const connecting = this.pool.connect()
+    try {
+      return await within(connectWithinMs, connecting)
+    } catch (error) {
+      connecting.then(
+        (client) => client.release(),
+        () => {},
+      )
+      throw error
+    }
+  }
+
+  async #isPooled(client: PoolClient): Promise<boolean> {
+    let isPooled = Database.#inspected.get(client)
+    if (isPooled === undefined) {
+      // A pool hears of its clients only while they rest; unheard, an error ends the app.
+      client.on?.('error', () => {})
+      isPooled = (await within(this.#patience.answerWithinMs, inspect(client))).isPooled
+      Database.#inspected.set(client, isPooled)
+    }
+    return isPooled
+  }
+
+  /** With jitter, so that those who gave way to each other do not meet again. */
+  #pauseMs(tries: number): number {
+    const fullMs = Math.min(10 * 2 ** tries, pauseMs)
+    return fullMs / 2 + (fullMs / 2) * this.#parts.random()
   }
 }

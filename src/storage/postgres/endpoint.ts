@@ -38,6 +38,12 @@ const seen = `$${columns.length + 1}`
 const updateSeenEndpoint = `${upsertEndpoint}
    where endpoint.version = ${seen}::bigint and endpoint.removed_at_ms is null`
 
+/** What was to be written is there: by an earlier try whose answer was lost. */
+const isThere = `
+  select from kmsg.endpoint
+   where removed_at_ms is null
+     and row(${columns.join(', ')}) is not distinct from row(${columns.map((_, i) => `$${i + 1}`).join(', ')})`
+
 const readEndpoints = `
   select ${columns.join(', ')} from kmsg.endpoint where removed_at_ms is null order by key`
 
@@ -84,7 +90,7 @@ export async function saveEndpoint(
           : await connection.run(updateSeenEndpoint, ...values, seenVersion)
     if (rows === 0 && seenVersion === undefined)
       throw new Error(`The key of endpoint "${record.id}" is another one's; register it again.`)
-    if (rows === 0) return false
+    if (rows === 0) return (await connection.get(isThere, ...values)) !== undefined
     await appendChange(connection, record.key, change)
     await raiseVersion(connection)
     return true

@@ -1,20 +1,71 @@
 /**
- * Turns what PostgreSQL and the way to it report into the errors of the contract. Only what is wrong
- * with a row itself stays a plain Error, so that the group it came in can be halved down to it;
- * everything else may work later, and nothing is known of what was under way.
+ * Turns what PostgreSQL and the way to it report into what can be done about it, and into the errors
+ * of the contract. Only what is wrong with a row itself stays a plain Error, so that the group it came
+ * in can be halved down to it; everything else may work later.
  */
 import { WebhookError, type WebhookErrorCode } from '../../model/errors.ts'
 
-/** SQLSTATE of an error of the server; null when the connection itself failed. */
-export function sqlState(error: unknown): string | null {
-  const code = (error as { code?: unknown } | null)?.code
-  return typeof code === 'string' && /^[0-9A-Z]{5}$/.test(code) ? code : null
+/**
+ * `undone`: nothing of the statement was done, and the connection is good; it can be repeated here.
+ * `unprepared`: the same, but this connection does not know our statements any more, or never keeps
+ * any. `lost`: the connection is of no use, and what was under way may be done or not. `data`: a row
+ * is refused, and would be again. `refused`: the server refuses for a reason that is not the row's.
+ */
+export type Trouble = 'undone' | 'unprepared' | 'lost' | 'data' | 'refused'
+
+/** Whole SQLSTATEs first, then their classes (the first two characters). */
+const troubles: Readonly<Record<string, Trouble>> = {
+  // Two transactions were in each other's way, and this one gave way.
+  '40001': 'undone',
+  '40P01': 'undone',
+  '55P03': 'undone',
+  // Cancelled: by a person, or by a `statement_timeout` of this role.
+  '57014': 'undone',
+  // Out of memory or of a configured limit; not the disk, which stays full for longer.
+  '53200': 'undone',
+  '53400': 'undone',
+  // Somebody deallocated our statements, or a pooler gave this one to another server connection.
+  '26000': 'unprepared',
+  '42P05': 'unprepared',
+  // Written to a server that is in recovery or takes no writes: another one may by now.
+  '25006': 'lost',
+  // Too many connections, a transaction that idled for too long, a shutdown, a start, a crash.
+  '53300': 'lost',
+  '25P03': 'lost',
+  '57P01': 'lost',
+  '57P02': 'lost',
+  '57P03': 'lost',
+  '57P05': 'lost',
+  '08': 'lost',
+  // A value, a constraint, or more than a row or an index may hold.
+  '21': 'data',
+  '22': 'data',
+  '23': 'data',
+  '54': 'data',
 }
 
-/** Two transactions were in each other's way, and this one was undone: it can be repeated at once. */
-export function isConflict(error: unknown): boolean {
+/** SQLSTATE of an error of the server; null when the connection itself failed. */
+export function sqlState(error: unknown): string | null {
+  const { code, severity } = (error ?? {}) as { code?: unknown; severity?: unknown }
+  // EPIPE is five capitals, too; only what the server says has a severity.
+  if (typeof code !== 'string' || severity === undefined) return null
+  return /^[0-9A-Z]{5}$/.test(code) ? code : null
+}
+
+export function troubleOf(error: unknown): Trouble {
+  if (error instanceof TypeError || error instanceof RangeError || error instanceof SyntaxError) {
+    return 'data'
+  }
   const state = sqlState(error)
-  return state === '40001' || state === '40P01'
+  if (state === null) return 'lost'
+  return troubles[state] ?? troubles[state.slice(0, 2)] ?? 'refused'
+}
+
+/** The server does not answer, and the connection says nothing about it. */
+export class NoAnswer extends Error {
+  constructor(withinMs: number) {
+    super(`no answer within ${withinMs} ms`)
+  }
 }
 
 /** @param location of the database, without a password */
@@ -23,11 +74,8 @@ export function storageError(error: unknown, location: string): Error {
   const said = error instanceof Error ? error.message : String(error)
   const make = (code: WebhookErrorCode, sentence: string) =>
     new WebhookError(code, `${sentence} PostgreSQL said: ${said}.`, { cause: error })
-  const state = sqlState(error)
-  if (state?.startsWith('22') || state?.startsWith('23') || isOurFault(error)) {
-    return new Error(said, { cause: error })
-  }
-  switch (state) {
+  if (troubleOf(error) === 'data') return new Error(said, { cause: error })
+  switch (sqlState(error)) {
     case '53100':
       return make('STORAGE_FULL', `Expected room on the disk of ${location}; free some.`)
     case 'XX001':
@@ -42,8 +90,4 @@ export function storageError(error: unknown, location: string): Error {
         `Expected an answer from ${location}; check that the server runs, takes writes and lets this user in.`,
       )
   }
-}
-
-function isOurFault(error: unknown): boolean {
-  return error instanceof TypeError || error instanceof RangeError || error instanceof SyntaxError
 }

@@ -3,13 +3,17 @@
  * and allowed to get lost. Polling (watch.ts) is the truth; hints only make it quick.
  */
 import { createHash } from 'node:crypto'
-import type { Database, Queryable } from './connection.ts'
+import type { Database } from './connection.ts'
+import type { Client, OpenClient } from './servers.ts'
 
 /** A payload has at most 8,000 bytes; beyond so many lanes it says "look at all". */
 const maxKeys = 400
-const pauseMs = 50
+export const hintPauseMs = 50
 /** A connection that broke is made again after so long; polling goes on meanwhile. */
 const reconnectMs = 1_000
+/** A connection on which nothing happens may have died without a sign. */
+const askEveryMs = 10_000
+const answerWithinMs = 5_000
 
 export interface Hint {
   /** The endpoints have changed. */
@@ -22,13 +26,6 @@ export interface Hint {
 
 export function toPayload(sender: number, hint: Hint): string {
   return JSON.stringify([sender, hint])
-}
-
-export interface NotifyingClient extends Queryable {
-  connect(): Promise<unknown>
-  end(): Promise<void>
-  on(event: 'notification', listener: (message: { payload?: string }) => void): unknown
-  on(event: 'error' | 'end', listener: (error?: Error) => void): unknown
 }
 
 export type SetTimer = (callback: () => void, delayMs: number) => () => void
@@ -81,7 +78,7 @@ export class Hints {
     this.#cancelPause = this.#setTimer(() => {
       this.#cancelPause = null
       this.#send()
-    }, pauseMs)
+    }, hintPauseMs)
     const { schema } = this.#database
     this.#database
       .read((connection) =>
@@ -95,54 +92,75 @@ export class Hints {
 
 /** Hears the hints of others on a connection of its own, and makes it again when it breaks. */
 export class Listener {
-  readonly #createClient: () => NotifyingClient
+  readonly #connect: () => Promise<OpenClient>
   readonly #schema: string
   readonly #setTimer: SetTimer
   readonly #heard: (sender: number, hint: Hint) => void
-  #client: NotifyingClient | null = null
-  #cancelReconnect: (() => void) | null = null
+  readonly #pooled: () => void
+  #open: OpenClient | null = null
+  #cancelTimer: (() => void) | null = null
   #stopped = false
 
+  /** @param pooled a pooler is in between: nothing can be heard, and nothing is tried any more */
   constructor(
-    createClient: () => NotifyingClient,
+    connect: () => Promise<OpenClient>,
     schema: string,
     setTimer: SetTimer,
-    heard: (sender: number, hint: Hint) => void,
+    { heard, pooled }: { heard: (sender: number, hint: Hint) => void; pooled: () => void },
   ) {
-    this.#createClient = createClient
+    this.#connect = connect
     this.#schema = schema
     this.#setTimer = setTimer
     this.#heard = heard
+    this.#pooled = pooled
   }
 
   /** Resolves when it listens, or has failed to for now. */
   async start(): Promise<void> {
-    const client = this.#createClient()
-    this.#client = client
-    let isOver = false
-    const over = () => {
-      if (isOver) return
-      isOver = true
-      void client.end().catch(() => {})
-      if (this.#stopped) return
-      this.#cancelReconnect = this.#setTimer(() => void this.start(), reconnectMs)
-    }
-    client.on('error', over)
-    client.on('end', over)
-    client.on('notification', ({ payload }) => this.#hear(payload))
     try {
-      await client.connect()
-      await client.query({ text: `listen ${channelOf(this.#schema)}` })
-      if (this.#stopped) await client.end()
+      const open = await this.#connect()
+      // The pooler would give the listening connection to somebody else.
+      if (open.isPooled) this.#pooled()
+      if (open.isPooled || this.#stopped) return open.destroy()
+      await this.#listen(open)
     } catch {
-      over()
+      this.#later(reconnectMs, () => void this.start())
     }
   }
 
   async stop(): Promise<void> {
     this.#stopped = true
-    this.#cancelReconnect?.()
-    await this.#client?.end().catch(() => {})
+    this.#cancelTimer?.()
+    this.#open?.destroy()
+  }
+
+  async #listen(open: OpenClient): Promise<void> {
+    const { client } = open
+    this.#open = open
+    const over = () => {
+      if (this.#open !== open) return
+      this.#open = null
+      this.#cancelTimer?.()
+      this.#later(reconnectMs, () => void this.start())
+    }
+    client.on('error', over)
+    client.on('end', over)
+    client.on('notification', ({ payload }) => this.#hear(payload))
+    await this.#ask(open, client.query({ text: `listen ${channelOf(this.#schema)}` }))
+  }
+
+  /** Without an answer the connection is given up, which ends it. */
+  async #ask({ client, destroy }: OpenClient, answer: ReturnType<Client['query']>): Promise<void> {
+    this.#later(answerWithinMs, destroy)
+    await answer.catch(destroy)
+    this.#cancelTimer?.()
+    if (this.#open?.client !== client) return
+    const open = this.#open
+    this.#later(askEveryMs, () => void this.#ask(open, client.query({ text: 'select 1' })))
+  }
+
+  #later(delayMs: number, callback: () => void): void {
+    if (!this.#stopped) this.#cancelTimer = this.#setTimer(callback, delayMs)
   }
 
   #hear(payload: string | undefined): void {

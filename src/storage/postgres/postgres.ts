@@ -3,10 +3,11 @@
  * there; what is there belongs to store.ts. Nothing else in the package loads `pg`.
  */
 import { describeValue, WebhookError } from '../../model/errors.ts'
-import type { Storage, StorageHost, Store } from '../storage.ts'
-import { Database, type Pool, type Queryable, Schema } from './connection.ts'
+import type { Storage, StorageHost } from '../storage.ts'
+import { Database, type Pool, Schema } from './connection.ts'
 import { storageError } from './errors.ts'
-import type { NotifyingClient } from './hints.ts'
+import { ConnectionPool } from './pool.ts'
+import { type ClientClass, inspect, type OpenClient, Servers } from './servers.ts'
 import { openStore } from './store.ts'
 import type { WorkerClock } from './worker.ts'
 
@@ -26,80 +27,87 @@ export interface PostgresOptions {
 }
 
 const knownOptions: readonly string[] = ['schema', 'maxConnections', 'leaseMs']
-const connectWithinMs = 5_000
-const answerWithinMs = 30_000
-
 /**
- * Events and deliveries in PostgreSQL 15 or newer. Opens nothing until the service starts. A pool
- * that is handed in is used and left open; one made here is closed with the service.
+ * Events and deliveries in PostgreSQL 15 or newer. Opens nothing until the service starts. Of several
+ * servers (a primary and its standbys) the first that answers and takes writes is used, and looked for
+ * again when it is lost. A pool that is handed in is used as it is and left open.
  *
- * @param target `postgres://user:password@host/database`, or a `Pool` of `pg`
+ * @param target `postgres://user:password@host/database`, several of them, or a `Pool` of `pg`
  * @throws WebhookError OPTION_UNKNOWN | OPTION_INVALID | OPTION_OUT_OF_RANGE
  */
-export function postgres(target: string | PostgresPool, options: PostgresOptions = {}): Storage {
+export function postgres(
+  target: string | readonly string[] | PostgresPool,
+  options: PostgresOptions = {},
+): Storage {
   checkTarget(target)
   checkOptions(options)
   const schema = new Schema(options.schema ?? 'kmsg')
   const leaseMs = options.leaseMs ?? 30_000
+  const urls = typeof target === 'string' ? [target] : isList(target) ? [...target] : null
+  const location = urls?.map(withoutPassword).join(', ') ?? 'the pool handed to postgres()'
   return {
     kind: 'postgres',
     async open(host) {
-      const isOurs = typeof target === 'string'
-      const pg = isOurs ? await loadDriver() : null
-      const pool = pg
-        ? createPool(pg, String(target), options.maxConnections ?? 6)
-        : (target as Pool)
-      const location = isOurs ? withoutPassword(target) : 'the pool handed to postgres()'
-      return await openPool(
-        new Database(pool, schema, location),
-        host,
-        leaseMs,
-        isOurs,
-        listenerOf(pool, pg),
-      )
+      const way = urls
+        ? await ourWay(urls, options.maxConnections ?? 6, host)
+        : wayOfApp(target as Pool, host, location)
+      const database = new Database({
+        pool: way.pool,
+        schema,
+        location,
+        idleInTransactionMs: Math.min(10_000, Math.floor(leaseMs / 2)),
+        random: Math.random,
+      })
+      try {
+        const parts = { leaseMs, clock: machineClock, listen: way.listen, onClose: way.leave }
+        const store = await openStore(database, host, parts)
+        host.log('info', 'storage is open', { location, storage: store.description })
+        return store
+      } catch (error) {
+        await way.leave()
+        throw storageError(error, location)
+      }
     },
   }
 }
 
-async function openPool(
-  database: Database,
-  host: StorageHost,
-  leaseMs: number,
-  isOurs: boolean,
-  createListener: (() => NotifyingClient) | null,
-): Promise<Store> {
-  const { pool, location } = database
+/** How this process gets to the database. */
+interface Way {
+  readonly pool: Pool
+  /** One more connection, to listen on; null when none can be made. */
+  readonly listen: (() => Promise<OpenClient>) | null
+  leave(): Promise<void>
+}
+
+export async function ourWay(
+  urls: readonly string[],
+  max: number,
+  host: Pick<StorageHost, 'log'>,
+): Promise<Way> {
+  const servers = new Servers(await loadDriver(), urls, (url) =>
+    host.log('warn', 'another database server takes writes now', {
+      location: withoutPassword(url),
+    }),
+  )
+  const connect = () => servers.connect()
+  const pool = new ConnectionPool(connect, max)
+  return { pool, listen: connect, leave: () => pool.end() }
+}
+
+export function wayOfApp(pool: Pool, host: Pick<StorageHost, 'log'>, location: string): Way {
   // A connection that breaks while nobody uses it: the pool makes another. Unheard, it ends the app.
   const unheard = (error: Error) =>
     host.log('warn', 'an idle database connection broke', { location, error: error.message })
   pool.on('error', unheard)
   const leave = async () => {
-    if (isOurs) await pool.end()
-    else pool.off?.('error', unheard)
+    pool.off?.('error', unheard)
   }
-  try {
-    const store = await openStore(database, host, {
-      leaseMs,
-      clock: machineClock,
-      createListener,
-      onClose: leave,
-    })
-    host.log('info', 'storage is open', { location, storage: store.description })
-    return store
-  } catch (error) {
-    await leave()
-    throw storageError(error, location)
-  }
+  return { pool, listen: listenerOf(pool), leave }
 }
 
-interface Driver {
-  readonly Pool: new (options: object) => Pool
-  readonly Client: new (options: object) => NotifyingClient
-}
-
-export async function loadDriver(): Promise<Driver> {
+async function loadDriver(): Promise<ClientClass> {
   try {
-    return (await import('pg')).default as unknown as Driver
+    return (await import('pg')).default.Client as unknown as ClientClass
   } catch (error) {
     throw new WebhookError(
       'STORAGE_UNAVAILABLE',
@@ -109,34 +117,24 @@ export async function loadDriver(): Promise<Driver> {
   }
 }
 
-/** @param answerMs how long one statement may take; 0 for as long as it likes */
-export function createPool(
-  { Pool: PgPool }: Driver,
-  url: string,
-  max: number,
-  answerMs: number = answerWithinMs,
-): Pool {
-  return new PgPool({
-    connectionString: url,
-    max,
-    connectionTimeoutMillis: connectWithinMs,
-    // A connection that is half open gives no error by itself, ever.
-    query_timeout: answerMs,
-    keepAlive: true,
-    application_name: 'kmsg-webhook',
-    // Compiling our statements would take longer than running them.
-    verify: (client: Queryable, done: (error?: unknown) => void) => {
-      client.query({ text: 'set jit = off; set enable_seqscan = off' }).then(() => done(), done)
-    },
-  })
-}
-
 /** A pool of the app's own says with which class its connections are made. */
-function listenerOf(pool: Pool, driver: Driver | null): (() => NotifyingClient) | null {
-  const { options, Client } = pool as Pool & { Client?: Driver['Client'] }
-  const Made = driver?.Client ?? Client
-  if (Made === undefined || options === undefined) return null
-  return () => new Made({ ...options, keepAlive: true })
+function listenerOf({ options, Client }: Pool): (() => Promise<OpenClient>) | null {
+  if (Client === undefined || options === undefined) return null
+  const own = { keepAlive: true, connectionTimeoutMillis: 5_000 }
+  return async () => {
+    // A pool hides its password from those who only copy.
+    const { password } = options as { password?: unknown }
+    const client = new Client({ ...options, ...own, ...(password !== undefined && { password }) })
+    const destroy = () => void client.end().catch(() => {})
+    client.on('error', () => {})
+    try {
+      await client.connect()
+      return { client, isPooled: (await inspect(client)).isPooled, destroy }
+    } catch (error) {
+      destroy()
+      throw error
+    }
+  }
 }
 
 /** Neither keeps the process alive: what is under way does. */
@@ -155,20 +153,29 @@ export function withoutPassword(url: string): string {
   return `${protocol}//${hostname}${port && `:${port}`}${pathname}`
 }
 
+const expectedTarget =
+  'Expected a URL like postgres://user:password@host/database, a list of them, or a Pool of `pg`'
+
 export function checkTarget(target: unknown): void {
-  if (typeof target === 'string') {
-    if (/^postgres(ql)?:\/\//.test(target) && URL.canParse(target)) return
-    throw new WebhookError(
-      'OPTION_INVALID',
-      'Expected a URL like postgres://user:password@host/database, or a Pool of `pg`, got another text.',
-    )
+  if (typeof target === 'string') checkUrl(target)
+  else if (isList(target) && target.length > 0) target.forEach(checkUrl)
+  else {
+    const { connect, on } = (target ?? {}) as { connect?: unknown; on?: unknown }
+    if (typeof connect === 'function' && typeof on === 'function') return
+    throw new WebhookError('OPTION_INVALID', `${expectedTarget}, got ${describeValue(target)}.`)
   }
-  const { query, connect } = (target ?? {}) as { query?: unknown; connect?: unknown }
-  if (typeof query === 'function' && typeof connect === 'function') return
-  throw new WebhookError(
-    'OPTION_INVALID',
-    `Expected a URL like postgres://user:password@host/database, or a Pool of \`pg\`, got ${describeValue(target)}.`,
-  )
+}
+
+function checkUrl(url: unknown): void {
+  if (typeof url === 'string' && /^postgres(ql)?:\/\//.test(url) && URL.canParse(url)) return
+  // Not the text itself: it may hold a password.
+  const got = typeof url === 'string' ? 'another text' : describeValue(url)
+  throw new WebhookError('OPTION_INVALID', `${expectedTarget}, got ${got}.`)
+}
+
+/** `Array.isArray` says nothing about read-only ones. */
+export function isList(target: unknown): target is readonly unknown[] {
+  return Array.isArray(target)
 }
 
 export function checkOptions(options: PostgresOptions): void {

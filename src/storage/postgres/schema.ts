@@ -11,36 +11,34 @@ const oldestServer = 150_000
 const describeServer = `
   select current_setting('server_version') as version,
          current_setting('server_version_num')::int as number,
-         current_setting('fsync') as fsync,
-         current_setting('synchronous_commit') as synchronous_commit`
+         current_setting('jit') = 'on' as jit,
+         array_to_json(array(
+           select name from unnest(array['fsync', 'synchronous_commit', 'full_page_writes']) as name
+            where current_setting(name) = 'off')) as unsafe`
 
 export interface Server {
   readonly version: string
   /** Settings under which a commit that was answered can be lost. */
   readonly unsafe: readonly string[]
+  /** Still on for connections that are not ours to set up. */
+  readonly jit: boolean
 }
 
 /** @throws WebhookError STORAGE_FOREIGN for a server that is too old */
 export async function checkServer(database: Database): Promise<Server> {
   const found = await database.read((connection) =>
-    connection.get<{
-      version: string
-      number: number
-      fsync: string
-      synchronous_commit: string
-    }>(describeServer),
+    connection.get<{ version: string; number: number; jit: boolean; unsafe: string }>(
+      describeServer,
+    ),
   )
-  const { version = '', number = 0 } = found ?? {}
+  const { version = '', number = 0, jit = false, unsafe = '[]' } = found ?? {}
   if (number < oldestServer) {
     throw new WebhookError(
       'STORAGE_FOREIGN',
       `Expected PostgreSQL 15 or newer at ${database.location}, got ${version || 'something else'}; update the server.`,
     )
   }
-  const unsafe: string[] = []
-  if (found?.fsync === 'off') unsafe.push('fsync')
-  if (found?.synchronous_commit === 'off') unsafe.push('synchronous_commit')
-  return { version, unsafe }
+  return { version, unsafe: JSON.parse(unsafe), jit }
 }
 
 const takeTurn = `select pg_advisory_xact_lock(hashtextextended('kmsg migration ' || $1, 0))`

@@ -6,16 +6,17 @@ import { cancelDeliveries, cancelSome } from './cancel.ts'
 import { findCandidates } from './candidates.ts'
 import { Claims, heads } from './claim.ts'
 import { commit } from './commit.ts'
-import type { Database } from './connection.ts'
+import type { Database, Patience } from './connection.ts'
 import { makeDays } from './days.ts'
 import { endpointHistory, loadEndpoints, removeEndpoint, saveEndpoint } from './endpoint.ts'
 import { fanOut } from './fan-out.ts'
-import { Hints, Listener, type NotifyingClient } from './hints.ts'
+import { Hints, Listener } from './hints.ts'
 import { acceptWithin, takeIntake } from './intake.ts'
 import { attemptsOf, findDelivery, findEvent } from './read.ts'
 import { createRepair, endRepair, listRepairs, stepRepair } from './repair.ts'
 import { retryDelivery } from './retry.ts'
-import { checkServer, migrate } from './schema.ts'
+import { checkServer, migrate, type Server } from './schema.ts'
+import type { OpenClient } from './servers.ts'
 import { createSession } from './session.ts'
 import { createErasing, createPruning, listDeliveries } from './slices.ts'
 import { backlog, countLive, statistics } from './statistics.ts'
@@ -26,26 +27,26 @@ export interface StoreOptions {
   readonly leaseMs: number
   readonly clock: WorkerClock
   /** A connection of its own to listen on; null polls only. */
-  readonly createListener: (() => NotifyingClient) | null
+  readonly listen: (() => Promise<OpenClient>) | null
   /** Runs once everything is given back. */
   readonly onClose: () => Promise<void>
 }
 
+/** Statements that take milliseconds: one that takes longer has most likely gone nowhere. */
+const prompt: Patience = { answerWithinMs: 5_000, repeatForMs: 5_000 }
+/** Who asks repeats it himself, and has to know at once that the outcome is unknown. */
+const once: Patience = { answerWithinMs: 5_000, repeatForMs: 0 }
+
 export async function openStore(
   database: Database,
   host: StorageHost,
-  { leaseMs, clock, createListener, onClose }: StoreOptions,
+  { leaseMs, clock, listen, onClose }: StoreOptions,
 ): Promise<Store> {
   const { location } = database
   const server = await checkServer(database)
-  for (const setting of server.unsafe) {
-    host.log('warn', 'accepted events can be lost when the server stops: a setting is off', {
-      location,
-      setting,
-    })
-  }
+  tellSettings(host, location, server)
   await migrate(database)
-  const worker = new Worker(database, clock, leaseMs, {
+  const worker = new Worker(database.with(prompt), clock, leaseMs, {
     lost: () => {
       host.log('warn', 'another process took over what this one held', { location })
       watch.watcher?.lost()
@@ -55,7 +56,7 @@ export async function openStore(
     failed: (error) =>
       host.log('warn', 'the lease could not be renewed', { location, error: String(error) }),
   })
-  const hints = new Hints(database, clock.setTimer, () => worker.id)
+  const hints = new Hints(database.with(prompt), clock.setTimer, () => worker.id)
   const sawVersion = (version: number) => watch.sawVersion(version)
   const makeAhead = async () => {
     const problem = await makeDays(database, host.nowMs())
@@ -68,13 +69,18 @@ export async function openStore(
   const session = createSession({ database, worker, hints, sawVersion, makeDays: makeAhead }, () =>
     host.nowMs(),
   )
-  const claims = new Claims(session)
-  const watch = new Watch(session, claims, clock, host)
+  const urgent = { ...session, database: database.with(once) }
+  const claims = new Claims(urgent)
+  const watch = new Watch({ ...session, database: database.with(prompt) }, claims, clock, host)
   const listener =
-    createListener &&
-    new Listener(createListener, database.schema.name, clock.setTimer, (sender, hint) =>
-      watch.heard(sender, hint),
-    )
+    listen &&
+    new Listener(listen, database.schema.name, clock.setTimer, {
+      heard: (sender, hint) => watch.heard(sender, hint),
+      pooled: () =>
+        host.log('info', 'a pooler is in front of the database: what others do is polled', {
+          location,
+        }),
+    })
   await makeAhead()
   await worker.open()
   let closing: Promise<void> | null = null
@@ -89,7 +95,7 @@ export async function openStore(
       await listener?.start()
       await watch.start(watcher)
     },
-    commit: (group) => commit(session, group),
+    commit: (group) => commit(urgent, group),
     acceptWithin: (transaction, event) => acceptWithin(session, transaction, event),
     takeIntake: (match, limit) => takeIntake(session, match, limit),
     claim: (rooms, atMs) => claims.claim(rooms, Math.round(atMs)),
@@ -114,7 +120,7 @@ export async function openStore(
     endRepair: (id, state, reason, atMs) => endRepair(session, id, state, reason, Math.round(atMs)),
     listDeliveries: (query) => listDeliveries(session, query),
     statistics: (query) => statistics(session, query),
-    backlog: () => backlog(session, session.nowMs()),
+    backlog: () => backlog(urgent, session.nowMs()),
     countLive: () => countLive(session),
     prune: createPruning(session),
     eraseEvents: createErasing(session),
@@ -124,6 +130,18 @@ export async function openStore(
       closing ??= close(watch, hints, listener, worker).finally(onClose)
       return closing
     },
+  }
+}
+
+function tellSettings(host: StorageHost, location: string, { unsafe, jit }: Server): void {
+  if (unsafe.length > 0) {
+    host.log('warn', 'accepted events can be lost when the server stops: settings are off', {
+      location,
+      settings: unsafe.join(', '),
+    })
+  }
+  if (jit) {
+    host.log('info', 'statements are compiled at a cost: set jit = off for this role', { location })
   }
 }
 

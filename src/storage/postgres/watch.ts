@@ -11,6 +11,8 @@ import type { Session } from './session.ts'
 import type { WorkerClock } from './worker.ts'
 
 export const pollEveryMs = 1_000
+/** One whose lease is over may be held by its last commit for a moment. */
+const notSoonerMs = 100
 /** Reading the heads of ten thousand lanes takes a while; it may take this part of the time. */
 const headsShare = 0.02
 
@@ -127,9 +129,11 @@ export class Watch {
 
   #later(): void {
     if (this.#stopped) return
-    this.#cancelTimer = this.#clock.setTimer(() => {
-      void this.poll().then(() => this.#later())
-    }, pollEveryMs)
+    const { nextTakeOverMs } = this.#session.worker
+    this.#cancelTimer = this.#clock.setTimer(
+      () => void this.poll().then(() => this.#later()),
+      Math.min(pollEveryMs, Math.max(notSoonerMs, nextTakeOverMs)),
+    )
   }
 
   #sayOnce(error: unknown): void {

@@ -29,7 +29,14 @@ const begin = `
 const beat = `
   update kmsg.worker set beat = beat + 1, beaten_at = clock_timestamp() where id = $1`
 
-const remove = 'delete from kmsg.worker where id = $1 and beat = $2'
+/**
+ * Compare and delete: whoever has beaten since then keeps its row. One that is held by a commit under
+ * way is passed over: it lives, or its last transaction is about to be ended by the server.
+ */
+const remove = `
+  delete from kmsg.worker
+   where id in (select id from kmsg.worker where id = $1 and beat = $2 for update skip locked)`
+
 const removeOwn = 'delete from kmsg.worker where id = $1'
 
 /** Due when they were: their attempts may have happened. Also what an owner left without a row. */
@@ -52,6 +59,9 @@ export interface WorkerEvents {
   tookOver(): void
 }
 
+/** Who looked less often than so has seen nothing by which to judge others. */
+const blindMs = 2_000
+
 interface Seen {
   beat: number
   /** When the beat was first seen to be this one, steady time. */
@@ -67,6 +77,7 @@ export class Worker {
   readonly #leaseMs: number
   readonly #events: WorkerEvents
   readonly #others = new Map<number, Seen>()
+  #lookedMs = Number.NEGATIVE_INFINITY
   #goodSteadyMs = 0
   #goodWallMs = 0
   #beating: Promise<void> | null = null
@@ -120,9 +131,18 @@ export class Worker {
     return this.#beating
   }
 
+  /** How long until another one's lease may be over, as far as this one has seen. */
+  get nextTakeOverMs(): number {
+    const oldestMs = Math.min(...[...this.#others.values()].map(({ sinceMs }) => sinceMs))
+    return oldestMs + this.#leaseMs - this.#clock.steadyMs()
+  }
+
   /** @param rows the workers there are, as just read */
   async watch(rows: readonly (readonly [id: number, beat: number])[]): Promise<void> {
     const nowMs = this.#clock.steadyMs()
+    // The database was away, or this process stopped: others could not beat, or be seen to.
+    if (nowMs - this.#lookedMs > Math.max(blindMs, this.#leaseMs / 2)) this.#others.clear()
+    this.#lookedMs = nowMs
     const alive = new Set(rows.map(([id]) => id))
     for (const id of this.#others.keys()) if (!alive.has(id)) this.#others.delete(id)
     for (const [id, seenBeat] of rows) {
@@ -203,12 +223,13 @@ export class Worker {
     }, this.#leaseMs / 3)
   }
 
-  /** Compare and delete: whoever has beaten since then keeps its row. */
   async #takeOver(id: number, seenBeat: number): Promise<void> {
-    await this.#database.write(async (connection) => {
-      if ((await connection.run(remove, id, seenBeat)) === 0) return
+    const isGone = await this.#database.write(async (connection) => {
+      if ((await connection.run(remove, id, seenBeat)) === 0) return false
       await release(connection)
+      return true
     })
+    if (!isGone) return
     this.#others.delete(id)
     this.#events.tookOver()
   }
