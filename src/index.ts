@@ -4,7 +4,7 @@ export type { DispatcherOptions, LookupAll, RedirectRule } from './deliver/attem
 export { WebhookDispatcher } from './deliver/dispatcher.ts'
 export type { DnsOptions, ProxyOptions, TlsOptions } from './deliver/network-options.ts'
 export type { DispatchResult } from './deliver/single-dispatch.ts'
-export type { EndpointExplanation, EventExplanation, WaitingFor } from './engine/explain.ts'
+export type { EndpointExplanation, EventExplanation } from './engine/explain.ts'
 export type { RetentionOptions, WebhookConfig } from './engine/options.ts'
 export type { DeliveryListQuery, DeliveryPage, EventReport } from './engine/queries.ts'
 export type { CancelPendingQuery } from './engine/repair.ts'
@@ -21,6 +21,7 @@ export type {
   DeliveryState,
   FailedDelivery,
   NotMatchedReason,
+  WaitingFor,
   WebhookDelivery,
 } from './model/delivery.ts'
 export type {
@@ -41,11 +42,13 @@ export {
   type WebhookEventMetadata,
   WebhookEventType,
 } from './model/event.ts'
+export type { BreakerState, RateLimit } from './model/flow.ts'
 export type { OutcomeKind } from './model/outcome.ts'
 export type { RepairKind, RepairState } from './model/repair.ts'
 export type { SecretType, SignatureScheme, SigningKey } from './model/signature.ts'
 export type {
   AttemptFact,
+  BreakerFact,
   DeliveryFact,
   FactListener,
   FactName,

@@ -33,7 +33,7 @@ import {
   type RepairPreview,
   type ReplayQuery,
 } from './engine/repair-query.ts'
-import { systemClock } from './engine/system-clock.ts'
+import { type SystemClock, systemClock } from './engine/system-clock.ts'
 import type { Clock, Random } from './model/clock.ts'
 import type { FailedDelivery, WebhookDelivery } from './model/delivery.ts'
 import type {
@@ -147,6 +147,8 @@ export class WebhookService implements AsyncDisposable {
   readonly retryManager: RetryManager
   readonly #options: ServiceOptions
   readonly #clock: Clock
+  /** Null where time is handed in. */
+  readonly #systemClock: SystemClock | null
   readonly #random: Random
   readonly #logger: Logger
   readonly #facts: Facts
@@ -165,7 +167,8 @@ export class WebhookService implements AsyncDisposable {
    */
   constructor(config: WebhookConfig = {}, parts: WebhookServiceParts = {}) {
     this.#options = checkConfig(config)
-    this.#clock = config.clock ?? systemClock()
+    this.#systemClock = config.clock === undefined ? systemClock() : null
+    this.#clock = this.#systemClock ?? (config.clock as Clock)
     this.#random = config.random ?? Math.random
     this.#logger =
       config.logger === false ? silentLogger : tolerant(config.logger ?? defaultLogger())
@@ -259,7 +262,7 @@ export class WebhookService implements AsyncDisposable {
    */
   async explainEvent(id: string, scope?: TenantScope): Promise<EventExplanation | null> {
     const { queries } = await this.#use()
-    return explainEvent(queries, this.registry, id, scope, this.#clock.nowMs())
+    return explainEvent(queries, this.registry, id, scope)
   }
 
   /**
@@ -627,6 +630,8 @@ export class WebhookService implements AsyncDisposable {
     await this.dispatcher.ready()
     const store = await storage.open({
       nowMs: () => this.#clock.nowMs(),
+      follow: this.#systemClock?.follow,
+      delivers: this.#options.deliver,
       log: (level, message, fields) => this.#logger[level](fields, message),
       onFatal: (error) => {
         this.#logger.error({ error: error.message }, 'the store is lost; accepting has stopped')
@@ -655,7 +660,7 @@ export class WebhookService implements AsyncDisposable {
       await engine.stop(0)
       throw error
     }
-    this.#opened = { engine, queries: new Queries(store, this.registry) }
+    this.#opened = { engine, queries: new Queries(store, this.registry, () => this.#clock.nowMs()) }
     return this.#opened
   }
 

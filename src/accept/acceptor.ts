@@ -63,7 +63,7 @@ export interface AcceptorTools {
   readonly accepted: (event: EventRecord, receipt: DispatchReceipt) => void
   readonly intake: Pick<Store, 'acceptWithin' | 'takeIntake'>
   /** An event that a caller's transaction has brought cannot be accepted. */
-  readonly refused: (event: EventRecord, error: Error) => void
+  readonly refused: (event: IntakeRecord, error: Error) => void
 }
 
 /** An event with more endpoints commits with one row and fans out between commits. */
@@ -152,10 +152,13 @@ export class Acceptor {
     const { intake, refresh } = this.#tools
     for (;;) {
       const taken = await intake.takeIntake((event) => this.#matched(event), intakeStep)
-      for (const { record, result } of taken) {
-        if (result.kind !== 'stale') this.#tookIn(record, result)
+      let isStale = false
+      for (const one of taken) {
+        if ('refused' in one) this.#tools.refused(one.refused, one.error)
+        else if (one.result.kind === 'stale') isStale = true
+        else this.#tookIn(one.record, one.result)
       }
-      if (taken.some(({ result }) => result.kind === 'stale')) await refresh()
+      if (isStale) await refresh()
       else if (taken.length < intakeStep) return
     }
   }
@@ -254,6 +257,7 @@ export class Acceptor {
       tenantId: event.tenantId,
       token: 1,
       attempts: 0,
+      isFresh: true,
       eventId: event.id,
       eventType: event.type,
       acceptedAtMs: event.acceptedAtMs,

@@ -65,7 +65,7 @@ export function recordOf(endpoint: WebhookEndpointInput): EndpointRecord {
     batch: false,
     version: 1,
     warning: null,
-    heldUntilMs: 0,
+    rateLimit: null,
     createdAtMs: 0,
     updatedAtMs: 0,
   }

@@ -10,10 +10,11 @@ import type { WebhookDispatcher } from '../deliver/dispatcher.ts'
 import type { Clock, Random } from '../model/clock.ts'
 import type { EndpointRecord } from '../model/endpoint.ts'
 import { WebhookError } from '../model/errors.ts'
-import type { EventRecord } from '../model/event-record.ts'
+import type { EndpointFlow } from '../model/flow.ts'
 import { createKeyMaker, type RandomBytes } from '../model/ids.ts'
 import type { Facts } from '../observe/facts.ts'
 import { type Logger, loggableUrl } from '../observe/log.ts'
+import { verdictOf } from '../policy/breaker.ts'
 import type { RetryManager } from '../policy/retry-manager.ts'
 import { Recorder } from '../record/recorder.ts'
 import type { WebhookRegistry } from '../registry/webhook-registry.ts'
@@ -26,6 +27,7 @@ import type {
   DeliveryFound,
   EndpointChange,
   EraseSelection,
+  IntakeRecord,
   SettlementRecord,
   SettlementResult,
   Store,
@@ -38,7 +40,7 @@ import type { ServiceOptions } from './options.ts'
 import { Repairs } from './repairs.ts'
 import { Rest } from './rest.ts'
 import { SecretKeeper } from './secret-keeper.ts'
-import { tellSettled } from './tell.ts'
+import { tellBreaker, tellSettled } from './tell.ts'
 
 export interface EngineParts {
   readonly store: Store
@@ -197,8 +199,12 @@ export class Engine {
       nowMs: () => clock.nowMs(),
     })
     for (const { id } of voided) warnOfVoidSecret(this.#parts.logger, id)
-    for (const head of await store.heads()) {
-      if (head.dueAtMs !== null) this.scheduler.stored(head.endpointKey, head.dueAtMs)
+    for (const flow of await store.loadFlows()) registry.flows.note(flow)
+    const nowMs = clock.nowMs()
+    for (const { endpointKey, dueAtMs } of await store.heads()) {
+      if (dueAtMs === null) continue
+      this.scheduler.stored(endpointKey, dueAtMs)
+      if (dueAtMs <= nowMs) this.scheduler.startSlowly(endpointKey)
     }
     await this.#janitor.countBacklog()
     this.scheduler.start()
@@ -210,12 +216,13 @@ export class Engine {
       endpointsChanged: (version) => {
         this.#newestVersion = version
         this.#refreshIfShared().catch((error: unknown) =>
-          this.#storeTalks('warn', 'endpoints cannot be read', {
-            code: error instanceof WebhookError ? error.code : 'unknown',
-            error: error instanceof Error ? error.message : String(error),
-          }),
+          this.#storeFailed('endpoints cannot be read', error),
         )
       },
+      flowsChanged: (flows) => {
+        for (const flow of flows) this.scheduler.flowChanged(registry.flows.note(flow))
+      },
+      sharesChanged: () => this.scheduler.sharesChanged(),
       intake: () => this.#rest.during(this.#janitor.takeIntake()),
       due: (heads) => {
         for (const { endpointKey, dueAtMs } of heads) {
@@ -242,10 +249,9 @@ export class Engine {
   }
 
   async #refresh(): Promise<void> {
-    const version = this.#newestVersion
-    await this.#parts.registry.refresh()
+    const version = await this.#parts.registry.refresh()
     this.#endpointsVersion = version
-    if (this.#newestVersion !== version) await this.#refresh()
+    if (this.#newestVersion !== null && this.#newestVersion > version) await this.#refresh()
   }
 
   accept(event: CheckedEvent): Promise<DispatchReceipt> {
@@ -390,7 +396,7 @@ export class Engine {
     this.#backlog.ended(claim.tenantId, claim.endpointKey, claim.members?.length ?? 1)
   }
 
-  #refused({ id, type, tenantId }: EventRecord, error: Error): void {
+  #refused({ id, type, tenantId }: IntakeRecord, error: Error): void {
     const code = error instanceof WebhookError ? error.code : 'unknown'
     this.#parts.logger.error({ event: id, code, error: error.message }, 'event.refused')
     const whose = { eventId: id, eventType: type, tenantId: tenantId || null }
@@ -407,14 +413,14 @@ export class Engine {
         clock,
         endpoint: (key) => registry.byKey(key),
         limits: (endpoint) => this.#limits(endpoint),
+        flow: (key) => registry.flows.get(key),
+        breakerChanged: (flow) => this.#breakerChanged(flow),
         run: (claim, endpoint) => this.#run(claim, endpoint),
         release: (record) => this.commits.release(record),
         congested: () => this.commits.congested || !store.isOwner,
-        claimFailed: (error) =>
-          this.#storeTalks('warn', 'due deliveries cannot be read', {
-            code: error instanceof WebhookError ? error.code : 'unknown',
-            error: error instanceof Error ? error.message : String(error),
-          }),
+        claimFailed: (error) => this.#storeFailed('due deliveries cannot be read', error),
+        flowFailed: (error) =>
+          this.#storeFailed('send times or breakers of endpoints cannot be written', error),
         orphaned: (endpointKey) => this.#cancelOrphans(endpointKey),
         quiet: () => this.#rest.look(),
       },
@@ -424,6 +430,7 @@ export class Engine {
         memoryCapacity: options.memoryCapacity,
         memoryBytes,
         maxBatchBytes,
+        delivers: options.deliver,
       },
     )
   }
@@ -434,7 +441,19 @@ export class Engine {
       endpoint.batch === true
         ? { size: options.batchSize, timeoutMs: options.batchTimeoutMs }
         : endpoint.batch || null
-    return { concurrency: endpoint.concurrency ?? options.endpointConcurrency, batch }
+    const concurrency = endpoint.concurrency ?? options.endpointConcurrency
+    return {
+      concurrency: this.store.shares.of(endpoint.key, concurrency),
+      rateLimit: endpoint.rateLimit ?? options.endpointRateLimit,
+      timeoutMs: endpoint.timeoutMs ?? options.timeoutMs,
+      batch,
+    }
+  }
+
+  #breakerChanged(flow: EndpointFlow): void {
+    const { breaker } = this.#parts.registry.flows.note(flow)
+    const endpoint = this.#parts.registry.byKey(flow.endpointKey)
+    if (endpoint !== undefined) tellBreaker(this.#parts, endpoint, breaker)
   }
 
   #run(claim: Claim, endpoint: EndpointRecord): void {
@@ -473,7 +492,10 @@ export class Engine {
       if (effect?.kind === 'hold') this.scheduler.hold(claim.endpointKey, effect.untilMs)
       if (effect?.kind === 'disable') this.scheduler.suspend(claim.endpointKey)
     }
-    this.scheduler.finished(claim)
+    const { outcome, startedAtMs } = report
+    const verdict = verdictOf(outcome)
+    const timedOut = verdict === 'neither' ? null : outcome.kind === 'timed-out'
+    this.scheduler.finished(claim, verdict, startedAtMs, timedOut)
   }
 
   /** What a written settlement means for memory. */
@@ -485,7 +507,7 @@ export class Engine {
     const { registry } = this.#parts
     const endpoint = registry.byKey(used.key)
     if (effect === null || endpoint === undefined) return
-    if (effect.kind === 'hold') registry.noteHold(used.key, effect.untilMs)
+    if (effect.kind === 'hold') registry.flows.noteHold(used.key, effect.untilMs)
     else if (effect.kind === 'disable' && endpoint.status !== 'disabled') {
       this.#takeOver(endpoint, settledAtMs, 'disabled', effect.reason, {
         status: 'disabled',
@@ -529,13 +551,17 @@ export class Engine {
         if (isWritten) this.encryption.settled(record.key)
         return isWritten
       },
-      load: async () => this.encryption.openAll(await this.store.loadEndpoints()),
+      changedSince: async (version: number) => {
+        const changed = await this.store.changedEndpoints(version)
+        return { ...changed, endpoints: this.encryption.openAll(changed.endpoints) }
+      },
       remove: async (record: EndpointRecord, change: EndpointChange) => {
         await this.store.removeEndpoint(record.key, change)
         this.encryption.settled(record.key)
       },
       changed: (record: EndpointRecord, change: EndpointChange) => {
         warnOfNewSecret(this.#parts.logger, record, change)
+        if (change.what === 'removed') this.#parts.registry.flows.remove(record.key)
         this.scheduler.refresh(record.key)
         if (record.status === 'disabled') this.#cancelOrphans(record.key)
         // Memory forgot what a disabled endpoint had in the store; not all of it need be ended yet.
@@ -555,6 +581,13 @@ export class Engine {
 
   #cancelOrphans(endpointKey: string): void {
     this.#rest.during(this.#janitor.cancelOrphans(endpointKey))
+  }
+
+  #storeFailed(what: string, error: unknown): void {
+    this.#storeTalks('warn', what, {
+      code: error instanceof WebhookError ? error.code : 'unknown',
+      error: error instanceof Error ? error.message : String(error),
+    })
   }
 
   #storeTalks(

@@ -1,12 +1,9 @@
 /** "Where is my event?", answered for each endpoint of the tenant in one word, and in a sentence. */
-import type { NotMatchedReason, WebhookDelivery } from '../model/delivery.ts'
+import type { NotMatchedReason, WaitingFor, WebhookDelivery } from '../model/delivery.ts'
 import type { EndpointRecord } from '../model/endpoint.ts'
 import type { WebhookEventType } from '../model/event.ts'
 import type { TenantScope, WebhookRegistry } from '../registry/webhook-registry.ts'
 import type { EventReport, Queries } from './queries.ts'
-
-/** What a delivery waits for: `turn` is due and waits until its endpoint has a free slot. */
-export type WaitingFor = 'schedule' | 'retry_after' | 'paused' | 'batch' | 'turn'
 
 /** The answer for one endpoint. */
 export type EndpointExplanation = { endpointId: string; text: string } & (
@@ -16,8 +13,9 @@ export type EndpointExplanation = { endpointId: string; text: string } & (
       outcome: 'waiting'
       deliveryId: string
       attempts: number
-      waitingFor: WaitingFor
-      /** Null: until somebody resumes it, or it is its turn. */
+      /** As in `getDelivery`; `batch`: until its batch is full or due. */
+      waitingFor: WaitingFor | 'batch'
+      /** Null: nobody can know. */
       until: Date | null
       /** What the last attempt met. */
       reason: string | null
@@ -44,7 +42,6 @@ export async function explainEvent(
   registry: WebhookRegistry,
   id: string,
   scope: TenantScope | undefined,
-  nowMs: number,
 ): Promise<EventExplanation | null> {
   const report = await queries.event(id, scope)
   if (report === null) return null
@@ -52,7 +49,7 @@ export async function explainEvent(
     ...newestRounds(report.deliveries).map((delivery) => {
       const { endpointId, tenantId } = delivery
       const endpoint = registry.find(endpointId, { tenantId: tenantId ?? undefined })
-      return explainDelivery(delivery, endpoint, nowMs)
+      return explainDelivery(delivery, endpoint)
     }),
     ...report.notMatched.map(({ endpointId, reason }) => explainNotMatched(endpointId, reason)),
   ].sort((a, b) => (a.endpointId < b.endpointId ? -1 : 1))
@@ -80,7 +77,6 @@ function newestRounds(deliveries: readonly WebhookDelivery[]): WebhookDelivery[]
 function explainDelivery(
   delivery: WebhookDelivery,
   endpoint: EndpointRecord | undefined,
-  nowMs: number,
 ): EndpointExplanation {
   const { id: deliveryId, endpointId, state, attemptCount: attempts, reason, settledAt } = delivery
   const known = { endpointId, deliveryId, attempts }
@@ -89,10 +85,9 @@ function explainDelivery(
     return { ...known, outcome: 'sending', text }
   }
   if (state === 'waiting') {
-    const { waitingFor, untilMs } = waits(delivery, endpoint, nowMs)
-    const until = untilMs === null ? null : new Date(untilMs)
+    const { waitingFor, until } = waits(delivery, endpoint)
     const after = attempts === 0 ? '' : `; ${count(attempts)} so far, the last met ${reason}`
-    const text = `waits ${sentences[waitingFor](until?.toISOString() ?? '')}${after}`
+    const text = `waits ${sentences[waitingFor](until?.toISOString() ?? null)}${after}`
     return { ...known, outcome: 'waiting', waitingFor, until, reason, text }
   }
   const at = settledAt ?? delivery.createdAt
@@ -105,29 +100,27 @@ function explainDelivery(
   return { ...known, outcome: 'ended', at, reason: why, text }
 }
 
-/** The strongest reason first: what ends sooner changes nothing. */
+/** A first attempt that has to wait for its time at a batching endpoint waits for its batch. */
 function waits(
-  { attemptCount, nextAttemptAt, batchId }: WebhookDelivery,
+  { attemptCount, batchId, waiting }: WebhookDelivery,
   endpoint: EndpointRecord | undefined,
-  nowMs: number,
-): { waitingFor: WaitingFor; untilMs: number | null } {
-  if (endpoint?.status === 'paused') return { waitingFor: 'paused', untilMs: null }
-  const dueAtMs = nextAttemptAt?.getTime() ?? 0
-  const heldUntilMs = endpoint?.heldUntilMs ?? 0
-  if (heldUntilMs > nowMs && heldUntilMs >= dueAtMs) {
-    return { waitingFor: 'retry_after', untilMs: heldUntilMs }
-  }
-  if (dueAtMs <= nowMs) return { waitingFor: 'turn', untilMs: null }
+): { waitingFor: WaitingFor | 'batch'; until: Date | null } {
+  // Its endpoint is gone: it is about to be ended.
+  if (waiting === null) return { waitingFor: 'concurrency', until: null }
   const isLoose = attemptCount === 0 && batchId === null && Boolean(endpoint?.batch)
-  return { waitingFor: isLoose ? 'batch' : 'schedule', untilMs: dueAtMs }
+  const waitingFor = waiting.for === 'schedule' && isLoose ? 'batch' : waiting.for
+  return { waitingFor, until: waiting.until }
 }
 
-const sentences: Readonly<Record<WaitingFor, (until: string) => string>> = {
+const sentences: Readonly<Record<WaitingFor | 'batch', (until: string | null) => string>> = {
   schedule: (until) => `for its next attempt at ${until}`,
-  retry_after: (until) => `until ${until}, as the receiver asked (Retry-After)`,
+  'retry-after': (until) => `until ${until}, as the receiver asked (Retry-After)`,
+  rate: (until) => `until ${until} at the least: the endpoint's rate limit`,
+  breaker: (until) =>
+    `${until === null ? 'for the outcome of a probe' : `until ${until} at the least`}: too many attempts of the endpoint failed (breaker)`,
   paused: () => 'until the endpoint is resumed: it is paused',
   batch: (until) => `to be batched, at the latest until ${until}`,
-  turn: () => 'for its turn: it is due, and goes out when its endpoint has a free slot',
+  concurrency: () => 'for its turn: it is due, and goes out when its endpoint has a free slot',
 }
 
 function explainNotMatched(endpointId: string, reason: NotMatchedReason): EndpointExplanation {

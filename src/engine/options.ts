@@ -7,9 +7,11 @@ import { checkNetworkOptions, type NetworkOptions } from '../deliver/network-opt
 import type { Clock, Random } from '../model/clock.ts'
 import { describeValue, WebhookError } from '../model/errors.ts'
 import type { WebhookEventType } from '../model/event.ts'
+import type { RateLimit } from '../model/flow.ts'
 import { checkEventType } from '../model/names.ts'
 import { unknownOption } from '../model/suggest.ts'
 import type { Logger } from '../observe/log.ts'
+import { checkRateLimit } from '../policy/rate.ts'
 import { checkRetryConfig } from '../policy/retry-manager.ts'
 import { KeyRing } from '../security/key-ring.ts'
 import { checkSecret } from '../security/secrets.ts'
@@ -59,8 +61,15 @@ export interface WebhookConfig extends NetworkOptions {
   redirects?: RedirectRule | undefined
   /** Requests under way, all endpoints together. Default 512. */
   maxConcurrency?: number | undefined
-  /** Requests under way per endpoint, unless it says otherwise. Default 10. */
+  /** Requests under way per endpoint, all processes together, unless it says otherwise. Default 10. */
   endpointConcurrency?: number | undefined
+  /** Requests per time of each endpoint, unless it says otherwise. Default: as many as there are. */
+  endpointRateLimit?: RateLimit | undefined
+  /**
+   * `false`: this process accepts events and answers questions, and sends nothing; others on the same
+   * store do. Default true.
+   */
+  deliver?: boolean | undefined
   /** Largest body of an event in bytes. Default 262144. */
   maxPayloadBytes?: number | undefined
   /** Deliveries kept in memory ahead of sending, all endpoints together. Default 50000. */
@@ -109,6 +118,8 @@ export interface ServiceOptions {
   readonly redirects: RedirectRule
   readonly maxConcurrency: number
   readonly endpointConcurrency: number
+  readonly endpointRateLimit: RateLimit | null
+  readonly deliver: boolean
   readonly maxPayloadBytes: number
   readonly memoryCapacity: number
   readonly maxBacklog: number | null
@@ -142,6 +153,8 @@ const others = [
   'backoffMultiplier',
   'jitter',
   'retryScheduleMs',
+  'endpointRateLimit',
+  'deliver',
   'enableSecurity',
   'secretKey',
   'signature',
@@ -179,6 +192,8 @@ export function checkConfig(config: WebhookConfig): ServiceOptions {
   for (const [name, min, max] of integers) checkInteger(name, config[name], min, max)
   checkRetryConfig(config)
   if (config.secretKey !== undefined) checkSecretKey(config.secretKey)
+  checkRateLimit('endpointRateLimit', config.endpointRateLimit)
+  oneOf('deliver', config.deliver, [true, false])
   oneOf('enableSecurity', config.enableSecurity, [true, false])
   oneOf('redirects', config.redirects, ['success', 'failure'])
   checkNetworks(config.allowedNetworks)
@@ -201,6 +216,8 @@ export function checkConfig(config: WebhookConfig): ServiceOptions {
     redirects: config.redirects ?? 'success',
     maxConcurrency: config.maxConcurrency ?? 512,
     endpointConcurrency: config.endpointConcurrency ?? 10,
+    endpointRateLimit: config.endpointRateLimit ?? null,
+    deliver: config.deliver ?? true,
     maxPayloadBytes: config.maxPayloadBytes ?? 262_144,
     memoryCapacity: config.memoryCapacity ?? 50_000,
     maxBacklog: config.maxBacklog ?? null,

@@ -12,6 +12,7 @@ import type { WebhookEventBody, WebhookEventType } from '../model/event.ts'
 import { parseDeliveryId } from '../model/ids.ts'
 import { scopedTenantId } from '../model/names.ts'
 import { whyNotMatched } from '../policy/match.ts'
+import { type WaitingReason, waitingReason } from '../policy/waiting-reason.ts'
 import type { TenantScope, WebhookRegistry } from '../registry/webhook-registry.ts'
 import type {
   AttemptFound,
@@ -61,15 +62,43 @@ export class Queries {
   readonly #store: Store
   readonly #registry: WebhookRegistry
 
-  constructor(store: Store, registry: WebhookRegistry) {
+  readonly #nowMs: () => number
+
+  constructor(store: Store, registry: WebhookRegistry, nowMs: () => number) {
     this.#store = store
     this.#registry = registry
+    this.#nowMs = nowMs
+  }
+
+  /** Why a delivery waits, whichever process would send it; null when it does not wait. */
+  async waitingReason(found: DeliveryFound): Promise<WaitingReason | null> {
+    const flow = await this.#store.findFlow(found.endpointKey)
+    if (flow !== null) this.#registry.flows.note(flow)
+    return this.#waitingReason(found)
+  }
+
+  /** By what is known of the flow: at most a second old, and without the times others have taken. */
+  #waitingReason(found: DeliveryFound): WaitingReason | null {
+    const endpoint = this.#registry.byKey(found.endpointKey)
+    if (endpoint === undefined) return null
+    const flow = this.#registry.flows.get(found.endpointKey)
+    return waitingReason(endpoint, flow, found, this.#nowMs())
+  }
+
+  /** Send times that other processes have taken are known to the store alone. */
+  async #noteSendTimes(deliveries: readonly DeliveryFound[]): Promise<void> {
+    const paced = deliveries.filter(
+      ({ state, endpointKey }) =>
+        state === 'waiting' && Boolean(this.#registry.byKey(endpointKey)?.rateLimit),
+    )
+    await Promise.all(paced.map((one) => this.waitingReason(one)))
   }
 
   async event(id: string, scope?: TenantScope): Promise<EventReport | null> {
     const found = await this.#store.findEvent(scopedTenantId(scope?.tenantId), id)
     if (found === null) return null
     const body = found.body === null ? null : parseBody(found.body)
+    await this.#noteSendTimes(found.deliveries)
     return {
       id: found.id,
       type: found.type,
@@ -84,7 +113,9 @@ export class Queries {
 
   async delivery(id: string, scope?: TenantScope): Promise<WebhookDelivery | null> {
     const found = await this.find(id, scope)
-    return found === null ? null : ((await this.#withAttempts([found]))[0] ?? null)
+    if (found === null) return null
+    if (found.state === 'waiting') await this.waitingReason(found)
+    return (await this.#withAttempts([found]))[0] ?? null
   }
 
   /** A delivery of another tenant looks absent. */
@@ -148,7 +179,9 @@ export class Queries {
 
   async #withAttempts(found: readonly DeliveryFound[]): Promise<WebhookDelivery[]> {
     const attempts = await this.#store.attemptsOf(found)
-    return found.map((one) => publicDelivery(one, attempts.get(one.id) ?? []))
+    return found.map((one) =>
+      publicDelivery(one, attempts.get(one.id) ?? [], this.#waitingReason(one)),
+    )
   }
 
   #notMatched(
@@ -178,7 +211,11 @@ function parseBody(body: Uint8Array): WebhookEventBody {
   return JSON.parse(new TextDecoder().decode(body)) as WebhookEventBody
 }
 
-function publicDelivery(found: DeliveryFound, attempts: readonly AttemptFound[]): WebhookDelivery {
+function publicDelivery(
+  found: DeliveryFound,
+  attempts: readonly AttemptFound[],
+  waits: WaitingReason | null,
+): WebhookDelivery {
   return {
     id: found.id,
     eventId: found.eventId,
@@ -192,6 +229,10 @@ function publicDelivery(found: DeliveryFound, attempts: readonly AttemptFound[])
     batchId: found.batchId,
     createdAt: new Date(found.createdAtMs),
     nextAttemptAt: found.dueAtMs === null ? null : new Date(found.dueAtMs),
+    waiting: waits && {
+      for: waits.waitingFor,
+      until: waits.untilMs === null ? null : new Date(waits.untilMs),
+    },
     settledAt: found.settledAtMs === null ? null : new Date(found.settledAtMs),
     attempts: attempts.map((one) => publicAttempt(one, one.late)),
   }

@@ -1,8 +1,9 @@
 /** From a recorded settlement to facts and one wide log line. Nothing here may change a delivery. */
 import type { EndpointRecord } from '../model/endpoint.ts'
+import type { Breaker } from '../model/flow.ts'
 import { type Outcome, outcomeCause } from '../model/outcome.ts'
 import type { DeliveryFact, Facts } from '../observe/facts.ts'
-import type { Logger } from '../observe/log.ts'
+import { type Logger, loggableUrl } from '../observe/log.ts'
 import type { BatchMember, Claim, SettlementRecord, SettlementResult } from '../storage/storage.ts'
 
 export interface TellTools {
@@ -44,6 +45,33 @@ export function tellSettled(
   if (result === 'late') return
   if (tools.facts.wants('attempt.settled')) tellAttempt(tools.facts, claim, record, endpoint)
   if (settlement.state !== 'waiting') tellEnd(tools.facts, claim, record, endpoint)
+}
+
+export function tellBreaker(
+  { facts, logger }: TellTools,
+  { id, tenantId, url }: EndpointRecord,
+  { state, untilMs, openings }: Breaker,
+): void {
+  const whose = { endpointId: id, tenantId: tenantId || null }
+  const line = { endpoint: id, tenant: tenantId || undefined, url: loggableUrl(url) }
+  switch (state) {
+    case 'open': {
+      const until = new Date(untilMs)
+      logger.warn({ ...line, until: until.toISOString(), openings }, 'endpoint.breaker.opened')
+      facts.tell('endpoint.breaker.opened', { ...whose, until, openings })
+      return
+    }
+    case 'half-open':
+      logger.info(line, 'endpoint.breaker.half-open')
+      facts.tell('endpoint.breaker.half-open', whose)
+      return
+    case 'closed':
+      logger.info(line, 'endpoint.breaker.closed')
+      facts.tell('endpoint.breaker.closed', whose)
+      return
+    default:
+      state satisfies never
+  }
 }
 
 /** Versions of endpoints whose target was refused and spoken of: each of their events would be. */

@@ -17,6 +17,13 @@ export type DeliveryState =
 
 export type EndState = Exclude<DeliveryState, 'waiting' | 'delivering'>
 
+/**
+ * `schedule`: its due time. `retry-after`: the receiver asked for time. `rate`: the endpoint's rate
+ * limit. `breaker`: too many attempts in a row failed. `paused`: by a person. `concurrency`: nothing
+ * of these; it is its turn next to what the endpoint is sent already.
+ */
+export type WaitingFor = 'schedule' | 'retry-after' | 'rate' | 'breaker' | 'paused' | 'concurrency'
+
 export interface WebhookDelivery {
   id: string
   eventId: string
@@ -34,6 +41,11 @@ export interface WebhookDelivery {
   createdAt: Date
   /** When the next attempt is due; null once it has ended. */
   nextAttemptAt: Date | null
+  /**
+   * While it is `waiting`: for what, and until when at the least (null: nobody can know). None of it
+   * uses up an attempt.
+   */
+  waiting: { for: WaitingFor; until: Date | null } | null
   settledAt: Date | null
   /** Oldest first. */
   attempts: readonly WebhookAttempt[]

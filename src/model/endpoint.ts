@@ -1,5 +1,6 @@
 /** Where a subscriber wants events. */
 import type { WebhookEventType } from './event.ts'
+import type { BreakerState, RateLimit } from './flow.ts'
 import type { SecretType, SignatureScheme, SigningKey } from './signature.ts'
 
 export type EndpointStatus = 'active' | 'paused' | 'disabled'
@@ -71,8 +72,13 @@ export interface WebhookEndpointInput {
   tls?: EndpointTls | null | undefined
   /** Longest time of one whole attempt. */
   timeoutMs?: number | undefined
-  /** Requests to this endpoint at the same time. Default 10. */
+  /** Requests to this endpoint at the same time, all processes together. Default 10. */
   concurrency?: number | undefined
+  /**
+   * Requests in any `perMs`, all processes together; they are spread evenly. `null` takes the
+   * service's again.
+   */
+  rateLimit?: RateLimit | null | undefined
   /** `true` takes the service's `batchSize` and `batchTimeoutMs`. */
   batch?: boolean | EndpointBatch | undefined
   tenantId?: string | undefined
@@ -115,6 +121,14 @@ export interface WebhookEndpoint {
   tls: EndpointTls | null
   timeoutMs: number | null
   concurrency: number | null
+  rateLimit: RateLimit | null
+  /** It asked for time (`Retry-After`) and is sent nothing before; null when it did not. */
+  heldUntil: Date | null
+  /**
+   * `closed` sends. `open` sends nothing before `until`, because too many attempts in a row failed.
+   * `half-open` tries whether one goes well.
+   */
+  breaker: { state: BreakerState; until: Date | null }
   batch: boolean | EndpointBatch
   tenantId: string | null
   /** Raised by every change; an attempt says which version it used. */
@@ -149,11 +163,10 @@ export interface EndpointRecord {
   readonly tls: EndpointTls | null
   readonly timeoutMs: number | null
   readonly concurrency: number | null
+  readonly rateLimit: RateLimit | null
   readonly batch: boolean | EndpointBatch
   readonly version: number
   readonly warning: string | null
-  /** The whole endpoint waits until then: a receiver's `Retry-After`. */
-  readonly heldUntilMs: number
   readonly createdAtMs: number
   readonly updatedAtMs: number
 }

@@ -47,6 +47,12 @@ export interface RepairFact {
   skipped: Readonly<Record<string, number>>
 }
 
+/** Told by the process that changed the breaker. */
+export interface BreakerFact {
+  endpointId: string
+  tenantId: string | null
+}
+
 export interface WebhookFacts {
   'event.accepted': {
     eventId: string
@@ -74,6 +80,12 @@ export interface WebhookFacts {
     reason: string | null
     version: number
   }
+  /** Too many attempts in a row failed: nothing is sent to it before `until`. */
+  'endpoint.breaker.opened': BreakerFact & { until: Date; openings: number }
+  /** One attempt is made; by how it ends the breaker opens again or closes. */
+  'endpoint.breaker.half-open': BreakerFact
+  /** It is sent to again, slowly at first. */
+  'endpoint.breaker.closed': BreakerFact
   'endpoint.warning': { endpointId: string; tenantId: string | null; warning: string }
   /** It has made a step. */
   'repair.progress': RepairFact

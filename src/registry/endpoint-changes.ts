@@ -46,10 +46,10 @@ export function newRecord(
     tls: input.tls ?? null,
     timeoutMs: input.timeoutMs ?? null,
     concurrency: input.concurrency ?? null,
+    rateLimit: input.rateLimit ?? null,
     batch: input.batch ?? false,
     version: 1,
     warning: null,
-    heldUntilMs: 0,
     createdAtMs: nowMs,
     updatedAtMs: nowMs,
   }
@@ -70,6 +70,7 @@ const plainFields = [
   'tls',
   'timeoutMs',
   'concurrency',
+  'rateLimit',
   'batch',
 ] as const satisfies readonly (keyof Changes)[]
 

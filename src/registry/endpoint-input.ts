@@ -3,6 +3,7 @@ import type { WebhookEndpointInput } from '../model/endpoint.ts'
 import { describeValue, WebhookError } from '../model/errors.ts'
 import { checkEventPattern, checkTenantId, idPattern } from '../model/names.ts'
 import { unknownOption } from '../model/suggest.ts'
+import { checkRateLimit } from '../policy/rate.ts'
 import { checkRetryConfig } from '../policy/retry-manager.ts'
 import { checkEndpointTls } from '../security/endpoint-tls.ts'
 import { checkEndpointUrl } from '../security/endpoint-url.ts'
@@ -33,6 +34,7 @@ const fields = [
   'tls',
   'timeoutMs',
   'concurrency',
+  'rateLimit',
   'batch',
   'tenantId',
   'createdAt',
@@ -90,6 +92,7 @@ export function checkEndpointInput(input: WebhookEndpointInput, rules: EndpointR
   checkRetry(input.retryConfig)
   checkInteger('timeoutMs', input.timeoutMs, 1, 300_000)
   checkInteger('concurrency', input.concurrency, 1, 10_000)
+  if (input.rateLimit !== null) checkRateLimit('rateLimit', input.rateLimit)
   checkBatch(input.batch)
   checkSimple(input)
   return href

@@ -1,11 +1,16 @@
 /** An endpoint as the outside may see it: no secret, and no value of a sensitive header. */
 import type { EndpointRecord, WebhookEndpoint } from '../model/endpoint.ts'
+import type { EndpointFlow } from '../model/flow.ts'
 import { maskTls } from '../security/endpoint-tls.ts'
 import { maskHeaders } from '../security/headers.ts'
 import { signingKeys } from './rotation.ts'
 
 /** @param nowMs tells which keys still sign */
-export function publicEndpoint(record: EndpointRecord, nowMs: number): WebhookEndpoint {
+export function publicEndpoint(
+  record: EndpointRecord,
+  { heldUntilMs, breaker }: EndpointFlow,
+  nowMs: number,
+): WebhookEndpoint {
   const keys = signingKeys(record.secrets, nowMs)
   return {
     id: record.id,
@@ -26,6 +31,12 @@ export function publicEndpoint(record: EndpointRecord, nowMs: number): WebhookEn
     tls: maskTls(record.tls),
     timeoutMs: record.timeoutMs,
     concurrency: record.concurrency,
+    rateLimit: record.rateLimit && { ...record.rateLimit },
+    heldUntil: heldUntilMs > nowMs ? new Date(heldUntilMs) : null,
+    breaker: {
+      state: breaker.state,
+      until: breaker.state === 'closed' ? null : new Date(breaker.untilMs),
+    },
     batch: record.batch,
     tenantId: record.tenantId === '' ? null : record.tenantId,
     version: record.version,

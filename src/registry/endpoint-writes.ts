@@ -1,6 +1,6 @@
 /**
  * Brings changes of endpoints to the store. A change is in force once it is written; what an outcome
- * changes meanwhile (a hold, a warning, a 410) is written by its settlement, and must not be undone
+ * changes meanwhile (a warning, a 410) is written by its settlement, and must not be undone
  * by a change that began before it.
  */
 import type { EndpointRecord } from '../model/endpoint.ts'
@@ -10,8 +10,12 @@ import type { EndpointTable } from './endpoint-table.ts'
 export interface WritesTo {
   /** @returns false when another process has changed it since `seenVersion`, null: since never */
   save(record: EndpointRecord, change: EndpointChange, seenVersion: number | null): Promise<boolean>
-  /** All endpoints as the store has them, whichever process wrote them. */
-  load(): Promise<EndpointRecord[]>
+  /** What other processes, too, have written since that version of all endpoints; -1: all of them. */
+  changedSince(version: number): Promise<{
+    readonly version: number
+    readonly endpoints: readonly EndpointRecord[]
+    readonly removedKeys: readonly string[]
+  }>
   /** After the change is written and in force in memory. */
   changed(record: EndpointRecord, change: EndpointChange): void
 }
@@ -32,6 +36,8 @@ export class EndpointWrites {
   readonly #to: () => WritesTo
   /** Endpoints that are on their way to the store, by key. */
   readonly #writing = new Map<string, Writing>()
+  /** Which version of all endpoints memory has, as far as other processes changed any. */
+  #version = -1
 
   constructor(table: EndpointTable, to: () => WritesTo) {
     this.#table = table
@@ -63,17 +69,21 @@ export class EndpointWrites {
     }
   }
 
-  /** Takes over what other processes have written. Not while a change of this one is on its way. */
-  async refresh(atMs: number): Promise<void> {
-    const stored = await this.#to().load()
-    const keys = new Set(stored.map(({ key }) => key))
-    for (const known of this.#table.all()) {
-      if (keys.has(known.key)) continue
+  /**
+   * Takes over what other processes have written. Not while a change of this one is on its way.
+   *
+   * @returns the version of all endpoints that memory has now
+   */
+  async refresh(atMs: number): Promise<number> {
+    const { version, endpoints, removedKeys } = await this.#to().changedSince(this.#version)
+    for (const key of removedKeys) {
+      const known = this.#table.byKey(key)
+      if (known === undefined) continue
       this.#table.remove(known)
       const gone = { ...known, status: 'disabled', statusReason: 'removed' } as const
       this.#to().changed(gone, elsewhere(known, atMs, 'removed', []))
     }
-    for (const record of stored) {
+    for (const record of endpoints) {
       const known = this.#table.byKey(record.key)
       const fields = known === undefined ? [] : differing(known, record)
       if (known !== undefined && fields.length === 0) continue
@@ -81,6 +91,8 @@ export class EndpointWrites {
       const what = known === undefined ? 'registered' : 'updated'
       this.#to().changed(record, elsewhere(record, atMs, what, fields))
     }
+    this.#version = version
+    return version
   }
 
   /** Writes an endpoint as it is; nobody is told, because nothing about it has changed. */
@@ -109,14 +121,6 @@ export class EndpointWrites {
     this.#alsoWrite(endpointKey, changed)
     this.#to().changed(record, { ...change, version, fields: Object.keys(changed) })
     return record
-  }
-
-  /** The store has noted how long the endpoint asked to be left alone. */
-  noteHold(endpointKey: string, untilMs: number): void {
-    const known = this.#table.byKey(endpointKey)
-    if (known === undefined || known.heldUntilMs >= untilMs) return
-    this.#table.put({ ...known, heldUntilMs: untilMs })
-    this.#alsoWrite(endpointKey, { heldUntilMs: untilMs })
   }
 
   /** A change that is on its way to the store began before this one, and would undo it there. */

@@ -30,6 +30,7 @@ import { checkEndpointInput, type EndpointRules } from './endpoint-input.ts'
 import { EndpointTable, idKey } from './endpoint-table.ts'
 import { publicEndpoint } from './endpoint-view.ts'
 import { EndpointWrites, type WritesTo } from './endpoint-writes.ts'
+import { FlowTable } from './flow-table.ts'
 import {
   currentSecret,
   currentType,
@@ -72,7 +73,7 @@ const memoryBacking = {
   save: () => Promise.resolve(true),
   remove: () => Promise.resolve(),
   changed: () => {},
-  load: () => Promise.resolve([]),
+  changedSince: (version) => Promise.resolve({ version, endpoints: [], removedKeys: [] }),
   needsSecret: true,
   sharedSecret: null,
   rotationOverlapMs: 86_400_000,
@@ -80,6 +81,8 @@ const memoryBacking = {
 } satisfies RegistryBacking
 
 export class WebhookRegistry {
+  /** @internal What keeps endpoints from being sent to for a while. */
+  readonly flows = new FlowTable()
   readonly #table = new EndpointTable()
   readonly #writes = new EndpointWrites(this.#table, () => this.#backing)
   readonly #randomBytes: RandomBytes
@@ -162,7 +165,7 @@ export class WebhookRegistry {
   }
 
   #view(record: EndpointRecord): WebhookEndpoint {
-    return publicEndpoint(record, this.#nowMs())
+    return publicEndpoint(record, this.flows.get(record.key), this.#nowMs())
   }
 
   /**
@@ -327,13 +330,12 @@ export class WebhookRegistry {
     return this.#writes.takeOver(...what)
   }
 
-  /** @internal The store has noted how long the endpoint asked to be left alone. */
-  noteHold(endpointKey: string, untilMs: number): void {
-    this.#writes.noteHold(endpointKey, untilMs)
-  }
-
-  /** @internal Takes over what other processes have changed. Resolves when it is in force here. */
-  refresh(): Promise<void> {
+  /**
+   * @internal Takes over what other processes have changed.
+   *
+   * @returns the version of all endpoints that is in force here now
+   */
+  refresh(): Promise<number> {
     return this.#inTurn(() => this.#writes.refresh(this.#nowMs()))
   }
 

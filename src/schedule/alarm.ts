@@ -1,12 +1,19 @@
-/** When which lane's next stored delivery is due, and the one timer that waits for the first. */
+/** When which lane needs attention next, and the one timer that waits for the first. */
 import type { Clock } from '../model/clock.ts'
 import { DueHeap } from './due-heap.ts'
-import { type Lane, never } from './lane.ts'
+import { never } from './lane.ts'
 
-export class Alarm {
+export interface Watched {
+  /** When it needs attention; `never` when it does not. */
+  readonly alarmAtMs: number
+  /** The earliest entry of it that the heap holds. */
+  watchedAtMs: number
+}
+
+export class Alarm<Item extends Watched> {
   readonly #clock: Clock
   readonly #ring: () => void
-  readonly #due = new DueHeap<Lane>()
+  readonly #due = new DueHeap<Item>()
   #armed = false
   #timerAtMs = never
   #cancelTimer: (() => void) | null = null
@@ -21,20 +28,20 @@ export class Alarm {
     for (;;) {
       const first = this.#due.first
       if (first === undefined) return never
-      if (first.item.claimAtMs === first.atMs) return first.atMs
+      if (first.item.alarmAtMs === first.atMs) return first.atMs
       this.#pop()
       this.#push(first.item)
     }
   }
 
-  /** Remembers when the lane is due; the timer is set only once somebody has armed it. */
-  watch(lane: Lane): void {
-    this.#push(lane)
-    if (this.#armed && lane.claimAtMs < this.#timerAtMs) this.arm()
+  /** Remembers when it is due; the timer is set only once somebody has armed it. */
+  watch(item: Item): void {
+    this.#push(item)
+    if (this.#armed && item.alarmAtMs < this.#timerAtMs) this.arm()
   }
 
-  /** The next lane that is due by then. */
-  takeDue(nowMs: number): Lane | undefined {
+  /** The next that is due by then. */
+  takeDue(nowMs: number): Item | undefined {
     return this.nextAtMs <= nowMs ? this.#pop() : undefined
   }
 
@@ -67,14 +74,14 @@ export class Alarm {
   }
 
   /** An entry that is too early will do: it is put right when it surfaces. */
-  #push(lane: Lane): void {
-    const atMs = lane.claimAtMs
-    if (atMs >= lane.watchedAtMs) return
-    lane.watchedAtMs = atMs
-    this.#due.push(atMs, lane)
+  #push(item: Item): void {
+    const atMs = item.alarmAtMs
+    if (atMs >= item.watchedAtMs) return
+    item.watchedAtMs = atMs
+    this.#due.push(atMs, item)
   }
 
-  #pop(): Lane | undefined {
+  #pop(): Item | undefined {
     const entry = this.#due.pop()
     if (entry === undefined) return undefined
     if (entry.atMs === entry.item.watchedAtMs) entry.item.watchedAtMs = never

@@ -3,17 +3,28 @@
  * store has more. A lane decides nothing about other lanes; scheduler.ts gives them turns.
  */
 import type { EndpointRecord } from '../model/endpoint.ts'
+import { closedBreaker, type EndpointFlow, type RateLimit } from '../model/flow.ts'
+import { type FailureRun, firstStep, noFailures, type SlowStart } from '../policy/breaker.ts'
 import type { Claim } from '../storage/storage.ts'
-import { Queue } from './queue.ts'
+import type { Watched } from './alarm.ts'
+import { Pace } from './pace.ts'
+import { Ready } from './ready.ts'
 
 export const never = Number.POSITIVE_INFINITY
 
-export class Lane {
+export class Lane implements Watched {
   readonly endpointKey: string
+  readonly tenantId: string
   /** Owned and due: sent as soon as the lane has its turn and a free slot. */
-  readonly ready = new Queue<Claim>()
+  readonly ready = new Ready()
   /** Requests under way. */
   active = 0
+  /** Its last attempt timed out. */
+  hasTimedOut = false
+  /** Requests are under way, and for a while none was answered. */
+  isSlow = false
+  /** When its last attempt ended, or the first of those under way began. */
+  quietSinceMs = 0
   /** Places kept for deliveries whose commit is under way. */
   reserved = 0
   /** When the first unowned delivery in the store is due; `never` when there is none. */
@@ -31,20 +42,35 @@ export class Lane {
   looseDuringClaim = 0
   /** Nothing is sent before: the receiver's `Retry-After`. */
   heldUntilMs = 0
+  /** As stored, for all processes. */
+  breaker = closedBreaker
+  /** When this process learned of it: attempts from before tell nothing about it. */
+  breakerSinceMs = 0
+  /** A change of it is on its way to the store. */
+  isChanging = false
+  /** This process probes: with the next delivery, or with this one. */
+  probe: 'next' | Claim | null = null
+  failures: FailureRun = noFailures
+  /** After recovery: fewer requests at the same time than it may have. */
+  slowStart: SlowStart | null = null
+  /** Set with a rate limit. */
+  pace: Pace | null = null
+  /** Requests at the same time that this process may have under way. */
   concurrency = 1
+  /** Longest time of an attempt. */
+  timeoutMs = 0
   /** Its endpoint is paused, disabled or gone. */
   paused = false
   /** Its endpoint wants nothing more, and that is being written: nothing may begin meanwhile. */
   suspended = false
   batchSize: number | null = null
   batchTimeoutMs: number | null = null
-  /** In the scheduler's circle of lanes that can send. */
-  inCircle = false
   /** The earliest entry of this lane that the scheduler's heap holds. */
   watchedAtMs = never
 
-  constructor(endpointKey: string) {
+  constructor(endpointKey: string, tenantId: string) {
     this.endpointKey = endpointKey
+    this.tenantId = tenantId
   }
 
   /** Claims and reservations in memory. */
@@ -52,25 +78,75 @@ export class Lane {
     return this.ready.length + this.reserved
   }
 
-  /** Nothing is begun and nothing is asked for. */
+  get isStalled(): boolean {
+    return this.hasTimedOut || this.isSlow
+  }
+
+  /** Nothing is begun and nothing is asked for. Other processes may have all of its concurrency. */
   get isClosed(): boolean {
-    return this.paused || this.suspended
+    return this.paused || this.suspended || this.concurrency === 0
+  }
+
+  /** What is claimed now could not be sent soon. */
+  isBlocked(nowMs: number): boolean {
+    return (
+      this.isClosed ||
+      this.heldUntilMs > nowMs ||
+      (this.breaker.state !== 'closed' && this.probe !== 'next')
+    )
+  }
+
+  /** Requests under way at the most, as things are. */
+  get mostActive(): number {
+    if (this.breaker.state !== 'closed') return this.probe === 'next' ? this.active + 1 : 0
+    if (this.slowStart === null) return this.concurrency
+    return Math.min(this.slowStart.limit, this.concurrency)
   }
 
   canSend(nowMs: number): boolean {
     return (
       !this.isClosed &&
-      this.active < this.concurrency &&
+      this.active < this.mostActive &&
       this.ready.length > 0 &&
-      this.heldUntilMs <= nowMs
+      this.heldUntilMs <= nowMs &&
+      (this.pace === null || this.pace.isTime(nowMs))
     )
   }
 
-  /** When the store may be asked for more: the due time, but not before the hold ends. */
+  /** The first delivery of `ready`, which is sent now. */
+  begin(): Claim | undefined {
+    const claim = this.ready.shift()
+    if (claim === undefined) return undefined
+    this.pace?.use()
+    if (this.probe === 'next') this.probe = claim
+    return claim
+  }
+
+  startSlowly(isRecovering: boolean): void {
+    this.slowStart = isRecovering && this.concurrency > 1 ? firstStep : null
+  }
+
+  /** What attempts that went well would change. */
+  get isInTrouble(): boolean {
+    return this.failures.count > 0 || this.slowStart !== null || this.breaker.state !== 'closed'
+  }
+
+  /**
+   * When the store may be asked for more: the due time, but not before the hold ends, and not while
+   * the breaker is open. Then it may be asked to probe.
+   */
   get claimAtMs(): number {
     if (this.isClosed) return never
     const fullBatch = this.batchSize !== null && this.loose >= this.batchSize
-    return Math.max(fullBatch ? 0 : this.storedDueMs, this.heldUntilMs, this.claimNotBeforeMs)
+    const dueMs = fullBatch ? 0 : this.storedDueMs
+    const atMs = Math.max(dueMs, this.heldUntilMs, this.claimNotBeforeMs)
+    if (this.breaker.state === 'closed' || this.probe === 'next') return atMs
+    if (this.isChanging || this.probe !== null) return never
+    return Math.max(atMs, this.breaker.untilMs)
+  }
+
+  get alarmAtMs(): number {
+    return this.claimAtMs
   }
 
   get isIdle(): boolean {
@@ -80,21 +156,38 @@ export class Lane {
       this.storedDueMs === never &&
       this.loose === 0 &&
       !this.suspended &&
-      !this.claiming
+      !this.claiming &&
+      !this.isChanging &&
+      this.failures.count === 0 &&
+      !this.hasTimedOut &&
+      this.slowStart === null
     )
   }
 }
 
 /** Limits of a lane that come from its endpoint and the service. */
 export interface LaneLimits {
+  /** This process's share of what the endpoint may have. */
   readonly concurrency: number
+  readonly rateLimit: RateLimit | null
+  readonly timeoutMs: number
   readonly batch: { readonly size: number; readonly timeoutMs: number } | null
 }
 
 export function applyLimits(lane: Lane, endpoint: EndpointRecord, limits: LaneLimits): void {
+  const { rateLimit } = limits
   lane.concurrency = limits.concurrency
+  lane.timeoutMs = limits.timeoutMs
+  const { limit, perMs } = lane.pace?.limit ?? {}
+  if (rateLimit === null) lane.pace = null
+  else if (limit !== rateLimit.limit || perMs !== rateLimit.perMs)
+    lane.pace = new Pace(lane, rateLimit)
   lane.paused = endpoint.status === 'paused'
   lane.batchSize = limits.batch?.size ?? null
   lane.batchTimeoutMs = limits.batch?.timeoutMs ?? null
-  lane.heldUntilMs = Math.max(lane.heldUntilMs, endpoint.heldUntilMs)
+}
+
+export function applyFlow(lane: Lane, { heldUntilMs, breaker }: EndpointFlow): void {
+  lane.heldUntilMs = Math.max(lane.heldUntilMs, heldUntilMs)
+  lane.breaker = breaker
 }

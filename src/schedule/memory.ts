@@ -20,8 +20,8 @@ export class Memory {
     this.#limits = limits
   }
 
-  get isEmpty(): boolean {
-    return this.#held === 0
+  get held(): number {
+    return this.#held
   }
 
   reserve(): void {
@@ -44,12 +44,14 @@ export class Memory {
 
   /**
    * How much one lane may hold: half of what is free, so that no number of dead endpoints can fill
-   * it all, but always enough to keep its requests going.
+   * it all, but always enough to keep its requests going. With a rate limit, what it may send in a
+   * second.
    */
   allowance(lane: Lane): number {
     const { memoryCapacity, memoryBytes, laneCapacity } = this.#limits
     const freeShare = Math.min(1 - this.#held / memoryCapacity, 1 - this.#bytes / memoryBytes)
-    return Math.min(laneCapacity, Math.max(lane.concurrency, (freeShare * memoryCapacity) / 2))
+    const most = Math.min(laneCapacity, lane.pace?.most ?? laneCapacity)
+    return Math.min(most, Math.max(lane.concurrency, (freeShare * memoryCapacity) / 2))
   }
 
   isFull(lane: Lane): boolean {

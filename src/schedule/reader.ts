@@ -7,6 +7,7 @@ import { isTransientStorageError } from '../model/errors.ts'
 import type { Claim, ClaimResult, LaneRoom, Store } from '../storage/storage.ts'
 import { type Lane, never } from './lane.ts'
 import type { Memory } from './memory.ts'
+import { Turns } from './turns.ts'
 
 export interface ReaderTools {
   readonly store: Pick<Store, 'claim'>
@@ -35,7 +36,7 @@ const poisonedRetryMs = 5_000
 export class Reader {
   readonly #tools: ReaderTools
   /** Lanes whose stored deliveries are due, in turns. */
-  readonly #wanting = new Set<Lane>()
+  readonly #wanting = new Turns()
   #claiming = false
   #stopped = false
   #cancelRetry: (() => void) | null = null
@@ -53,11 +54,11 @@ export class Reader {
   }
 
   want(lane: Lane): void {
-    this.#wanting.add(lane)
+    this.#wanting.join(lane)
   }
 
   drop(lane: Lane): void {
-    this.#wanting.delete(lane)
+    this.#wanting.leave(lane)
   }
 
   stop(): void {
@@ -84,24 +85,28 @@ export class Reader {
     let rows = rowsPerClaim
     const asking = Math.min(this.#wanting.size, lanesPerClaim)
     const share = Math.max(4, Math.floor(rowsPerClaim / asking))
-    for (const lane of this.#wanting) {
-      if (rows <= 0 || lanes.length >= lanesPerClaim) break
+    const alone: Lane[] = []
+    // Whoever is asked for now comes behind the others, who wait until all have had a turn.
+    while (rows > 0 && lanes.length < lanesPerClaim) {
+      const lane = this.#wanting.next()
+      if (lane === undefined) break
       if (lane.claimAtMs > nowMs) {
         // Held or emptied since it asked.
-        this.#wanting.delete(lane)
         this.#tools.watch(lane)
         continue
       }
-      if (lane.claimAlone && lanes.length > 0) continue
-      const limit = Math.min(this.#tools.memory.room(lane), share, rows)
+      if (lane.claimAlone && lanes.length > 0) {
+        alone.push(lane)
+        continue
+      }
+      // A probe is one request.
+      const most = lane.probe === 'next' ? 1 : share
+      const limit = Math.min(this.#tools.memory.room(lane), most, rows)
       if (limit <= 0) {
         // It asks again when one of its requests has ended. Left in here, ten thousand full lanes
         // would be looked at for every delivery: 145 µs instead of 2.
-        this.#wanting.delete(lane)
         continue
       }
-      // Behind the others: whoever was asked for now waits until all have had a turn.
-      this.#wanting.delete(lane)
       rows -= limit
       lane.claiming = true
       lanes.push(lane)
@@ -109,6 +114,7 @@ export class Reader {
       rooms.push({ endpointKey, limit, batch: this.#batchOf(lane), headMs })
       if (lane.claimAlone) break
     }
+    for (const lane of alone) this.#wanting.join(lane)
     return rooms
   }
 

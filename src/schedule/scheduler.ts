@@ -1,18 +1,23 @@
 /**
  * Gives lanes their turns. It owns the lanes: which deliveries are claimed, how many requests run per
  * endpoint and in all. Its parts: `turns` (who is next), `memory` (how much a lane may hold), `reader`
- * (what comes back from the store) and `alarm` (when something is due next). No mover, and
- * no polling: only once a minute the janitor (engine/janitor.ts) looks for what memory was not told.
+ * (what comes back from the store), `alarm` (when something is due next), `pacer` (send times of
+ * rate limits) and `breakers`. No mover, and no polling: only once a minute the janitor (engine/janitor.ts) looks for what memory was not told.
  *
  * It never sends by itself: `run` is handed in, and tells through `finished` when a slot is free.
  */
 import type { Clock } from '../model/clock.ts'
 import type { EndpointRecord } from '../model/endpoint.ts'
+import type { EndpointFlow } from '../model/flow.ts'
 import type { Claim, ReleaseRecord, Store } from '../storage/storage.ts'
 import { Alarm } from './alarm.ts'
-import { applyLimits, Lane, type LaneLimits, never } from './lane.ts'
+import { Breakers, type Verdict } from './breakers.ts'
+import { applyFlow, applyLimits, Lane, type LaneLimits, never } from './lane.ts'
 import { Memory, type MemoryLimits } from './memory.ts'
+import type { Pace } from './pace.ts'
+import { Pacer } from './pacer.ts'
 import { Reader } from './reader.ts'
+import { Slots, slowAfterMs } from './slots.ts'
 import { Turns } from './turns.ts'
 
 export interface SchedulerOptions extends MemoryLimits {
@@ -20,19 +25,27 @@ export interface SchedulerOptions extends MemoryLimits {
   readonly maxConcurrency: number
   /** Largest body of a batch. */
   readonly maxBatchBytes: number
+  /** False: nothing is claimed, kept or sent here; other processes do. */
+  readonly delivers: boolean
 }
 
 export interface SchedulerTools {
-  readonly store: Pick<Store, 'claim'>
+  readonly store: Pick<Store, 'claim' | 'changeBreaker' | 'takeSendTimes'>
   readonly clock: Clock
   readonly endpoint: (endpointKey: string) => EndpointRecord | undefined
   readonly limits: (endpoint: EndpointRecord) => LaneLimits
+  /** As far as is known. */
+  readonly flow: (endpointKey: string) => EndpointFlow
+  /** This process has changed the breaker of an endpoint. */
+  readonly breakerChanged: (flow: EndpointFlow) => void
   /** Starts an attempt; `finished(claim)` must follow exactly once. Must not throw. */
   readonly run: (claim: Claim, endpoint: EndpointRecord) => void
   readonly release: (record: ReleaseRecord) => void
   /** True while outcomes pile up unrecorded: nothing new starts. */
   readonly congested: () => boolean
   readonly claimFailed: (error: unknown) => void
+  /** A breaker or send times: tried again by itself. */
+  readonly flowFailed: (error: unknown) => void
   /** A delivery of an endpoint that is gone or disabled went back to the store: it must be ended. */
   readonly orphaned: (endpointKey: string) => void
   /** Something has come to rest: see `isQuiet` and `isDrained`. */
@@ -44,10 +57,19 @@ export class Scheduler {
   readonly #options: SchedulerOptions
   readonly #lanes = new Map<string, Lane>()
   readonly #turns = new Turns()
+  /** Lanes that answer nothing: the others come first. */
+  readonly #stalledTurns = new Turns()
+  readonly #slots: Slots
   readonly #memory: Memory
   readonly #reader: Reader
-  readonly #alarm: Alarm
-  #active = 0
+  readonly #alarm: Alarm<Lane>
+  readonly #sendAlarm: Alarm<Pace>
+  readonly #pacer: Pacer
+  readonly #breakers: Breakers
+  /** Lanes with a rate limit that may have something to send. */
+  readonly #paced = new Set<Lane>()
+  #cancelLook: (() => void) | null = null
+  #begun = 0
   #pumping = false
   #stopped = true
 
@@ -55,7 +77,35 @@ export class Scheduler {
     this.#tools = tools
     this.#options = options
     this.#memory = new Memory(options)
+    this.#slots = new Slots(options.maxConcurrency, {
+      [Symbol.iterator]: () => this.#lanes.values(),
+    })
     this.#alarm = new Alarm(tools.clock, () => this.wake())
+    this.#sendAlarm = new Alarm(tools.clock, () => this.wake())
+    const rested = () => {
+      if (this.#slots.active === 0) tools.quiet()
+    }
+    const { store, clock, flow, flowFailed: failed } = tools
+    this.#pacer = new Pacer({
+      store,
+      clock,
+      failed,
+      paced: (lane) => {
+        this.#join(lane)
+        this.pump()
+        this.#pace(lane)
+      },
+      rested,
+    })
+    this.#breakers = new Breakers({
+      store,
+      clock,
+      flow,
+      failed,
+      changed: (lane) => this.#breakerChanged(lane),
+      tell: tools.breakerChanged,
+      rested,
+    })
     this.#reader = new Reader({
       store: tools.store,
       clock: tools.clock,
@@ -65,36 +115,37 @@ export class Scheduler {
       claimFailed: tools.claimFailed,
       take: (claim) => this.#enqueue(this.#lane(claim.endpointKey), claim),
       over: (lane) => {
+        if (lane.ready.length === 0) this.#breakers.cannotProbe(lane)
         this.#watch(lane)
         this.#forget(lane)
       },
       watch: (lane) => this.#watch(lane),
-      rested: () => {
-        if (this.#active === 0) tools.quiet()
-      },
+      rested,
     })
   }
 
   get active(): number {
-    return this.#active
+    return this.#slots.active
   }
 
   /** When something is next due in the store; `never` when nothing is. */
   get nextDueAtMs(): number {
-    return this.#alarm.nextAtMs
+    return Math.min(this.#alarm.nextAtMs, this.#sendAlarm.nextAtMs)
   }
 
   /** No request is under way, and none can come of a claim that is. */
   get isInactive(): boolean {
-    return this.#active === 0 && !this.#reader.isClaiming
+    return this.#slots.active === 0 && !this.#reader.isClaiming
   }
 
   /** Nothing is under way, ready, being claimed or due now. */
   get isQuiet(): boolean {
     return (
-      this.#active === 0 &&
+      this.#slots.active === 0 &&
       this.#reader.isQuiet &&
-      this.#memory.isEmpty &&
+      this.#pacer.isQuiet &&
+      this.#breakers.isQuiet &&
+      this.#memory.held === this.#waitingForTime() &&
       this.nextDueAtMs > this.#tools.clock.nowMs()
     )
   }
@@ -104,7 +155,19 @@ export class Scheduler {
     return this.isQuiet && this.nextDueAtMs === never
   }
 
+  /** Deliveries in memory whose send time has not come. */
+  #waitingForTime(): number {
+    const nowMs = this.#tools.clock.nowMs()
+    let waiting = 0
+    for (const lane of this.#paced) {
+      if (lane.ready.length === 0) this.#paced.delete(lane)
+      else if (lane.pace !== null && !lane.pace.isTime(nowMs)) waiting += lane.ready.length
+    }
+    return waiting
+  }
+
   start(): void {
+    if (!this.#options.delivers) return
     this.#stopped = false
     this.wake()
   }
@@ -113,7 +176,11 @@ export class Scheduler {
   stop(): void {
     this.#stopped = true
     this.#alarm.cancel()
+    this.#sendAlarm.cancel()
     this.#reader.stop()
+    this.#pacer.stop()
+    this.#breakers.stop()
+    this.#cancelLook?.()
     for (const lane of this.#lanes.values()) this.#empty(lane)
   }
 
@@ -134,9 +201,9 @@ export class Scheduler {
   reserve(endpoint: EndpointRecord): boolean {
     if (this.#stopped) return false
     const lane = this.#lane(endpoint.key, endpoint)
-    if (lane.isClosed || lane.batchSize !== null || this.#memory.isFull(lane)) return false
+    if (lane.batchSize !== null || this.#memory.isFull(lane)) return false
     const nowMs = this.#tools.clock.nowMs()
-    if (lane.storedDueMs <= nowMs || lane.claiming || lane.heldUntilMs > nowMs) return false
+    if (lane.storedDueMs <= nowMs || lane.claiming || lane.isBlocked(nowMs)) return false
     lane.reserved += 1
     this.#memory.reserve()
     return true
@@ -170,6 +237,7 @@ export class Scheduler {
       this.#tools.orphaned(endpointKey)
       return
     }
+    if (!this.#options.delivers) return
     const lane = this.#lane(endpointKey, endpoint)
     if (lane.claiming && dueAtMs < lane.storedDuringClaimMs) lane.storedDuringClaimMs = dueAtMs
     const before = lane.claimAtMs
@@ -179,6 +247,11 @@ export class Scheduler {
     }
     if (dueAtMs < lane.storedDueMs) lane.storedDueMs = dueAtMs
     if (lane.claimAtMs < before) this.#watch(lane)
+  }
+
+  /** A backlog from before this process: its endpoint is met as after an outage. */
+  startSlowly(endpointKey: string): void {
+    this.#lane(endpointKey).startSlowly(true)
   }
 
   /** Deliveries have vanished from the store: asks it again when each lane's next one is due. */
@@ -203,6 +276,36 @@ export class Scheduler {
   /** A claim is under way that may bring deliveries of this endpoint. */
   isClaiming(endpointKey: string): boolean {
     return this.#lanes.get(endpointKey)?.claiming ?? false
+  }
+
+  /** What is stored of an endpoint's hold and breaker, whoever changed it. */
+  flowChanged({ endpointKey, heldUntilMs, breaker }: EndpointFlow): void {
+    const lane = this.#lanes.get(endpointKey)
+    if (lane === undefined) return
+    this.hold(endpointKey, heldUntilMs)
+    if (!lane.isChanging) this.#breakers.adopt(lane, breaker)
+  }
+
+  /**
+   * This process's shares are others.
+   *
+   * @returns whether no more than that is under way
+   */
+  sharesChanged(): boolean {
+    let isWithin = true
+    for (const [key, lane] of this.#lanes) {
+      const endpoint = this.#tools.endpoint(key)
+      if (endpoint === undefined) continue
+      const { concurrency } = this.#tools.limits(endpoint)
+      if (lane.active > concurrency) isWithin = false
+      if (lane.concurrency === concurrency) continue
+      lane.concurrency = concurrency
+      if (concurrency === 0) this.#empty(lane)
+      this.#watch(lane)
+      this.#join(lane)
+    }
+    this.pump()
+    return isWithin
   }
 
   /** Nothing is sent to this endpoint before then. */
@@ -260,20 +363,27 @@ export class Scheduler {
       return
     }
     this.#watch(lane)
-    this.#turns.join(lane)
+    this.#join(lane)
     this.pump()
   }
 
   /** An attempt has ended; its slot is free. */
-  finished(claim: Claim): void {
+  finished(
+    claim: Claim,
+    verdict: Verdict = 'neither',
+    startedAtMs = 0,
+    timedOut: boolean | null = null,
+  ): void {
     const lane = this.#lane(claim.endpointKey)
-    lane.active -= 1
-    this.#active -= 1
-    this.#turns.join(lane)
+    this.#slots.ended(lane, timedOut, this.#tools.clock.nowMs())
+    if (verdict !== 'up' || lane.isInTrouble) {
+      this.#breakers.learned(lane, claim, verdict, startedAtMs)
+    }
+    this.#join(lane)
     this.#want(lane)
     this.pump()
     this.#forget(lane)
-    if (this.#active === 0) this.#tools.quiet()
+    if (this.#slots.active === 0) this.#tools.quiet()
   }
 
   // ── sending in turns ───────────────────────────────────────────────────────────────────────────
@@ -282,18 +392,63 @@ export class Scheduler {
     if (this.#pumping || this.#stopped) return
     this.#pumping = true
     const nowMs = this.#tools.clock.nowMs()
-    while (this.#active < this.#options.maxConcurrency && !this.#tools.congested()) {
-      const lane = this.#turns.next()
+    while (!this.#tools.congested()) {
+      if (this.#slots.isFull(nowMs)) {
+        this.#lookLater()
+        break
+      }
+      const lane = this.#next()
       if (lane === undefined) break
-      if (lane.canSend(nowMs)) this.#startOne(lane)
-      if (lane.canSend(nowMs)) this.#turns.join(lane)
+      if (lane.canSend(nowMs)) this.#startOne(lane, nowMs)
+      if (lane.canSend(nowMs)) this.#join(lane)
+      else if (lane.pace !== null) this.#pace(lane)
     }
     this.#pumping = false
     this.#reader.ask()
   }
 
-  #startOne(lane: Lane): void {
-    const claim = lane.ready.shift()
+  #join(lane: Lane): void {
+    if (lane.ready.length === 0 || lane.active >= lane.mostActive) return
+    if (lane.isStalled) {
+      this.#stalledTurns.join(lane)
+      return
+    }
+    this.#stalledTurns.leave(lane)
+    this.#turns.join(lane)
+  }
+
+  /** The others first, and stalled lanes in every eighth turn, as far as they may begin anything. */
+  #next(): Lane | undefined {
+    const stalledFirst = this.#begun % 8 === 7
+    const lane = stalledFirst ? this.#nextStalled() : undefined
+    if (lane !== undefined) return lane
+    for (;;) {
+      const lane = this.#turns.next()
+      if (lane === undefined) return this.#nextStalled()
+      if (this.#slots.mayBegin(lane)) return lane
+      // It has stalled since it joined.
+      this.#join(lane)
+    }
+  }
+
+  #nextStalled(): Lane | undefined {
+    const lane = this.#stalledTurns.next()
+    if (lane === undefined || this.#slots.mayBegin(lane)) return lane
+    this.#stalledTurns.join(lane)
+    return undefined
+  }
+
+  /** Everything is taken: by lanes that hang, perhaps, which only time tells. */
+  #lookLater(): void {
+    if (this.#cancelLook !== null || this.#turns.size === 0) return
+    this.#cancelLook = this.#tools.clock.setTimer(() => {
+      this.#cancelLook = null
+      this.pump()
+    }, slowAfterMs / 2)
+  }
+
+  #startOne(lane: Lane, nowMs: number): void {
+    const claim = lane.begin()
     if (claim === undefined) return
     this.#memory.remove(claim)
     const endpoint = this.#tools.endpoint(lane.endpointKey)
@@ -301,27 +456,27 @@ export class Scheduler {
       this.#giveBack(claim)
       return
     }
-    lane.active += 1
-    this.#active += 1
+    this.#slots.began(lane, nowMs)
+    this.#begun += 1
     this.#tools.run(claim, endpoint)
   }
 
   #enqueue(lane: Lane, claim: Claim): void {
-    if (this.#stopped || lane.isClosed || lane.heldUntilMs > this.#tools.clock.nowMs()) {
+    if (this.#stopped || lane.isBlocked(this.#tools.clock.nowMs())) {
       this.#giveBack(claim)
       return
     }
     lane.ready.push(claim)
     this.#memory.add(claim)
-    this.#turns.join(lane)
+    if (lane.pace !== null) this.#paced.add(lane)
+    this.#join(lane)
     this.pump()
   }
 
   /** Back to the store as not attempted. */
   #giveBack(claim: Claim): void {
-    const dueAtMs = this.#tools.clock.nowMs()
-    this.#tools.release({ deliveryId: claim.deliveryId, token: claim.token, dueAtMs })
-    if (!this.#stopped) this.stored(claim.endpointKey, dueAtMs)
+    this.#tools.release({ deliveryId: claim.deliveryId, token: claim.token, dueAtMs: null })
+    if (!this.#stopped) this.stored(claim.endpointKey, this.#tools.clock.nowMs())
   }
 
   #empty(lane: Lane): void {
@@ -329,6 +484,27 @@ export class Scheduler {
       this.#memory.remove(claim)
       this.#giveBack(claim)
     }
+  }
+
+  // ── rate limits and breakers ───────────────────────────────────────────────────────────────────
+
+  /** Sees to it that the lane has send times, and is woken for the next. */
+  #pace(lane: Lane): void {
+    const { pace } = lane
+    if (pace === null) return
+    const nowMs = this.#tools.clock.nowMs()
+    if (pace.missing(nowMs) > 0) this.#pacer.want(lane)
+    const atMs = pace.alarmAtMs
+    // A time that has come is used when a request has ended.
+    if (atMs !== never && atMs > nowMs) this.#sendAlarm.watch(pace)
+  }
+
+  #breakerChanged(lane: Lane): void {
+    if (lane.breaker.state !== 'closed') this.#empty(lane)
+    this.#watch(lane)
+    this.#join(lane)
+    this.pump()
+    this.#forget(lane)
   }
 
   // ── reading back from the store ────────────────────────────────────────────────────────────────
@@ -340,18 +516,27 @@ export class Scheduler {
     for (;;) {
       const lane = this.#alarm.takeDue(nowMs)
       if (lane === undefined) break
-      this.#reader.want(lane)
-      this.#turns.join(lane)
+      this.#ask(lane)
+      this.#join(lane)
+    }
+    for (;;) {
+      const pace = this.#sendAlarm.takeDue(nowMs)
+      if (pace === undefined) break
+      this.#join(pace.lane)
+      // Times may have passed unused while all requests were under way.
+      this.#pace(pace.lane)
     }
     this.pump()
-    if (!this.#stopped) this.#alarm.arm()
+    if (this.#stopped) return
+    this.#alarm.arm()
+    this.#sendAlarm.arm()
   }
 
   #watch(lane: Lane): void {
     const atMs = lane.claimAtMs
     if (atMs === never) return
     if (atMs <= this.#tools.clock.nowMs()) {
-      this.#reader.want(lane)
+      this.#ask(lane)
       this.#reader.ask()
       return
     }
@@ -360,7 +545,13 @@ export class Scheduler {
 
   /** A lane that runs low and has due deliveries in the store asks for them. */
   #want(lane: Lane): void {
-    if (lane.claimAtMs <= this.#tools.clock.nowMs()) this.#reader.want(lane)
+    if (lane.claimAtMs <= this.#tools.clock.nowMs()) this.#ask(lane)
+  }
+
+  /** For deliveries; or, while the breaker is not closed, whether it may probe with one. */
+  #ask(lane: Lane): void {
+    if (lane.breaker.state === 'closed' || lane.probe === 'next') this.#reader.want(lane)
+    else if (!this.#stopped) this.#breakers.askToProbe(lane)
   }
 
   // ── lanes ──────────────────────────────────────────────────────────────────────────────────────
@@ -368,17 +559,22 @@ export class Scheduler {
   #lane(endpointKey: string, known?: EndpointRecord): Lane {
     let lane = this.#lanes.get(endpointKey)
     if (lane !== undefined) return lane
-    lane = new Lane(endpointKey)
     const endpoint = known ?? this.#tools.endpoint(endpointKey)
+    lane = new Lane(endpointKey, endpoint?.tenantId ?? '')
     if (endpoint === undefined || endpoint.status === 'disabled') lane.paused = true
     else applyLimits(lane, endpoint, this.#tools.limits(endpoint))
+    applyFlow(lane, this.#tools.flow(endpointKey))
     this.#lanes.set(endpointKey, lane)
     return lane
   }
 
+  #hasTurn(lane: Lane): boolean {
+    return this.#turns.has(lane) || this.#stalledTurns.has(lane)
+  }
+
   /** Ten thousand endpoints that are idle take no memory here. */
   #forget(lane: Lane): void {
-    if (lane.isIdle && lane.heldUntilMs <= this.#tools.clock.nowMs() && !lane.inCircle) {
+    if (lane.isIdle && lane.heldUntilMs <= this.#tools.clock.nowMs() && !this.#hasTurn(lane)) {
       this.#lanes.delete(lane.endpointKey)
       this.#reader.drop(lane)
     }

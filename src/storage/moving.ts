@@ -45,10 +45,22 @@ export const movingTables: readonly MovingTable[] = [
       batch: 'json',
       version: 'integer',
       warning: 'text',
-      held_until_ms: 'integer',
       created_at_ms: 'integer',
       updated_at_ms: 'integer',
       removed_at_ms: 'integer',
+      rate_limit: 'json',
+    },
+  },
+  {
+    name: 'endpoint_flow',
+    columns: {
+      endpoint_key: 'text',
+      held_until_ms: 'integer',
+      breaker: 'text',
+      breaker_epoch: 'integer',
+      breaker_until_ms: 'integer',
+      openings: 'integer',
+      next_send_at_ms: 'real',
     },
   },
   {
@@ -206,6 +218,7 @@ export const staying: readonly string[] = [
   ...['worker', 'live.owner', 'live.claim_no', 'repair.worker', 'rollup.writer'],
   // Only where several processes share a database.
   ...['migration', 'endpoints_version', 'intake', 'pruned_day'],
+  ...['endpoint.changed', 'endpoint_flow.changed'],
 ]
 
 /** Where rows come from. Reading changes nothing; each call begins anew. */

@@ -10,6 +10,7 @@ import type { AttemptRecord } from '../model/attempt.ts'
 import type { DeliveryState } from '../model/delivery.ts'
 import type { EndpointRecord } from '../model/endpoint.ts'
 import type { EventRecord } from '../model/event-record.ts'
+import type { Breaker, EndpointFlow } from '../model/flow.ts'
 import type { RepairState } from '../model/repair.ts'
 import type { Settlement } from '../model/settlement.ts'
 import type {
@@ -34,6 +35,13 @@ export interface StorageHost {
   log(level: 'info' | 'warn' | 'error', message: string, fields: Record<string, unknown>): void
   /** The store can not go on and will not repair itself: accepting must stop, and say so. */
   onFatal(error: Error): void
+  /**
+   * Told by a store that several machines share: its clock said `storeMs` in an answer that took so
+   * long. Left out where time is handed in.
+   */
+  readonly follow?: ((storeMs: number, tookMs: number) => void) | undefined
+  /** False: this process owns no deliveries, so none are kept for it. Default true. */
+  readonly delivers?: boolean | undefined
 }
 
 export interface Store {
@@ -124,8 +132,36 @@ export interface Store {
     limit: number,
   ): Promise<string[]>
 
+  // ── the flow of an endpoint ────────────────────────────────────────────────────────────────────
+
+  /** Of every endpoint that is held, broken or rate-limited; read once at start. */
+  loadFlows(): Promise<EndpointFlow[]>
+  /** As it is at this moment; null when nothing is stored of it. */
+  findFlow(endpointKey: string): Promise<EndpointFlow | null>
+
+  /**
+   * Puts the breaker of an endpoint in another state, if nobody did since the one it was made from:
+   * `next.epoch` is one more than the epoch that was seen.
+   */
+  changeBreaker(endpointKey: string, next: Breaker): Promise<BreakerChange>
+
+  /**
+   * Hands out send times of rate-limited endpoints, evenly spaced, to whoever asks first. Each is
+   * given once: what is not used is lost, and so are the times of a call whose answer was lost.
+   */
+  takeSendTimes(asks: readonly SendTimesAsk[], nowMs: number): Promise<SendTimes[]>
+
+  readonly shares: ConcurrencyShares
+
   // ── other processes ────────────────────────────────────────────────────────────────────────────
 
+  /**
+   * What has changed since that version of the endpoints. Where there is one process, nobody else
+   * changes any.
+   *
+   * @param sinceVersion as told by the watcher or returned from here; -1 reads all of them
+   */
+  changedEndpoints(sinceVersion: number): Promise<ChangedEndpoints>
   /**
    * False while another process may have taken over what this one owns: no attempt may begin then.
    * Always true where there is one process.
@@ -218,10 +254,10 @@ export interface AcceptRecord {
 /** An event that is not matched yet. */
 export type IntakeRecord = Omit<EventRecord, 'matched'>
 
-export interface IntakeResult {
-  readonly record: AcceptRecord
-  readonly result: AcceptResult
-}
+/** `refused`: it cannot be taken in. It is left where it is, and others are not held up by it. */
+export type IntakeResult =
+  | { readonly record: AcceptRecord; readonly result: AcceptResult }
+  | { readonly refused: IntakeRecord; readonly error: Error }
 
 export interface NewDelivery {
   readonly id: string
@@ -252,7 +288,8 @@ export interface SettlementRecord {
 export interface ReleaseRecord {
   readonly deliveryId: string
   readonly token: number
-  readonly dueAtMs: number
+  /** Null: when it was due before it was claimed. */
+  readonly dueAtMs: number | null
 }
 
 export interface CommitResult {
@@ -302,6 +339,8 @@ export interface Claim {
   readonly token: number
   /** Attempts made so far; the next one is `attempts + 1`. */
   readonly attempts: number
+  /** Never tried, and not made by hand or by a repair: lanes send it before what is not. */
+  readonly isFresh: boolean
   /** The event's id, or the batch's. */
   readonly eventId: string
   /** The event's type, or `batch`. */
@@ -356,10 +395,52 @@ export interface EndpointChange {
   readonly fields: readonly string[]
 }
 
+/** Endpoints as they are now, where they are not as they were. */
+export interface ChangedEndpoints {
+  readonly version: number
+  readonly endpoints: readonly StoredEndpoint[]
+  readonly removedKeys: readonly string[]
+}
+
+export interface BreakerChange {
+  /** False: another process was faster; `flow` is what it made of it. */
+  readonly isChanged: boolean
+  readonly flow: EndpointFlow
+}
+
+export interface ConcurrencyShares {
+  /**
+   * How many requests to an endpoint this process may have under way, of the `concurrency` that all
+   * have together. All of it where there is one process.
+   */
+  of(endpointKey: string, concurrency: number): number
+}
+
+export interface SendTimesAsk {
+  readonly endpointKey: string
+  readonly count: number
+  /** From one send time to the next, all processes together. */
+  readonly intervalMs: number
+}
+
+/** `count` times, the first at `firstAtMs`, `intervalMs` apart. */
+export interface SendTimes extends SendTimesAsk {
+  readonly firstAtMs: number
+}
+
 /** What a store of many processes tells the engine of this one. None of it may throw. */
 export interface StoreWatcher {
   /** Endpoints were changed; a load that begins from now on is of this version or a later one. */
   endpointsChanged(version: number): void
+  /** Flows that changed, as they are now. */
+  flowsChanged(flows: readonly EndpointFlow[]): void
+  /**
+   * `shares` gives other numbers from now on.
+   *
+   * @returns whether no endpoint has more requests under way than its share; it is asked again until
+   *   that is so, and until then no other process takes what this one gives up
+   */
+  sharesChanged(): boolean
   /** Callers' transactions have brought events. */
   intake(): void
   /** Deliveries that nobody owns, and when they are due. */

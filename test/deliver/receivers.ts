@@ -106,7 +106,7 @@ export function endpointRecord(url: string, changes: Partial<EndpointRecord> = {
     batch: false,
     version: 1,
     warning: null,
-    heldUntilMs: 0,
+    rateLimit: null,
     createdAtMs: 0,
     updatedAtMs: 0,
     ...changes,

@@ -44,6 +44,54 @@ describe('the clock of the machine', () => {
     expect(clock.nowMs()).toBe(startMs + 24 * hourMs + 10_001)
   })
 
+  describe('that follows a store', () => {
+    it('has its time from the first answer on, whether ahead or behind', () => {
+      for (const aheadMs of [5 * 60_000, -5 * 60_000]) {
+        const clock = systemClock()
+        expect(clock.nowMs()).toBe(Date.now())
+        clock.follow(Date.now() + aheadMs - 10, 20)
+        expect(clock.nowMs()).toBe(Date.now() + aheadMs)
+        vi.advanceTimersByTime(60_000)
+        expect(clock.nowMs()).toBe(Date.now() + aheadMs)
+      }
+    })
+
+    it('believes the quickest of its answers', () => {
+      const clock = systemClock()
+      clock.follow(Date.now() - 25, 50)
+      clock.follow(Date.now() + 400, 800)
+      clock.follow(Date.now() + 30, 2)
+      clock.follow(Date.now() - 300, 900)
+      vi.advanceTimersByTime(10_001)
+      expect(clock.nowMs()).toBe(Date.now() + 31)
+    })
+
+    it('that is behind: runs slower until it is there, and never backwards', () => {
+      const clock = systemClock()
+      clock.follow(Date.now(), 0)
+      let lastMs = clock.nowMs()
+      for (let i = 0; i < 60; i += 1) {
+        vi.advanceTimersByTime(1_000)
+        clock.follow(Date.now() - 2_000, 0)
+        const nowMs = clock.nowMs()
+        expect(nowMs - lastMs).toBeGreaterThanOrEqual(899)
+        expect(nowMs - lastMs).toBeLessThanOrEqual(1_001)
+        lastMs = nowMs
+      }
+      expect(Math.abs(lastMs - (Date.now() - 2_000))).toBeLessThanOrEqual(1)
+    })
+
+    it('that is set back a day: runs on', () => {
+      const clock = systemClock()
+      clock.follow(Date.now(), 0)
+      for (let i = 0; i < 40; i += 1) {
+        vi.advanceTimersByTime(1_000)
+        clock.follow(Date.now() - 24 * hourMs, 0)
+        expect(clock.nowMs()).toBe(Date.now())
+      }
+    })
+  })
+
   it('waits longer than a timer of Node can', () => {
     const clock = systemClock()
     const delayMs = 3 * 2 ** 31

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest'
+import { freeFlow } from '../../src/model/flow.ts'
 import { Scheduler } from '../../src/schedule/scheduler.ts'
 import type { Claim } from '../../src/storage/storage.ts'
 import { claimOf, endpointRecord, settled } from '../engine/fakes.ts'
@@ -18,9 +19,14 @@ async function costWith(lanes: number): Promise<number> {
             ),
             heads: rooms.map(({ endpointKey }) => ({ endpointKey, dueAtMs: 0 })),
           }),
+        changeBreaker: () => Promise.reject(new Error('Nothing fails here.')),
+        takeSendTimes: () => Promise.reject(new Error('Nothing is limited here.')),
       },
       endpoint: (key) => endpointRecord(key),
-      limits: () => ({ concurrency: 10, batch: null }),
+      limits: () => ({ concurrency: 10, rateLimit: null, timeoutMs: 1_000, batch: null }),
+      flow: freeFlow,
+      breakerChanged: () => {},
+      flowFailed: () => {},
       run: (claim) => {
         running.push(claim)
         sent += 1
@@ -37,6 +43,7 @@ async function costWith(lanes: number): Promise<number> {
       memoryCapacity: 20_000,
       memoryBytes: 64 * 1_048_576,
       maxBatchBytes: 262_144,
+      delivers: true,
     },
   )
   scheduler.start()

@@ -235,8 +235,9 @@ describe('three processes', () => {
 
     constructor(server: Server, folder: string, name: string) {
       this.#ledgerFile = path.join(folder, name)
-      const args = [server.url, 'kmsg', this.#ledgerFile, secretKey, name, '1000000', leaseMs, 100]
-      this.child = spawn(process.execPath, [childFile, ...args.map(String)], {
+      const more = JSON.stringify({ leaseMs, pauseMs: 100 })
+      const args = [server.url, 'kmsg', this.#ledgerFile, secretKey, name, '1000000', more]
+      this.child = spawn(process.execPath, [childFile, ...args], {
         stdio: ['ignore', 'ignore', 'inherit'],
       })
     }

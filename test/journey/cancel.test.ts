@@ -99,7 +99,7 @@ describe('cancelPending', () => {
     const turn = await service.explainEvent('evt_300')
     expect(turn?.endpoints).toMatchObject([
       { endpointId: 'other' },
-      { endpointId: 'shop', outcome: 'waiting', waitingFor: 'turn', until: null },
+      { endpointId: 'shop', outcome: 'waiting', waitingFor: 'concurrency', until: null },
     ])
     expect(await service.cancelPending('shop')).toBe(298)
     hold.open()

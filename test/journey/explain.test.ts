@@ -47,7 +47,7 @@ describe('explainEvent', () => {
     })
     expect(answer('asks')).toMatchObject({
       outcome: 'waiting',
-      waitingFor: 'retry_after',
+      waitingFor: 'retry-after',
       until: at(120_000),
     })
     expect(answer('held')).toMatchObject({ outcome: 'waiting', waitingFor: 'paused', until: null })

@@ -196,7 +196,7 @@ describe('replay', () => {
     expect(atMs).toEqual(Array.from({ length: 30 }, (_, i) => Math.floor(i / 2) * 100))
   })
 
-  journey('of ten thousand holds up a live event by twenty at most', async (stage) => {
+  journey('of ten thousand holds up a live event by three at most', async (stage) => {
     const service = await stage.open()
     await service.registerEndpoint(stage.endpoint('shop', { status: 'paused', concurrency: 1 }))
     await dispatch(stage, service, 10_000)
@@ -219,8 +219,7 @@ describe('replay', () => {
     hold.open()
     await stage.inbox.waitFor(({ headers }) => headers['webhook-id'] === 'live')
     const place = idsAt(stage, 'shop').indexOf('live') - before
-    expect(place).toBeGreaterThan(0)
-    expect(place).toBeLessThanOrEqual(20)
+    expect(place).toBeLessThanOrEqual(3)
     await service.cancelRepair(repair.id)
     await service.drain()
     expect(stage.at('shop').length).toBeLessThan(100)

@@ -1,19 +1,23 @@
 // One process of several: accepts its events and delivers what is due on the database it is given,
-// until it is killed. Then it replays them, when it is told to. To a file, so that no kill can take it back: `= event` once one is stored,
-// `+ delivery` before each request, `- delivery` once its outcome is written.
+// until it is killed; with `replay` (per second) it then has them sent again. To a file, so that no
+// kill can take it back: `= event` once one is stored, `+ delivery` and `@ delivery time` before each
+// request, `- delivery` once its outcome is written.
 import { openSync, writeSync } from 'node:fs'
 import { WebhookDispatcher, WebhookService } from '@k-msg/webhook'
 import { postgres } from '@k-msg/webhook/postgres'
 import { watchedDispatcher, watchedStorage } from '../crash/failpoints.mjs'
 
-const [url, schema, ledgerFile, secretKey, name, count, leaseMs = 1_500, pauseMs = 0, replay] =
-  process.argv.slice(2)
+const [url, schema, ledgerFile, secretKey, name, count, more] = process.argv.slice(2)
+const { leaseMs = 1_500, pauseMs = 0, replay, ...others } = JSON.parse(more ?? '{}')
 const ledger = openSync(ledgerFile, 'a')
 const note = (sign, ids) => writeSync(ledger, ids.map((id) => `${sign} ${id}\n`).join(''))
 const Dispatcher = watchedDispatcher(
   WebhookDispatcher,
   () => {},
-  ({ deliveryId }) => note('+', [deliveryId]),
+  ({ deliveryId }) => {
+    note('+', [deliveryId])
+    note('@', [`${deliveryId} ${Date.now()}`])
+  },
 )
 const storage = watchedStorage(
   postgres(url, { schema, leaseMs: Number(leaseMs) }),
@@ -30,6 +34,7 @@ const config = {
   allowedNetworks: ['127.0.0.0/8'],
   logger: false,
   retryScheduleMs: [100, 100, 100],
+  ...others,
 }
 const service = new WebhookService(config, { dispatcher: new Dispatcher() })
 await service.ready()
@@ -50,6 +55,6 @@ for (let i = 0; i < Number(count); i += 20) {
 }
 if (replay !== undefined) {
   await service.drain()
-  await service.replay({ endpointId: 'hook', maxPerSecond: Number(replay) })
+  await service.replay({ endpointId: 'hook', maxPerSecond: replay })
 }
 process.stdout.write('accepted\n')

@@ -78,6 +78,8 @@ class Process {
     return {
       endpointsChanged: (version) => this.told.push(`endpoints ${version}`),
       repairs: () => this.told.push('repairs'),
+      flowsChanged: (flows) => this.told.push(...flows.map((one) => `flow ${one.endpointKey}`)),
+      sharesChanged: () => true,
       intake: () => this.told.push('intake'),
       due: (heads) => {
         for (const { endpointKey: key } of heads) this.told.push(`due ${key}`)
@@ -239,6 +241,29 @@ describe('several processes', () => {
     // Repeated because its answer was lost, and stale by now: still its own.
     await one.store.saveEndpoint(endpoint('newer'), change('registered'), null)
     expect((await commitAccepts(two.store, again)).accepts).toEqual([{ kind: 'stored' }])
+  })
+
+  test('of a thousand endpoints only those that changed are read again', async () => {
+    await one.store.saveEndpoint(endpoint('same'), change('registered'), null)
+    await one.store.saveEndpoint(endpoint('gone'), change('registered'), null)
+    const { version, endpoints } = await two.store.changedEndpoints(-1)
+    expect(endpoints).toHaveLength(2)
+    const renamed = endpoint('new', { name: 'other' })
+    await one.store.saveEndpoint(renamed, change('registered'), null)
+    await one.store.removeEndpoint(endpointKey('gone'), change('removed', { version: 2 }))
+    expect(await two.store.changedEndpoints(version)).toEqual({
+      version: version + 2,
+      endpoints: [renamed],
+      removedKeys: [endpointKey('gone')],
+    })
+    expect((await two.store.changedEndpoints(version + 2)).endpoints).toEqual([])
+  })
+
+  test('a breaker that one has opened the other is told of with its next poll', async () => {
+    const open = { state: 'open', epoch: 1, untilMs: host.now + 30_000, openings: 1 } as const
+    await one.store.changeBreaker(endpointKey('broken'), open)
+    await two.lives(1_000)
+    await two.hears(`flow ${endpointKey('broken')}`)
   })
 
   test('a change that began from an older version is refused', async () => {

@@ -1,7 +1,5 @@
 // Real processes on one database: each delivery once, and when one of them is killed, nothing lost.
-import { type ChildProcess, spawn } from 'node:child_process'
-import { once } from 'node:events'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { postgres } from '@k-msg/webhook/postgres'
@@ -9,56 +7,10 @@ import { createInbox, type Inbox } from '@k-msg/webhook/testing'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { Store } from '../../src/storage/storage.ts'
 import { change, endpoint } from '../storage/fixtures.ts'
+import { leaseMs, Process, secret } from './process.ts'
 import { freshSchema, onServer, type TestSchema } from './schemas.ts'
 
-const secret = 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw'
-/** As child.mjs sets it. */
-const leaseMs = 1_500
 const eventsEach = 1_000
-
-class Process {
-  readonly child: ChildProcess
-  /** Resolves when it has accepted all its events. */
-  readonly accepted: Promise<unknown>
-  readonly #ledgerFile: string
-
-  /** @param more events, lease, pause between them, and how many per second it replays after */
-  constructor(schema: TestSchema, folder: string, name: string, ...more: number[]) {
-    const file = path.join(import.meta.dirname, 'child.mjs')
-    this.#ledgerFile = path.join(folder, name)
-    const [events = eventsEach, ...replay] = more.map(String)
-    const args = [
-      schema.url,
-      schema.name,
-      this.#ledgerFile,
-      secret,
-      name,
-      String(events),
-      ...replay,
-    ]
-    this.child = spawn(process.execPath, [file, ...args], { stdio: ['ignore', 'pipe', 'inherit'] })
-    this.accepted = once(this.child.stdout!, 'data')
-  }
-
-  /** The lines of its ledger with this sign. */
-  noted(sign: '=' | '+' | '-'): string[] {
-    const lines = readFileSync(this.#ledgerFile, 'utf8').split('\n')
-    return lines.filter((line) => line.startsWith(`${sign} `)).map((line) => line.slice(2))
-  }
-
-  /** Deliveries whose request was made and whose outcome was not yet known to be written. */
-  get unknown(): Set<string> {
-    const unknown = new Set(this.noted('+'))
-    for (const id of this.noted('-')) unknown.delete(id)
-    return unknown
-  }
-
-  async kill(): Promise<void> {
-    const closed = once(this.child, 'close')
-    this.child.kill('SIGKILL')
-    await closed
-  }
-}
 
 describe('three processes on one database', () => {
   let schema: TestSchema
@@ -80,7 +32,7 @@ describe('three processes on one database', () => {
     })
     const hook = endpoint('hook', { url: `${inbox.url}/hook`, events: ['*'], filters: {} })
     await store.saveEndpoint({ ...hook, concurrency: 20, secrets: [] }, change('registered'))
-    processes = ['a', 'b', 'c'].map((name) => new Process(schema, folder, name))
+    processes = ['a', 'b', 'c'].map((name) => new Process(schema, folder, name, eventsEach))
   })
   afterEach(async () => {
     for (const one of processes) if (one.child.signalCode === null) await one.kill()
@@ -183,7 +135,7 @@ describe('a repair on one database', () => {
     const store = await storage.open({ nowMs: Date.now, log: () => {}, onFatal: () => {} })
     const hook = endpoint('hook', { url: `${inbox.url}/hook`, events: ['*'], filters: {} })
     await store.saveEndpoint({ ...hook, concurrency: 20, secrets: [] }, change('registered'))
-    const victim = new Process(schema, folder, 'a', events, leaseMs, 0, 200)
+    const victim = new Process(schema, folder, 'a', events, { replay: 200 })
     const heirs: Process[] = []
     try {
       await inbox.waitForCount(events + 40)

@@ -5,6 +5,7 @@ import { acceptStories } from './conformance/accept.ts'
 import { batchStories } from './conformance/batch.ts'
 import { claimStories } from './conformance/claim.ts'
 import { endpointStories } from './conformance/endpoint.ts'
+import { flowStories } from './conformance/flow.ts'
 import { questionStories } from './conformance/questions.ts'
 import { repairStories } from './conformance/repair.ts'
 import { settleStories } from './conformance/settle.ts'
@@ -40,6 +41,7 @@ const chapters: Readonly<Record<string, Stories>> = {
   claim: claimStories,
   batch: batchStories,
   endpoints: endpointStories,
+  flow: flowStories,
   questions: questionStories,
   repair: repairStories,
   upkeep: upkeepStories,

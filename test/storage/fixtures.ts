@@ -225,7 +225,7 @@ export function endpoint(name: string, fields: Partial<EndpointRecord> = {}): En
     batch: false,
     version: 1,
     warning: null,
-    heldUntilMs: 0,
+    rateLimit: null,
     createdAtMs: startMs,
     updatedAtMs: startMs,
     ...fields,

@@ -14,7 +14,8 @@ import { booleanArray, fromText, numberArray, textArray } from './text.ts'
 
 /**
  * A lane is two ranges of the index: what may be batched, and what goes out as it is; a batching
- * lane takes only the second here. The head of a lane is its first delivery that was not picked.
+ * lane takes only the second here. Three of what was never tried come before one of what was, as lanes
+ * send them. The head of a lane is its first delivery that was not picked.
  * Both are looked for from the lane's floor on, see Floors.
  */
 const claimRooms = `
@@ -27,22 +28,24 @@ const claimRooms = `
     select endpoint_key, n, floor_ms, alone from room cross join (values (0), (1)) as kind (alone)
      where alone = 1 or not batches
   ), due as materialized (
-    select range.endpoint_key, range.n, found.* from range cross join lateral (
+    select range.endpoint_key, range.n, range.alone, found.* from range cross join lateral (
       select id, due_at_ms from kmsg.live x
        where x.endpoint_key = range.endpoint_key and x.alone = range.alone
          and owner is null and batch_id is null and due_at_ms between range.floor_ms and $5
        order by due_at_ms limit range.n for update skip locked) as found
   ), picked as materialized (
     select id, due_at_ms from (
-      select *, row_number() over (partition by endpoint_key order by due_at_ms, id) as place
-        from due) as placed
+      select *, row_number() over (partition by endpoint_key order by turn, due_at_ms, id) as place
+        from (select *, row_number() over (partition by endpoint_key, alone order by due_at_ms, id)
+                        * case alone when 1 then 3 else 1 end as turn
+                from due) as turned) as placed
      where place <= n
   ), taken as (
     update kmsg.live l set state = 'delivering', owner = $1, claim_no = $6, token = token + 1
       from picked where l.id = picked.id
     returning l.*
   )
-  select taken.id, taken.kind, taken.token, taken.attempts, taken.endpoint_key,
+  select taken.id, taken.kind, taken.alone, taken.token, taken.attempts, taken.endpoint_key,
          coalesce(event.tenant_id, batch.tenant_id) as tenant_id, event.id as event_id,
          event.type as event_type, coalesce(event.accepted_at_ms, batch.sealed_at_ms) as at_ms,
          coalesce(event.body, batch.body) as body, batch.members, taken.due_at_ms,
@@ -50,7 +53,7 @@ const claimRooms = `
     from taken left join lateral (${eventOf('taken.event_key')}) as event on true
                left join kmsg.batch on batch.id = taken.id
   union all
-  select null, null, null, null, range.endpoint_key, null, null, null, null, null, null, null, (
+  select null, null, null, null, null, range.endpoint_key, null, null, null, null, null, null, null, (
       select due_at_ms from kmsg.live x
        where x.endpoint_key = range.endpoint_key and x.alone = range.alone
          and owner is null and batch_id is null and due_at_ms >= range.floor_ms
@@ -58,11 +61,14 @@ const claimRooms = `
        order by due_at_ms limit 1)
     from range
   union all
-  select 'me', null, id::int, null, null, null, null, null, null, null, null, null, null from me`
+  select 'me', null, null, id::int, null, null, null, null, null, null, null, null, null, null
+    from me`
 
 interface ClaimedRow {
   readonly id: string | null
   readonly kind: 'single' | 'batch' | null
+  /** 0: never tried, no replay; a sealed batch is always 1. */
+  readonly alone: 0 | 1
   readonly token: number
   readonly attempts: number
   readonly endpoint_key: string
@@ -209,6 +215,7 @@ function toClaim(row: ClaimedRow, location: string): Claim {
     tenantId: fromText(row.tenant_id),
     token: row.token,
     attempts: row.attempts,
+    isFresh: isBatch ? row.attempts === 0 : row.alone === 0,
     eventId: isBatch ? id : fromText(row.event_id),
     eventType: isBatch ? 'batch' : fromText(row.event_type),
     acceptedAtMs: row.at_ms,

@@ -22,7 +22,8 @@ const release = `
      order by id for update
   ), released as (
     update kmsg.live
-       set state = 'waiting', owner = null, claim_no = null, due_at_ms = given.due_at_ms
+       set state = 'waiting', owner = null, claim_no = null,
+           due_at_ms = coalesce(given.due_at_ms, live.due_at_ms)
       from given join owned on owned.id = given.id
      where live.id = given.id
     returning live.id, live.endpoint_key, live.cancel_reason
@@ -68,7 +69,7 @@ async function giveBack(session: Session, releases: readonly ReleaseRecord[]): P
       release,
       textArray(releases.map(({ deliveryId }) => deliveryId)),
       numberArray(releases.map(({ token }) => token)),
-      numberArray(releases.map(({ dueAtMs }) => Math.round(dueAtMs))),
+      numberArray(releases.map(({ dueAtMs }) => dueAtMs && Math.round(dueAtMs))),
     )
     // Cancelled meanwhile, or of an endpoint that takes nothing any more: it must not wait for ever.
     for (const { id, ended } of rows) {

@@ -2,11 +2,8 @@
 import type { SettlementRecord } from '../storage.ts'
 import type { Connection } from './connection.ts'
 import { appendChange, raiseVersion } from './endpoint.ts'
+import { writeHolds } from './flow.ts'
 import { toText } from './text.ts'
-
-/** Never shorter: two answers can ask for different times. */
-const hold = `
-  update kmsg.endpoint set held_until_ms = $1::bigint where key = $2 and held_until_ms < $1::bigint`
 
 const warn = `
   update kmsg.endpoint set warning = $1 where key = $2 and warning is distinct from $1`
@@ -18,48 +15,53 @@ const disable = `
    where key = $3 and status <> 'disabled' and removed_at_ms is null
   returning version`
 
-/**
- * In the order of endpoints: two processes then wait for each other in one direction only. Others read
- * the endpoints again when one was disabled; who asks for a pause asks each process by itself.
- *
- * @returns whether others should
- */
+export interface EffectsWritten {
+  /** Others should read the endpoints again. */
+  readonly endpoints: boolean
+  /** Others should read the flows again. */
+  readonly flows: boolean
+}
+
+/** In the order of endpoints: two processes then wait for each other in one direction only. */
 export async function writeEffects(
   connection: Connection,
   records: readonly SettlementRecord[],
-): Promise<boolean> {
+): Promise<EffectsWritten> {
   const withEffect = records
     .filter(({ settlement }) => settlement.effect !== null)
     .sort((a, b) => (a.endpointKey < b.endpointKey ? -1 : 1))
-  let disabled = 0
-  for (const record of withEffect) disabled += await writeEffect(connection, record)
-  if (disabled > 0) await raiseVersion(connection)
-  return disabled > 0
+  const holds = withEffect.flatMap(({ endpointKey, settlement: { effect } }) =>
+    effect?.kind === 'hold' ? [{ endpointKey, untilMs: effect.untilMs }] : [],
+  )
+  if (holds.length > 0) await writeHolds(connection, holds)
+  const changed = new Set<string>()
+  for (const record of withEffect) {
+    if (await writeEffect(connection, record)) changed.add(record.endpointKey)
+  }
+  if (changed.size > 0) await raiseVersion(connection, [...changed])
+  return { endpoints: changed.size > 0, flows: holds.length > 0 }
 }
 
-/** @returns endpoints that are disabled now */
+/** @returns whether the endpoint is disabled now, and was not */
 async function writeEffect(
   connection: Connection,
   { endpointKey, settlement: { effect }, settledAtMs }: SettlementRecord,
-): Promise<number> {
+): Promise<boolean> {
   const atMs = Math.round(settledAtMs)
   switch (effect?.kind) {
-    case 'hold':
-      await connection.run(hold, Math.round(effect.untilMs), endpointKey)
-      return 0
     case 'warn':
       await connection.run(warn, toText(effect.warning), endpointKey)
-      return 0
+      return false
     case 'disable': {
       const { reason } = effect
       const row = await connection.get<{ version: number }>(disable, reason, atMs, endpointKey)
-      if (row === undefined) return 0
+      if (row === undefined) return false
       const { version } = row
       const change = { atMs, version, what: 'disabled', reason, fields: ['status'] }
       await appendChange(connection, endpointKey, change)
-      return 1
+      return true
     }
     default:
-      return 0
+      return false
   }
 }

@@ -3,15 +3,16 @@
  * Every change raises the one number that tells other processes that there is something to read.
  */
 import type { EndpointRecord } from '../../model/endpoint.ts'
-import type { EndpointChange, StoredEndpoint } from '../storage.ts'
+import type { ChangedEndpoints, EndpointChange, StoredEndpoint } from '../storage.ts'
 import type { Connection, SqlValue } from './connection.ts'
+import { removeFlow, restartSendTimes } from './flow.ts'
 import type { Session } from './session.ts'
-import { fromText, toText } from './text.ts'
+import { fromText, textArray, toText } from './text.ts'
 
 const columns = [
   ...['key', 'id', 'tenant_id', 'url', 'events', 'name', 'description', 'status', 'status_reason'],
   ...['status_changed_at_ms', 'secrets', 'signature_schemes', 'filters', 'retry_config', 'headers'],
-  ...['tls', 'timeout_ms', 'concurrency', 'batch', 'version', 'warning', 'held_until_ms'],
+  ...['tls', 'timeout_ms', 'concurrency', 'rate_limit', 'batch', 'version', 'warning'],
   ...['created_at_ms', 'updated_at_ms'],
 ]
 
@@ -58,20 +59,47 @@ const tombstone = `
          headers = '{}', tls = 'null'
    where key = $3`
 
-const raise = 'update kmsg.endpoints_version set number = number + 1'
+const readChanged = `
+  select ${columns.join(', ')}, removed_at_ms is not null as removed from kmsg.endpoint
+   where changed > $1 order by key`
+
+/** The row of the number is held until the end of the transaction: so numbers commit in order. */
+const raise = `
+  with raised as (update kmsg.endpoints_version set number = number + 1 returning number)
+  update kmsg.endpoint set changed = raised.number from raised where key = any($1::text[])`
+
+const readVersion = 'select number from kmsg.endpoints_version'
 
 const readHistory = `
   select version, what, at_ms, reason, fields from kmsg.endpoint_change
    where endpoint_key = $1 order by version, at_ms`
 
-/** Holds its row until the end of the transaction: so later numbers are committed later. */
-export async function raiseVersion(connection: Connection): Promise<void> {
-  await connection.run(raise)
+/** Others read these endpoints again. The last that a transaction does: it lets nobody else change any. */
+export async function raiseVersion(
+  connection: Connection,
+  changedKeys: readonly string[],
+): Promise<void> {
+  await connection.run(raise, textArray(changedKeys))
 }
 
 export async function loadEndpoints({ database }: Session): Promise<StoredEndpoint[]> {
   const rows = await database.read((connection) => connection.all<EndpointRow>(readEndpoints))
   return rows.map(fromRow)
+}
+
+export async function changedEndpoints(
+  { database }: Session,
+  sinceVersion: number,
+): Promise<ChangedEndpoints> {
+  return await database.snapshot(async (connection) => {
+    const row = await connection.get<{ number: number }>(readVersion)
+    const rows = await connection.all<EndpointRow & { removed: boolean }>(readChanged, sinceVersion)
+    return {
+      version: row?.number ?? 0,
+      endpoints: rows.filter(({ removed }) => !removed).map(fromRow),
+      removedKeys: rows.filter(({ removed }) => removed).map(({ key }) => key),
+    }
+  })
 }
 
 export async function saveEndpoint(
@@ -92,7 +120,8 @@ export async function saveEndpoint(
       throw new Error(`The key of endpoint "${record.id}" is another one's; register it again.`)
     if (rows === 0) return (await connection.get(isThere, ...values)) !== undefined
     await appendChange(connection, record.key, change)
-    await raiseVersion(connection)
+    if (change.fields.includes('rateLimit')) await restartSendTimes(connection, record.key)
+    await raiseVersion(connection, [record.key])
     return true
   })
   if (isWritten) hints.endpoints()
@@ -107,7 +136,8 @@ export async function removeEndpoint(
   await database.write(async (connection) => {
     await connection.run(tombstone, Math.round(change.atMs), change.version, key)
     await appendChange(connection, key, change)
-    await raiseVersion(connection)
+    await removeFlow(connection, key)
+    await raiseVersion(connection, [key])
   })
   hints.endpoints()
 }
@@ -146,7 +176,7 @@ export async function appendChange(
 
 /** In the order of `columns`. JSON escapes NUL by itself. */
 function toValues(record: StoredEndpoint): SqlValue[] {
-  const { statusReason, signatureSchemes, warning } = record
+  const { statusReason, signatureSchemes, rateLimit, warning } = record
   return [
     record.key,
     toText(record.id),
@@ -166,10 +196,10 @@ function toValues(record: StoredEndpoint): SqlValue[] {
     JSON.stringify(record.tls),
     record.timeoutMs,
     record.concurrency,
+    rateLimit && JSON.stringify(rateLimit),
     JSON.stringify(record.batch),
     record.version,
     warning && toText(warning),
-    Math.round(record.heldUntilMs),
     Math.round(record.createdAtMs),
     Math.round(record.updatedAtMs),
   ]
@@ -194,10 +224,10 @@ interface EndpointRow {
   readonly tls: string
   readonly timeout_ms: number | null
   readonly concurrency: number | null
+  readonly rate_limit: string | null
   readonly batch: string
   readonly version: number
   readonly warning: string | null
-  readonly held_until_ms: number
   readonly created_at_ms: number
   readonly updated_at_ms: number
 }
@@ -222,10 +252,10 @@ function fromRow(row: EndpointRow): StoredEndpoint {
     tls: JSON.parse(row.tls),
     timeoutMs: row.timeout_ms,
     concurrency: row.concurrency,
+    rateLimit: row.rate_limit === null ? null : JSON.parse(row.rate_limit),
     batch: JSON.parse(row.batch),
     version: row.version,
     warning: row.warning && fromText(row.warning),
-    heldUntilMs: row.held_until_ms,
     createdAtMs: row.created_at_ms,
     updatedAtMs: row.updated_at_ms,
   }

@@ -18,6 +18,10 @@ const answerWithinMs = 5_000
 export interface Hint {
   /** The endpoints have changed. */
   readonly endpoints?: boolean
+  /** The flow of endpoints has changed. */
+  readonly flows?: boolean
+  /** Workers came, left, or keep to other shares. */
+  readonly workers?: boolean
   /** Lanes with something due; null for any. */
   readonly due?: readonly string[] | null
   /** Callers' transactions have brought events. */
@@ -43,6 +47,8 @@ export class Hints {
   readonly #sender: () => number
   readonly #due = new Set<string>()
   #endpoints = false
+  #flows = false
+  #workers = false
   #cancelPause: (() => void) | null = null
 
   constructor(database: Database, setTimer: SetTimer, sender: () => number) {
@@ -63,30 +69,59 @@ export class Hints {
     this.#send()
   }
 
+  flows(): void {
+    if (this.isAlone) return
+    this.#flows = true
+    this.#send()
+  }
+
+  /** Also while alone, as far as is known: this is how others learn that one is there. */
+  workers(): void {
+    this.#workers = true
+    this.#send()
+  }
+
   stop(): void {
     this.isAlone = true
     this.#cancelPause?.()
   }
 
   #send(): void {
-    if (this.#cancelPause !== null || (!this.#endpoints && this.#due.size === 0)) return
+    const hasNews = this.#endpoints || this.#flows || this.#workers || this.#due.size > 0
+    if (this.#cancelPause !== null || !hasNews) return
     const keys = [...this.#due]
     const due = keys.length > maxKeys ? null : keys
-    const payload = toPayload(this.#sender(), { endpoints: this.#endpoints, due })
+    const payload = toPayload(this.#sender(), {
+      endpoints: this.#endpoints,
+      flows: this.#flows,
+      workers: this.#workers,
+      due,
+    })
     this.#due.clear()
     this.#endpoints = false
+    this.#flows = false
+    this.#workers = false
     this.#cancelPause = this.#setTimer(() => {
       this.#cancelPause = null
       this.#send()
     }, hintPauseMs)
-    const { schema } = this.#database
-    this.#database
-      .read((connection) =>
-        connection.all('select pg_notify($1, $2)', channelOf(schema.name), payload),
+    void this.#notify(payload)
+  }
+
+  /** Never rejects. */
+  sayNow(hint: Hint): Promise<void> {
+    return this.#notify(toPayload(this.#sender(), hint))
+  }
+
+  async #notify(payload: string): Promise<void> {
+    const channel = channelOf(this.#database.schema.name)
+    try {
+      await this.#database.read((connection) =>
+        connection.all('select pg_notify($1, $2)', channel, payload),
       )
-      .catch(() => {
-        // Only a hint: whoever misses it polls.
-      })
+    } catch {
+      // Only a hint: whoever misses it polls.
+    }
   }
 }
 

@@ -65,7 +65,11 @@ export async function importInto(
       // Cancelled while a process of the old place sent it: nobody is left who could end it.
       await connection.run(endCancelled, null)
       // A service that already runs there reads the endpoints again.
-      await raiseVersion(connection)
+      const endpoints = await connection.all<{ key: string }>('select key from kmsg.endpoint')
+      await raiseVersion(
+        connection,
+        endpoints.map(({ key }) => key),
+      )
     })
   })
 }

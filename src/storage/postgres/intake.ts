@@ -4,7 +4,7 @@
  * would be over, no key and no counter that others would wait for. Once it has committed, any process
  * takes the row over as an accept of its own.
  */
-import { describeValue, WebhookError } from '../../model/errors.ts'
+import { describeValue, isTransientStorageError, WebhookError } from '../../model/errors.ts'
 import type { AcceptRecord, IntakeRecord, IntakeResult } from '../storage.ts'
 import { insert } from './accept.ts'
 import type { Queryable } from './connection.ts'
@@ -22,6 +22,7 @@ const bring = `
 const take = `
   select key, tenant_id, event_id, type, accepted_at_ms, content_hash, body
     from kmsg.intake
+   where key <> all($2::text[])
    order by key limit $1 for update skip locked`
 
 const drop = 'delete from kmsg.intake where key = any($1::text[])'
@@ -61,17 +62,52 @@ function requireClient(client: unknown): asserts client is Queryable {
   )
 }
 
+/** One that could not be taken in is tried again after so long: a person may have mended it. */
+const refusedForMs = 600_000
+
+/** By the session, so that polling does not see what is left lying. */
+export function refusedKeys({ refusedIntake, nowMs }: Session): string {
+  const now = nowMs()
+  for (const [key, untilMs] of refusedIntake) if (untilMs <= now) refusedIntake.delete(key)
+  return textArray([...refusedIntake.keys()])
+}
+
+/** One that cannot be taken in must not hold up the others: the rest is halved until it is alone. */
 export async function takeIntake(
   session: Session,
   match: (event: IntakeRecord) => AcceptRecord,
   limit: number,
 ): Promise<IntakeResult[]> {
+  const tried: IntakeRecord[] = []
+  try {
+    return await takeTogether(session, match, limit, tried)
+  } catch (error) {
+    const [refused] = tried
+    if (isTransientStorageError(error) || refused === undefined) throw error
+    if (tried.length === 1) {
+      session.refusedIntake.set(refused.key, session.nowMs() + refusedForMs)
+      return [{ refused, error: error instanceof Error ? error : new Error(String(error)) }]
+    }
+    const half = Math.ceil(tried.length / 2)
+    const first = await takeIntake(session, match, half)
+    return [...first, ...(await takeIntake(session, match, limit - half))]
+  }
+}
+
+/** @param tried what it was about, when it fails */
+async function takeTogether(
+  session: Session,
+  match: (event: IntakeRecord) => AcceptRecord,
+  limit: number,
+  tried: IntakeRecord[],
+): Promise<IntakeResult[]> {
   const { database } = session
   let committed = () => {}
   const taken = await database.write(async (connection) => {
-    const rows = await connection.all<IntakeRow>(take, limit)
+    const rows = (await connection.all<IntakeRow>(take, limit, refusedKeys(session))).map(fromRow)
+    tried.splice(0, tried.length, ...rows)
     if (rows.length === 0) return []
-    const records = rows.map((row) => match(fromRow(row)))
+    const records = rows.map((row) => match(row))
     const accepted = await insert(session, connection, records)
     const results = records.map((record, i) => ({
       record,

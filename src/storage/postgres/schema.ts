@@ -11,6 +11,7 @@ const oldestServer = 150_000
 const describeServer = `
   select current_setting('server_version') as version,
          current_setting('server_version_num')::int as number,
+         (extract(epoch from clock_timestamp()) * 1000)::float8 as now_ms,
          current_setting('jit') = 'on' as jit,
          array_to_json(array(
            select name from unnest(array['fsync', 'synchronous_commit', 'full_page_writes']) as name
@@ -18,6 +19,7 @@ const describeServer = `
 
 export interface Server {
   readonly version: string
+  readonly nowMs: number
   /** Settings under which a commit that was answered can be lost. */
   readonly unsafe: readonly string[]
   /** Still on for connections that are not ours to set up. */
@@ -27,18 +29,22 @@ export interface Server {
 /** @throws WebhookError STORAGE_FOREIGN for a server that is too old */
 export async function checkServer(database: Database): Promise<Server> {
   const found = await database.read((connection) =>
-    connection.get<{ version: string; number: number; jit: boolean; unsafe: string }>(
-      describeServer,
-    ),
+    connection.get<{
+      version: string
+      number: number
+      now_ms: number
+      jit: boolean
+      unsafe: string
+    }>(describeServer),
   )
-  const { version = '', number = 0, jit = false, unsafe = '[]' } = found ?? {}
+  const { version = '', number = 0, now_ms: nowMs = 0, jit = false, unsafe = '[]' } = found ?? {}
   if (number < oldestServer) {
     throw new WebhookError(
       'STORAGE_FOREIGN',
       `Expected PostgreSQL 15 or newer at ${database.location}, got ${version || 'something else'}; update the server.`,
     )
   }
-  return { version, unsafe: JSON.parse(unsafe), jit }
+  return { version, nowMs, unsafe: JSON.parse(unsafe), jit }
 }
 
 const takeTurn = `select pg_advisory_xact_lock(hashtextextended('kmsg migration ' || $1, 0))`

@@ -11,6 +11,8 @@ export interface Session {
   readonly hints: Hints
   /** Somebody saw this version of the endpoints. */
   sawVersion(version: number): void
+  /** What callers' transactions brought and cannot be taken in, and when each is tried again. */
+  readonly refusedIntake: Map<string, number>
   /** Slots that are written, see slot.ts. */
   readonly knownSlots: Set<string>
   /** Makes the days to come; says so when it cannot. */
@@ -37,6 +39,7 @@ export function createSession(
     hints,
     sawVersion,
     makeDays,
+    refusedIntake: new Map(),
     knownSlots: new Set(),
     nowMs: () => Math.round(nowMs()),
     newKey(atMs) {

@@ -145,16 +145,17 @@ export async function commitSettlements(
   // In their order: two processes with the same rows then wait in one direction only.
   const records = [...once.values()].sort((a, b) => (a.deliveryId < b.deliveryId ? -1 : 1))
   const hasEffects = records.some(({ settlement }) => settlement.effect !== null)
-  let isDisabled = false
+  let effects = { endpoints: false, flows: false }
   const results = hasEffects
     ? await session.database.write(async (connection) => {
         const results = await writeRecords(session, connection, records)
         const decided = records.filter((record) => results.get(keyOf(record)) === 'written')
-        isDisabled = await writeEffects(connection, decided)
+        effects = await writeEffects(connection, decided)
         return results
       })
     : await session.database.read((connection) => writeRecords(session, connection, records))
-  if (isDisabled) session.hints.endpoints()
+  if (effects.endpoints) session.hints.endpoints()
+  if (effects.flows) session.hints.flows()
   return settlements.map((record) =>
     once.get(keyOf(record)) === record ? (results.get(keyOf(record)) ?? 'repeated') : 'repeated',
   )

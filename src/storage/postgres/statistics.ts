@@ -93,8 +93,10 @@ export async function countLive({ database }: Session): Promise<LiveEndpoint[]> 
 }
 /** Nobody may send to them at this time, however many processes there are. */
 const closedLanes = `
-  select key from kmsg.endpoint
-   where removed_at_ms is null and (status <> 'active' or held_until_ms > $1::bigint)`
+  select key from kmsg.endpoint where removed_at_ms is null and status <> 'active'
+  union
+  select endpoint_key from kmsg.endpoint_flow
+   where held_until_ms > $1::bigint or (breaker <> 'closed' and breaker_until_ms > $1::bigint)`
 
 /** Counted on demand, unlike in SQLite: no process knows what the others have. */
 export async function backlog({ database }: Session, nowMs: number): Promise<Backlog> {

@@ -8,8 +8,15 @@ import { Claims, heads } from './claim.ts'
 import { commit } from './commit.ts'
 import type { Database, Patience } from './connection.ts'
 import { makeDays } from './days.ts'
-import { endpointHistory, loadEndpoints, removeEndpoint, saveEndpoint } from './endpoint.ts'
+import {
+  changedEndpoints,
+  endpointHistory,
+  loadEndpoints,
+  removeEndpoint,
+  saveEndpoint,
+} from './endpoint.ts'
 import { fanOut } from './fan-out.ts'
+import { changeBreaker, findFlow, loadFlows, takeSendTimes } from './flow.ts'
 import { Hints, Listener } from './hints.ts'
 import { acceptWithin, takeIntake } from './intake.ts'
 import { attemptsOf, findDelivery, findEvent } from './read.ts'
@@ -18,6 +25,7 @@ import { retryDelivery } from './retry.ts'
 import { checkServer, migrate, type Server } from './schema.ts'
 import type { OpenClient } from './servers.ts'
 import { createSession } from './session.ts'
+import { Shares } from './shares.ts'
 import { createErasing, createPruning, listDeliveries } from './slices.ts'
 import { backlog, countLive, statistics } from './statistics.ts'
 import { Watch } from './watch.ts'
@@ -43,11 +51,15 @@ export async function openStore(
   { leaseMs, clock, listen, onClose }: StoreOptions,
 ): Promise<Store> {
   const { location } = database
+  const askedMs = clock.steadyMs()
   const server = await checkServer(database)
+  host.follow?.(server.nowMs, clock.steadyMs() - askedMs)
   tellSettings(host, location, server)
   await migrate(database)
+  const shares = new Shares()
   const worker = new Worker(database.with(prompt), clock, leaseMs, {
     lost: () => {
+      shares.forget()
       host.log('warn', 'another process took over what this one held', { location })
       watch.watcher?.lost()
     },
@@ -71,7 +83,8 @@ export async function openStore(
   )
   const urgent = { ...session, database: database.with(once) }
   const claims = new Claims(urgent)
-  const watch = new Watch({ ...session, database: database.with(prompt) }, claims, clock, host)
+  const watched = { ...session, database: database.with(prompt) }
+  const watch = new Watch(watched, claims, shares, clock, host)
   const listener =
     listen &&
     new Listener(listen, database.schema.name, clock.setTimer, {
@@ -102,6 +115,12 @@ export async function openStore(
     heads: () => database.read(heads),
     fanOut: (limit, atMs) => fanOut(session, limit, Math.round(atMs)),
     loadEndpoints: () => loadEndpoints(session),
+    loadFlows: () => loadFlows(session),
+    findFlow: (key) => findFlow(session, key),
+    changeBreaker: (key, next) => changeBreaker(session, key, next),
+    takeSendTimes: (asks, atMs) => takeSendTimes(session, asks, atMs),
+    shares,
+    changedEndpoints: (version) => changedEndpoints(session, version),
     saveEndpoint: (record, change, seenVersion) =>
       saveEndpoint(session, record, change, seenVersion),
     removeEndpoint: (key, change) => removeEndpoint(session, key, change),
@@ -151,10 +170,13 @@ async function close(
   listener: Listener | null,
   worker: Worker,
 ): Promise<void> {
+  const isHeard = !hints.isAlone
   hints.stop()
   await watch.stop()
   await listener?.stop()
   await worker.close()
+  // Others may take its share, and what it gave back.
+  if (isHeard) await hints.sayNow({ workers: true, due: null })
 }
 
 function backupIsTheServers(location: string): WebhookError {

@@ -21,8 +21,8 @@ export interface WorkerClock {
 const takeTurn = `select pg_advisory_xact_lock(hashtextextended('kmsg worker ' || $1, 0))`
 
 const begin = `
-  insert into kmsg.worker (slot)
-  select min(n) from generate_series(0, (select count(*)::int from kmsg.worker)) as free (n)
+  insert into kmsg.worker (slot, delivers)
+  select min(n), $1 from generate_series(0, (select count(*)::int from kmsg.worker)) as free (n)
    where n not in (select slot from kmsg.worker)
   returning id, slot`
 
@@ -38,6 +38,9 @@ const remove = `
    where id in (select id from kmsg.worker where id = $1 and beat = $2 for update skip locked)`
 
 const removeOwn = 'delete from kmsg.worker where id = $1'
+
+const deliver = 'update kmsg.worker set delivers = true where id = $1'
+const say = 'update kmsg.worker set keeps_to = $2 where id = $1'
 
 /** Due when they were: their attempts may have happened. Also what an owner left without a row. */
 const releaseDead = `
@@ -84,6 +87,7 @@ export class Worker {
   #renewing: Promise<void> | null = null
   #cancelBeat: (() => void) | null = null
   #inDoubt = false
+  #delivers = false
   #closed = false
 
   constructor(database: Database, clock: WorkerClock, leaseMs: number, events: WorkerEvents) {
@@ -153,6 +157,17 @@ export class Worker {
     }
   }
 
+  /** From now on it has a share of what endpoints may be sent at the same time. */
+  async startDelivering(): Promise<void> {
+    this.#delivers = true
+    await this.#database.read((connection) => connection.run(deliver, this.id))
+  }
+
+  /** The list of workers whose shares it keeps to by now, see shares.ts. */
+  async sayKeepsTo(group: string): Promise<void> {
+    await this.#database.read((connection) => connection.run(say, this.id, group))
+  }
+
   /** Gives everything back at once. */
   async close(): Promise<void> {
     this.#closed = true
@@ -177,7 +192,7 @@ export class Worker {
 
   async #insert(connection: Connection): Promise<{ id: number; slot: number } | undefined> {
     await connection.all(takeTurn, this.#database.schema.name)
-    return await connection.get(begin)
+    return await connection.get(begin, this.#delivers)
   }
 
   async #beat(): Promise<void> {

@@ -9,23 +9,28 @@ import { nextSealAtMs, readBatch, type SealedBatch, sealBatch } from './batch.ts
 import type { Session } from './session.ts'
 import type { ClaimResultOnWire } from './wire.ts'
 
-/** Both kinds of a lane, each a range of the index, merged by due time. */
+/**
+ * Both kinds of a lane, each a range of the index in the order of due times: three of what was never
+ * tried, then one of what was, as lanes send them.
+ */
 const claimAny = `
   update live
      set state = 'delivering', owner = ?1, claim_no = ?2, token = token + 1
    where id in (
      select id from (
-       select * from (select id, due_at_ms from live indexed by live_due
-                       where endpoint_key = ?3 and alone = 0
-                         and owner is null and batch_id is null and due_at_ms <= ?4
-                       order by due_at_ms limit ?5)
+       select id, due_at_ms, row_number() over (order by due_at_ms) as place
+         from (select id, due_at_ms from live indexed by live_due
+                where endpoint_key = ?3 and alone = 0
+                  and owner is null and batch_id is null and due_at_ms <= ?4
+                order by due_at_ms limit ?5)
        union all
-       select * from (select id, due_at_ms from live indexed by live_due
-                       where endpoint_key = ?3 and alone = 1
-                         and owner is null and batch_id is null and due_at_ms <= ?4
-                       order by due_at_ms limit ?5))
-      order by due_at_ms limit ?5)
-  returning id, kind, token, attempts, event_key, due_at_ms`
+       select id, due_at_ms, row_number() over (order by due_at_ms) * 3 as place
+         from (select id, due_at_ms from live indexed by live_due
+                where endpoint_key = ?3 and alone = 1
+                  and owner is null and batch_id is null and due_at_ms <= ?4
+                order by due_at_ms limit ?5))
+      order by place, due_at_ms limit ?5)
+  returning id, kind, alone, token, attempts, event_key, due_at_ms`
 
 /** What a batching lane sends as it is: sealed batches, retries, replays. */
 const claimAlone = `
@@ -35,7 +40,7 @@ const claimAlone = `
                  where endpoint_key = ?3 and alone = 1
                    and owner is null and batch_id is null and due_at_ms <= ?4
                  order by due_at_ms limit ?5)
-  returning id, kind, token, attempts, event_key, due_at_ms`
+  returning id, kind, alone, token, attempts, event_key, due_at_ms`
 
 const findEvent = `
   select tenant_id, id, type, accepted_at_ms, body from event where key = ?`
@@ -48,6 +53,8 @@ const firstDue = `
 interface ClaimedRow {
   readonly id: string
   readonly kind: 'single' | 'batch'
+  /** 0: never tried, no replay; a sealed batch is always 1. */
+  readonly alone: 0 | 1
   readonly token: number
   readonly attempts: number
   readonly event_key: string
@@ -122,7 +129,7 @@ function pushSingle(
   const event = connection.get<EventRow>(findEvent, row.event_key)
   if (!event?.body) throw bodyMissing(row.id, location)
   tally.add(-1, 1)
-  claims.push(row.id, endpointKey, event.tenant_id, row.token, row.attempts)
+  claims.push(row.id, endpointKey, event.tenant_id, row.token, row.attempts, 1 - row.alone)
   claims.push(event.id, event.type, event.accepted_at_ms, event.body, null)
 }
 
@@ -144,7 +151,7 @@ function flatten(
   endpointKey: string,
   claims: FlatClaims,
 ): void {
-  claims.push(id, endpointKey, tenantId, token, attempts)
+  claims.push(id, endpointKey, tenantId, token, attempts, attempts === 0 ? 1 : 0)
   claims.push(id, 'batch', sealedAtMs, body, members)
 }
 

@@ -13,7 +13,7 @@ import { ByteReader, type CommitOnWire, type CommitResultOnWire, releaseWidth } 
 /** The attempt never began: the token stays raised, nothing else of the claim remains. */
 const release = `
   update live
-     set state = 'waiting', owner = null, claim_no = null, due_at_ms = ?
+     set state = 'waiting', owner = null, claim_no = null, due_at_ms = coalesce(?, due_at_ms)
    where id = ? and token = ? and state = 'delivering'
   returning kind, endpoint_key, cancel_reason`
 
@@ -58,8 +58,9 @@ function giveBack(
   nowMs: number,
 ): void {
   const { connection, tally } = session
-  const [id, token, dueAtMs] = [releases[i] as string, releases[i + 1] as number, releases[i + 2]]
-  const row = connection.get<ReleasedRow>(release, dueAtMs as number, id, token)
+  const [id, token] = [releases[i] as string, releases[i + 1] as number]
+  const dueAtMs = releases[i + 2] as number | null
+  const row = connection.get<ReleasedRow>(release, dueAtMs, id, token)
   if (row === undefined) return
   const isBatch = row.kind === 'batch'
   const deliveries = isBatch ? memberCount(session, id) : 1

@@ -1,10 +1,8 @@
 /** What one outcome does to the endpoint as a whole, in the transaction of its settlement. */
 import type { EndpointEffect } from '../../model/settlement.ts'
 import { appendChange } from './endpoint.ts'
+import { writeHold } from './flow.ts'
 import type { Session } from './session.ts'
-
-/** Never shorter: two answers can ask for different times. */
-const hold = 'update endpoint set held_until_ms = max(held_until_ms, ?) where key = ?'
 
 const warn = `
   update endpoint set warning = ?1 where key = ?2 and warning is not ?1`
@@ -22,6 +20,10 @@ export function applyEffect(
   effect: EndpointEffect,
   atMs: number,
 ): void {
+  if (effect.kind === 'hold') {
+    writeHold(session, endpointKey, effect.untilMs)
+    return
+  }
   // The row moves within its page, and its secrets with it: no copy may stay behind.
   session.connection.erasing(() => writeEffect(session, endpointKey, effect, atMs))
 }
@@ -29,14 +31,11 @@ export function applyEffect(
 function writeEffect(
   session: Session,
   endpointKey: string,
-  effect: EndpointEffect,
+  effect: Exclude<EndpointEffect, { kind: 'hold' }>,
   atMs: number,
 ): void {
   const { connection, endpoints } = session
   switch (effect.kind) {
-    case 'hold':
-      connection.run(hold, Math.round(effect.untilMs), endpointKey)
-      return
     case 'warn':
       connection.run(warn, effect.warning, endpointKey)
       return

@@ -6,6 +6,7 @@
  */
 import type { EndpointRecord } from '../../model/endpoint.ts'
 import { type EndpointChange, encryptedFields, type StoredEndpoint } from '../storage.ts'
+import { removeFlow, restartSendTimes } from './flow.ts'
 import type { Session } from './session.ts'
 
 const readEndpoints = 'select * from endpoint where removed_at_ms is null order by key'
@@ -13,8 +14,8 @@ const readEndpoints = 'select * from endpoint where removed_at_ms is null order 
 const upsertEndpoint = `
   insert into endpoint (key, id, tenant_id, url, events, name, description, status, status_reason,
                         status_changed_at_ms, secrets, signature_schemes, filters, retry_config,
-                        headers, tls, timeout_ms, concurrency, batch, version, warning,
-                        held_until_ms, created_at_ms, updated_at_ms)
+                        headers, tls, timeout_ms, concurrency, rate_limit, batch, version,
+                        warning, created_at_ms, updated_at_ms)
   values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
   on conflict (key) do update
      set id = excluded.id, tenant_id = excluded.tenant_id, url = excluded.url,
@@ -24,8 +25,8 @@ const upsertEndpoint = `
          signature_schemes = excluded.signature_schemes,
          filters = excluded.filters, retry_config = excluded.retry_config,
          headers = excluded.headers, tls = excluded.tls, timeout_ms = excluded.timeout_ms,
-         concurrency = excluded.concurrency, batch = excluded.batch, version = excluded.version,
-         warning = excluded.warning, held_until_ms = excluded.held_until_ms,
+         concurrency = excluded.concurrency, rate_limit = excluded.rate_limit,
+         batch = excluded.batch, version = excluded.version, warning = excluded.warning,
          updated_at_ms = excluded.updated_at_ms, removed_at_ms = null
    where tenant_id = excluded.tenant_id and id = excluded.id`
 
@@ -75,10 +76,10 @@ export function saveEndpoint(
       JSON.stringify(record.tls),
       record.timeoutMs,
       record.concurrency,
+      record.rateLimit && JSON.stringify(record.rateLimit),
       JSON.stringify(record.batch),
       record.version,
       record.warning,
-      Math.round(record.heldUntilMs),
       Math.round(record.createdAtMs),
       Math.round(record.updatedAtMs),
     )
@@ -87,6 +88,7 @@ export function saveEndpoint(
       throw new Error(`The key of endpoint "${record.id}" is another one's; register it again.`)
     }
     appendChange(session, record.key, change)
+    if (change.fields.includes('rateLimit')) restartSendTimes(session, record.key)
     const { key, status } = record
     connection.afterCommit(() => endpoints.set(key, { status, removed: false }))
   })
@@ -98,6 +100,7 @@ export function removeEndpoint(session: Session, key: string, change: EndpointCh
   rewriteEndpoints(session, change, () => {
     connection.run(tombstone, atMs, atMs, change.version, key)
     appendChange(session, key, change)
+    removeFlow(session, key)
     connection.afterCommit(() => endpoints.set(key, { status: 'disabled', removed: true }))
   })
 }
@@ -156,10 +159,10 @@ interface EndpointRow {
   readonly tls: string
   readonly timeout_ms: number | null
   readonly concurrency: number | null
+  readonly rate_limit: string | null
   readonly batch: string
   readonly version: number
   readonly warning: string | null
-  readonly held_until_ms: number
   readonly created_at_ms: number
   readonly updated_at_ms: number
 }
@@ -184,10 +187,10 @@ function fromRow(row: EndpointRow): StoredEndpoint {
     tls: JSON.parse(row.tls),
     timeoutMs: row.timeout_ms,
     concurrency: row.concurrency,
+    rateLimit: row.rate_limit === null ? null : JSON.parse(row.rate_limit),
     batch: JSON.parse(row.batch),
     version: row.version,
     warning: row.warning,
-    heldUntilMs: row.held_until_ms,
     createdAtMs: row.created_at_ms,
     updatedAtMs: row.updated_at_ms,
   }

@@ -45,14 +45,19 @@ export function requireSchema(connection: Connection, location: string): void {
   )
 }
 
-/** Each migration is one transaction, so that a crash between two leaves a known number. */
+/**
+ * Each migration is one transaction, so that a crash between two leaves a known number. It may move
+ * rows that hold secrets, and no copy may stay behind.
+ */
 export function migrate(connection: Connection, from: number): void {
   for (let number = from; number < migrations.length; number += 1) {
-    connection.write(() => {
-      connection.database.exec(migrations[number] ?? '')
-      connection.database.exec(`pragma application_id = ${applicationId}`)
-      connection.database.exec(`pragma user_version = ${number + 1}`)
-    })
+    connection.erasing(() =>
+      connection.write(() => {
+        connection.database.exec(migrations[number] ?? '')
+        connection.database.exec(`pragma application_id = ${applicationId}`)
+        connection.database.exec(`pragma user_version = ${number + 1}`)
+      }),
+    )
   }
 }
 

@@ -48,8 +48,10 @@ export function countLive({ connection }: Session): LiveEndpoint[] {
 }
 /** Nothing may be sent to them at this time. */
 const closedLanes = `
-  select key from endpoint
-   where removed_at_ms is null and (status <> 'active' or held_until_ms > ?)`
+  select key from endpoint where removed_at_ms is null and status <> 'active'
+  union
+  select endpoint_key from endpoint_flow
+   where held_until_ms > ?1 or (breaker <> 'closed' and breaker_until_ms > ?1)`
 
 export function backlog(session: Session, nowMs: number): Backlog {
   const { waiting, delivering } = session.tally

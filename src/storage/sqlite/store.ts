@@ -42,6 +42,7 @@ export async function openStore(
     // The file belongs to this process alone.
     isOwner: true,
     watch: () => Promise.resolve(),
+    changedEndpoints: (version) => Promise.resolve({ version, endpoints: [], removedKeys: [] }),
     acceptWithin: () => Promise.reject(transactionUnsupported(location)),
     takeIntake: () => Promise.resolve([]),
     async commit(group) {
@@ -59,6 +60,11 @@ export async function openStore(
       return true
     },
     removeEndpoint: (key, change) => thread.call('removeEndpoint', key, change),
+    loadFlows: () => thread.call('loadFlows'),
+    findFlow: (key) => thread.call('findFlow', key),
+    changeBreaker: (key, next) => thread.call('changeBreaker', key, next),
+    takeSendTimes: (asks, atMs) => thread.call('takeSendTimes', asks, atMs),
+    shares: { of: (_key, concurrency) => concurrency },
     endpointHistory: (key) => thread.call('endpointHistory', key),
     findEvent: (tenantId, eventId) => thread.call('findEvent', tenantId, eventId),
     findDelivery: (id) => thread.call('findDelivery', id),

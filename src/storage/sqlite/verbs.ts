@@ -1,4 +1,5 @@
 /** The verbs of the store as the thread knows them: name → function of the session. */
+import type { Breaker } from '../../model/flow.ts'
 import type { RepairState } from '../../model/repair.ts'
 import type { CandidateQuery, NewRepair, RepairQuery, RepairStep } from '../repairs.ts'
 import type {
@@ -8,6 +9,7 @@ import type {
   EraseSelection,
   LaneRoom,
   RetentionCutoffs,
+  SendTimesAsk,
   StatisticsQuery,
   StoredEndpoint,
 } from '../storage.ts'
@@ -20,6 +22,7 @@ import { commit } from './commit.ts'
 import { endpointHistory, loadEndpoints, removeEndpoint, saveEndpoint } from './endpoint.ts'
 import { eraseSlice } from './erase.ts'
 import { fanOut } from './fan-out.ts'
+import { changeBreaker, findFlow, loadFlows, takeSendTimes } from './flow.ts'
 import { listSlice } from './list.ts'
 import { type PrunePosition, pruneSlice } from './prune.ts'
 import { attemptsOf, findDelivery, findEvent } from './read.ts'
@@ -39,6 +42,10 @@ export interface Verbs {
   saveEndpoint(record: StoredEndpoint, change: EndpointChange): unknown
   removeEndpoint(key: string, change: EndpointChange): unknown
   endpointHistory(key: string): unknown
+  loadFlows(): unknown
+  findFlow(key: string): unknown
+  changeBreaker(key: string, next: Breaker): unknown
+  takeSendTimes(asks: readonly SendTimesAsk[], nowMs: number): unknown
   findEvent(tenantId: string, eventId: string): unknown
   findDelivery(id: string): unknown
   attemptsOf(deliveries: readonly Pick<DeliveryFound, 'id' | 'batchId'>[]): unknown
@@ -72,6 +79,10 @@ export function createVerbs(session: Session, callId: () => number): Verbs {
     saveEndpoint: (record, change) => saveEndpoint(session, record, change),
     removeEndpoint: (key, change) => removeEndpoint(session, key, change),
     endpointHistory: (key) => endpointHistory(session, key),
+    loadFlows: () => loadFlows(session),
+    findFlow: (key) => findFlow(session, key),
+    changeBreaker: (key, next) => changeBreaker(session, key, next),
+    takeSendTimes: (asks, nowMs) => takeSendTimes(session, asks, nowMs),
     findEvent: (tenantId, eventId) => findEvent(session, tenantId, eventId),
     findDelivery: (id) => findDelivery(session, id),
     attemptsOf: (deliveries) => attemptsOf(session, deliveries),

@@ -29,7 +29,7 @@ export interface CommitOnWire {
   /** see `flattenSettlement` */
   readonly settlements: (string | number | EndpointEffect | null)[]
   /** id, token, due at */
-  readonly releases: (string | number)[]
+  readonly releases: (string | number | null)[]
   /** Body and hash of each event, then response bodies of settlements, in order. */
   readonly bytes: Uint8Array
 }
@@ -57,7 +57,7 @@ export function flattenCommit(group: CommitGroup): CommitOnWire {
   for (const record of group.settlements) flattenSettlement(record, settlements, packer)
   const releases: CommitOnWire['releases'] = []
   for (const { deliveryId, token, dueAtMs } of group.releases) {
-    releases.push(deliveryId, token, Math.round(dueAtMs))
+    releases.push(deliveryId, token, dueAtMs && Math.round(dueAtMs))
   }
   return { events, deliveries, settlements, releases, bytes: packer.bytes }
 }
@@ -134,8 +134,11 @@ export function unflattenResult(group: CommitGroup, wire: CommitResultOnWire): C
 
 const stored = { kind: 'stored' } as const
 
-/** delivery, endpoint, tenant, token, attempts, event id, event type, accepted at, body, members */
-export const claimWidth = 10
+/**
+ * delivery, endpoint, tenant, token, attempts, fresh (0 or 1), event id, event type, accepted at, body,
+ * members
+ */
+export const claimWidth = 11
 
 export interface ClaimResultOnWire {
   readonly claims: (string | number | Uint8Array | readonly BatchMember[] | null)[]
@@ -151,11 +154,12 @@ export function unflattenClaims({ claims: flat, heads }: ClaimResultOnWire): Cla
       tenantId: flat[i + 2] as string,
       token: flat[i + 3] as number,
       attempts: flat[i + 4] as number,
-      eventId: flat[i + 5] as string,
-      eventType: flat[i + 6] as string,
-      acceptedAtMs: flat[i + 7] as number,
-      body: flat[i + 8] as Uint8Array,
-      members: flat[i + 9] as readonly BatchMember[] | null,
+      isFresh: flat[i + 5] === 1,
+      eventId: flat[i + 6] as string,
+      eventType: flat[i + 7] as string,
+      acceptedAtMs: flat[i + 8] as number,
+      body: flat[i + 9] as Uint8Array,
+      members: flat[i + 10] as readonly BatchMember[] | null,
     })
   }
   return { claims, heads }

@@ -20,7 +20,7 @@ export const endpointStories: Stories = {
       timeoutMs: 5_000,
       batch: { size: 4, timeoutMs: 100 },
       warning: 'look at this',
-      heldUntilMs: startMs + 77,
+      rateLimit: { limit: 10, perMs: 1_000 },
       version: 3,
     })
     await store.saveEndpoint(saved, change('registered'))

@@ -211,7 +211,9 @@ export const questionStories: Stories = {
     const heldUntilMs = host.now + 1_000
     await store.saveEndpoint(endpoint('open'), change('registered'))
     await store.saveEndpoint(endpoint('paused', { status: 'paused' }), change('registered'))
-    await store.saveEndpoint(endpoint('held', { heldUntilMs }), change('registered'))
+    await store.saveEndpoint(endpoint('held'), change('registered'))
+    const open = { state: 'open', epoch: 1, untilMs: heldUntilMs, openings: 1 } as const
+    await store.changeBreaker(endpointKey('held'), open)
     await commitAccepts(
       store,
       accept(host, { to: ['paused'], dueAtMs: host.now - 90_000 }),

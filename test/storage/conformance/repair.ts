@@ -170,7 +170,9 @@ export const repairStories: Stories = {
       expect(await of(`${idOf(records[1])}_r2`)).toMatchObject({ state: 'waiting', round: 2 })
       expect(await of(idOf(records[2]))).toMatchObject({ dueAtMs: host.now, attempts: 1 })
       expect(await of(idOf(records[3]))).toMatchObject({ state: 'delivering', round: 1 })
-      expect((await claimAll(store, host)).map(({ deliveryId: id }) => id).sort()).toEqual(
+      const claims = await claimAll(store, host)
+      expect(claims.map(({ isFresh }) => isFresh)).toEqual([false, false, false])
+      expect(claims.map(({ deliveryId: id }) => id).sort()).toEqual(
         [`${idOf(records[0])}_r2`, `${idOf(records[1])}_r2`, idOf(records[2])].sort(),
       )
       expect((await store.audit()).problems).toEqual([])
@@ -360,6 +362,7 @@ export const repairStories: Stories = {
     expect(await store.findDelivery(made)).toMatchObject({ state: 'waiting', round: 1 })
     expect((await store.audit()).problems).toEqual([])
     const claim = (await claimAll(store, host)).find(({ deliveryId: id }) => id === made)
+    expect(claim?.isFresh).toBe(false)
     await store.commit(group({ settlements: [settle(host, claim!)] }))
     // Found by its endpoint, and never created a second time.
     const [oldest] = await candidates(store, repair(host, { kind: 'backfill' }), { limit: 9 })

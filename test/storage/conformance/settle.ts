@@ -217,7 +217,7 @@ export const settleStories: Stories = {
     await store.commit(group({ settlements }))
     await store.commit(group({ settlements }))
     const saved = new Map((await store.loadEndpoints()).map((one) => [one.id, one]))
-    expect(saved.get('held')?.heldUntilMs).toBe(untilMs)
+    expect((await store.findFlow(endpointKey('held')))?.heldUntilMs).toBe(untilMs)
     expect(saved.get('warned')?.warning).toBe('redirects')
     expect(saved.get('gone')).toMatchObject({
       status: 'disabled',

@@ -27,6 +27,10 @@ create table kmsg.worker (
   -- Lowest number free among the living: the writer of its sums, so that those stay few.
   slot integer not null unique,
   beat bigint not null default 0,
+  -- False: it owns nothing, and gets no share of any endpoint's concurrency.
+  delivers boolean not null,
+  -- The group of workers whose shares it keeps to by now, see shares.ts.
+  keeps_to text not null default '',
   -- For people. No decision follows from them: a clock that jumps must not end a lease.
   started_at timestamptz not null default clock_timestamp(),
   beaten_at timestamptz not null default clock_timestamp()
@@ -58,16 +62,34 @@ create table kmsg.endpoint (
   tls text not null,
   timeout_ms bigint,
   concurrency integer,
+  rate_limit text,
   batch text not null,
   version bigint not null,
   warning text,
-  held_until_ms bigint not null,
   created_at_ms bigint not null,
   updated_at_ms bigint not null,
   -- A removed endpoint stays as a name for its history; its secrets and headers are gone.
-  removed_at_ms bigint
+  removed_at_ms bigint,
+  -- The number that endpoints_version got with its last change.
+  changed bigint not null default 0
 );
 create unique index endpoint_id on kmsg.endpoint (tenant_id, id) where removed_at_ms is null;
+create index endpoint_changed on kmsg.endpoint (changed);
+
+-- What keeps an endpoint from being sent to for a while; only where there is something, see flow.ts.
+create table kmsg.endpoint_flow (
+  endpoint_key text collate "C" primary key,
+  held_until_ms bigint not null default 0,
+  breaker text not null default 'closed' check (breaker in ('closed', 'open', 'half-open')),
+  breaker_epoch bigint not null default 0,
+  breaker_until_ms bigint not null default 0,
+  openings integer not null default 0,
+  -- The first send time of its rate limit that nobody has.
+  next_send_at_ms double precision not null default 0,
+  -- By whom it was last held or its breaker changed. Send times leave it, and so every index, alone.
+  changed xid8 not null default pg_current_xact_id()
+) with (fillfactor = 50);
+create index endpoint_flow_changed on kmsg.endpoint_flow (changed);
 
 create table kmsg.endpoint_change (
   endpoint_key text collate "C" not null,

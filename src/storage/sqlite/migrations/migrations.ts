@@ -3,7 +3,8 @@ import { firstSchema } from './0001-first.ts'
 import { deliverySlots } from './0002-delivery-slots.ts'
 import { signatureSchemes } from './0003-signature-schemes.ts'
 import { endpointTls } from './0004-endpoint-tls.ts'
-import { repairs } from './0005-repairs.ts'
+import { endpointFlow } from './0005-endpoint-flow.ts'
+import { repairs } from './0006-repairs.ts'
 
 /** Migration n brings a database from `user_version` n - 1 to n. */
 export const migrations: readonly string[] = [
@@ -11,5 +12,6 @@ export const migrations: readonly string[] = [
   deliverySlots,
   signatureSchemes,
   endpointTls,
+  endpointFlow,
   repairs,
 ]
