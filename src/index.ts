@@ -5,7 +5,7 @@ export { WebhookDispatcher } from './deliver/dispatcher.ts'
 export type { DnsOptions, ProxyOptions, TlsOptions } from './deliver/network-options.ts'
 export type { DispatchResult } from './deliver/single-dispatch.ts'
 export type { EndpointExplanation, EventExplanation } from './engine/explain.ts'
-export type { RetentionOptions, WebhookConfig } from './engine/options.ts'
+export type { RetentionOptions, SystemEventsTarget, WebhookConfig } from './engine/options.ts'
 export type { DeliveryListQuery, DeliveryPage, EventReport } from './engine/queries.ts'
 export type { CancelPendingQuery } from './engine/repair.ts'
 export type {
@@ -16,6 +16,7 @@ export type {
   ReplayQuery,
 } from './engine/repair-query.ts'
 export type { WebhookAttempt } from './model/attempt.ts'
+export type { BodyFilter, BodyTest, FilterPath, FilterScalar } from './model/body-filter.ts'
 export type { Clock, Random } from './model/clock.ts'
 export type {
   DeliveryState,
@@ -27,6 +28,7 @@ export type {
 export type {
   EndpointBatch,
   EndpointFilters,
+  EndpointOrdering,
   EndpointRetryConfig,
   EndpointStatus,
   EndpointTls,
@@ -48,8 +50,8 @@ export type { RepairKind, RepairState } from './model/repair.ts'
 export type { SecretType, SignatureScheme, SigningKey } from './model/signature.ts'
 export type {
   AttemptFact,
-  BreakerFact,
   DeliveryFact,
+  EndpointFact,
   FactListener,
   FactName,
   RepairFact,
@@ -77,8 +79,11 @@ export type {
 } from './storage/storage.ts'
 export {
   type DispatchOptions,
+  type DispatchTimesOptions,
   type EndpointTestResult,
   type EraseQuery,
+  type HistoryQuery,
+  type RemoveOptions,
   type ServiceBacklog,
   type ServiceHealth,
   type TimeRange,

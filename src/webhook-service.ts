@@ -5,7 +5,7 @@
 import { randomBytes } from 'node:crypto'
 import { acceptMany } from './accept/accept-many.ts'
 import type { DispatchReceipt } from './accept/acceptor.ts'
-import { type CheckedEvent, checkEvent, checkIsList } from './accept/event-input.ts'
+import { type CheckedEvent, checkEvent, checkIsList, checkTimes } from './accept/event-input.ts'
 import { WebhookDispatcher } from './deliver/dispatcher.ts'
 import { resultOf } from './deliver/single-dispatch.ts'
 import { closedError, Engine } from './engine/engine.ts'
@@ -13,6 +13,7 @@ import { type EventExplanation, explainEvent } from './engine/explain.ts'
 import { warnOfClearText, warnOfNoSignature, warnOfShortSecret } from './engine/notices.ts'
 import { checkConfig, type ServiceOptions, type WebhookConfig } from './engine/options.ts'
 import {
+  checkLimit,
   type DeliveryListQuery,
   type DeliveryPage,
   type EventReport,
@@ -24,6 +25,7 @@ import {
   cancelPending,
   type RepairTools,
   retryDelivery,
+  skipDelivery,
 } from './engine/repair.ts'
 import {
   type BackfillQuery,
@@ -58,12 +60,13 @@ import {
 } from './registry/webhook-registry.ts'
 import { SecurityManager } from './security/security-manager.ts'
 import { sqlite } from './storage/sqlite/sqlite.ts'
-import type {
-  AuditReport,
-  Backlog,
-  EndpointChange,
-  EraseSelection,
-  Storage,
+import {
+  type AuditReport,
+  type Backlog,
+  type EndpointChange,
+  type EraseSelection,
+  historyLength,
+  type Storage,
 } from './storage/storage.ts'
 
 /** Parts to use instead of those the service would build. */
@@ -92,6 +95,21 @@ export interface EndpointTestResult {
   responseTime: number
   httpStatus: number | null
   error: string | null
+  /** It is disabled and has just answered well: `enableEndpoint` lets its events flow again. */
+  canEnable: boolean
+}
+
+/** Whose endpoint it is, and what its history is to say. */
+export interface RemoveOptions extends TenantScope {
+  reason?: string | undefined
+}
+
+/** Which changes of an endpoint: the last `limit`, or the last of those before a change. */
+export interface HistoryQuery extends TenantScope {
+  /** 1 to 1000. Default 1000. */
+  limit?: number | undefined
+  /** The first change of the page that came before. */
+  before?: EndpointChange | undefined
 }
 
 export interface ServiceBacklog extends Backlog {
@@ -117,7 +135,7 @@ export interface ServiceHealth {
   encryption: { key: string; endpointsLeft: number } | null
 }
 
-export interface DispatchOptions {
+export interface DispatchOptions extends DispatchTimesOptions {
   /**
    * A client of `pg` with a transaction open, or what `fromDrizzle`, `fromKysely` and `fromPrisma` of
    * `@k-msg/webhook/postgres` make of theirs: the event is stored with your own rows, or rolled back
@@ -125,6 +143,14 @@ export interface DispatchOptions {
    * with `storage: postgres(…)`; others reject with TRANSACTION_UNSUPPORTED.
    */
   transaction?: object | undefined
+}
+
+/** When an event is sent. An event that was accepted before keeps its first times. */
+export interface DispatchTimesOptions {
+  /** Not before this moment of the wall clock; at most 366 days ahead. In the past: at once. */
+  deliverAt?: Date | string | undefined
+  /** Deliveries that no attempt has begun for by then end as `cancelled`, reason `expired`. */
+  expiresAt?: Date | string | undefined
 }
 
 /** What `eraseEvents` erases: one of the three. */
@@ -216,13 +242,13 @@ export class WebhookService implements AsyncDisposable {
    * Accepts an event: resolves once it and its deliveries are synced to disk, before any is sent.
    * The same id with the same content again returns the first receipt and sends nothing new.
    *
-   * @throws WebhookError EVENT_…, TENANT_ID_INVALID; STORAGE_FULL and STORAGE_UNAVAILABLE, after
+   * @throws WebhookError EVENT_…, TENANT_ID_INVALID, OPTION_…; STORAGE_FULL and STORAGE_UNAVAILABLE, after
    *   which the same call can be repeated; SERVICE_CLOSED
    */
   dispatchEvent(event: WebhookEvent, options?: DispatchOptions): Promise<DispatchReceipt> {
     let checked: CheckedEvent
     try {
-      checked = this.#check(event)
+      checked = this.#check(event, options)
     } catch (error) {
       return Promise.reject(error)
     }
@@ -241,12 +267,15 @@ export class WebhookService implements AsyncDisposable {
    * Accepts many events. All are checked before any is stored; after an error the same call can be
    * repeated.
    */
-  async dispatchEvents(events: readonly WebhookEvent[]): Promise<DispatchReceipt[]> {
+  async dispatchEvents(
+    events: readonly WebhookEvent[],
+    times?: DispatchTimesOptions,
+  ): Promise<DispatchReceipt[]> {
     checkIsList(events)
     const { engine } = await this.#use()
     return await acceptMany(
       events,
-      (event) => this.#check(event),
+      (event) => this.#check(event, times),
       (checked) => engine.accept(checked),
     )
   }
@@ -316,9 +345,9 @@ export class WebhookService implements AsyncDisposable {
   }
 
   /** Its waiting deliveries end as cancelled; what has ended stays readable. */
-  async removeEndpoint(id: string, scope?: TenantScope): Promise<void> {
+  async removeEndpoint(id: string, options?: RemoveOptions): Promise<void> {
     await this.#use()
-    await this.registry.remove(id, scope)
+    await this.registry.remove(id, options, options?.reason)
   }
 
   async getEndpoint(id: string, scope?: TenantScope): Promise<WebhookEndpoint | null> {
@@ -342,6 +371,21 @@ export class WebhookService implements AsyncDisposable {
     return this.registry.setStatus(id, 'paused', reason, scope)
   }
 
+  /** Its waiting deliveries end as cancelled, and no event is kept for it until it is enabled. */
+  async disableEndpoint(
+    id: string,
+    reason = 'by request',
+    scope?: TenantScope,
+  ): Promise<WebhookEndpoint> {
+    await this.#use()
+    return this.registry.setStatus(id, 'disabled', reason, scope)
+  }
+
+  /** The same as `resumeEndpoint`, by the name that fits a disabled one. */
+  enableEndpoint(id: string, reason?: string, scope?: TenantScope): Promise<WebhookEndpoint> {
+    return this.resumeEndpoint(id, reason, scope)
+  }
+
   /** Makes it active again, whether it was paused or disabled. */
   async resumeEndpoint(
     id: string,
@@ -352,10 +396,17 @@ export class WebhookService implements AsyncDisposable {
     return this.registry.setStatus(id, 'active', reason, scope)
   }
 
-  /** Every change of an endpoint, oldest first; never a secret. */
-  async getEndpointHistory(id: string, scope?: TenantScope): Promise<EndpointChange[]> {
+  /**
+   * Changes of an endpoint, oldest first; never a secret. An attempt says which version it used
+   * (`endpointVersion`). The last 1000 changes are kept.
+   *
+   * @throws WebhookError ENDPOINT_NOT_FOUND, OPTION_OUT_OF_RANGE
+   */
+  async getEndpointHistory(id: string, query: HistoryQuery = {}): Promise<EndpointChange[]> {
     const { engine } = await this.#use()
-    return engine.store.endpointHistory(this.#requireEndpoint(id, scope).key)
+    const limit = checkLimit(query.limit ?? historyLength)
+    const { key } = this.#requireEndpoint(id, query)
+    return engine.store.endpointHistory(key, limit, query.before ?? null)
   }
 
   /** One signed request of type `webhook.test`. Never counted against the endpoint. */
@@ -376,7 +427,8 @@ export class WebhookService implements AsyncDisposable {
     )
     const report = resultOf(await engine.tryOnce(event, endpoint))
     const { success, httpStatus, responseTime, error } = report
-    return { success, responseTime: Math.round(responseTime), httpStatus, error }
+    const canEnable = success && this.registry.find(id, scope)?.status === 'disabled'
+    return { success, responseTime: Math.round(responseTime), httpStatus, error, canEnable }
   }
 
   // ── deliveries ─────────────────────────────────────────────────────────────────────────────────
@@ -494,6 +546,15 @@ export class WebhookService implements AsyncDisposable {
    */
   async cancelRepair(id: string, scope?: TenantScope): Promise<Repair> {
     return (await this.#use()).engine.repairs.cancel(id, scope)
+  }
+
+  /**
+   * Gives up a failed delivery that holds up its key, see `ordering`: what waits behind it goes on.
+   *
+   * @throws WebhookError DELIVERY_NOT_FOUND when it holds up nothing
+   */
+  async skipDelivery(id: string, scope?: TenantScope): Promise<void> {
+    await skipDelivery(await this.#repairTools(), id, scope)
   }
 
   // ── statistics ─────────────────────────────────────────────────────────────────────────────────
@@ -673,10 +734,12 @@ export class WebhookService implements AsyncDisposable {
     await this.dispatcher.close()
   }
 
-  #check(event: WebhookEvent): CheckedEvent {
+  #check(event: WebhookEvent, given: DispatchTimesOptions | undefined): CheckedEvent {
     const checked = checkEvent(event, this.#options)
     this.#warnOfNearMiss(checked.type)
-    return checked
+    if (given === undefined) return checked
+    const times = checkTimes(given, this.#clock.nowMs())
+    return times === undefined ? checked : { ...checked, times }
   }
 
   #use(): Promise<Opened> {

@@ -8,11 +8,13 @@ import type { EndpointRecord } from '../model/endpoint.ts'
 import { WebhookError } from '../model/errors.ts'
 import type { EventRecord } from '../model/event-record.ts'
 import { deliveryId } from '../model/ids.ts'
+import { orderKeyOf } from '../policy/order.ts'
 import type { GroupCommit, PendingAccept } from '../storage/group-commit.ts'
 import type {
   AcceptRecord,
   AcceptResult,
   Claim,
+  DispatchTimes,
   IntakeRecord,
   NewDelivery,
   Store,
@@ -49,6 +51,8 @@ export interface AcceptorTools {
     tenantId: string,
     eventType: string,
     metadata: Readonly<Record<string, unknown>>,
+    /** Only asked for by endpoints with a body filter. */
+    data: () => unknown,
   ) => readonly EndpointRecord[]
   /** Which state of the endpoints `match` judges by; null where nobody else can change them. */
   readonly endpointsVersion: () => number | null
@@ -83,13 +87,22 @@ export class Acceptor {
     return new Promise<DispatchReceipt>((resolve, reject) => this.#begin(checked, resolve, reject))
   }
 
+  /** One of our own events: it goes to this endpoint alone, whatever others would match. */
+  acceptFor(checked: CheckedEvent, endpoint: EndpointRecord): Promise<DispatchReceipt> {
+    return new Promise<DispatchReceipt>((resolve, reject) =>
+      this.#begin(checked, resolve, reject, [endpoint]),
+    )
+  }
+
   #begin(
     checked: CheckedEvent,
     resolve: (receipt: DispatchReceipt) => void,
     reject: (error: Error) => void,
+    only: readonly EndpointRecord[] | null = null,
   ): void {
     const { clock, match, newKey, commits, endpointsVersion, backlog } = this.#tools
-    const endpoints = match(checked.tenantId, checked.type, checked.metadata)
+    const data = () => parsed(checked.body).data
+    const endpoints = only ?? match(checked.tenantId, checked.type, checked.metadata, data)
     const full = backlog?.enter(checked.tenantId, endpoints)
     const event: EventRecord = {
       key: newKey(),
@@ -102,11 +115,16 @@ export class Acceptor {
       matched: endpoints.length,
     }
     const wide = endpoints.length > maxDeliveriesPerEvent
-    const deliveries = endpoints.map((endpoint) => this.#newDelivery(event, endpoint, wide, full))
+    const { times } = checked
+    const deliveries = endpoints.map((one) =>
+      full?.has(one)
+        ? fullOf(event, one)
+        : this.#newDelivery(event, one, wide, times, checked.metadata),
+    )
     const again = () => this.#again(checked, deliveries, resolve, reject)
     const record = {
       event,
-      endpointsVersion: endpointsVersion(),
+      endpointsVersion: only === null ? endpointsVersion() : null,
       deliveries: wide ? [] : deliveries,
       fanOutTo: wide ? deliveries : null,
     }
@@ -137,7 +155,8 @@ export class Acceptor {
     backlog?.requireRoom(checked.tenantId)
     const { id, tenantId, type, body, contentHash } = checked
     const acceptedAtMs = clock.nowMs()
-    const event = { key: newKey(), tenantId, id, type, acceptedAtMs, body, contentHash }
+    const { times } = checked
+    const event = { key: newKey(), tenantId, id, type, acceptedAtMs, body, contentHash, ...times }
     await intake.acceptWithin(transaction, event)
     return {
       eventId: id,
@@ -165,15 +184,16 @@ export class Acceptor {
 
   #matched(brought: IntakeRecord): AcceptRecord {
     const { match, endpointsVersion, backlog } = this.#tools
-    const { metadata = {} } = JSON.parse(Buffer.from(brought.body).toString()) as {
-      metadata?: Record<string, unknown>
-    }
-    const endpoints = match(brought.tenantId, brought.type, metadata)
-    const event = { ...brought, matched: endpoints.length }
+    const { metadata = {}, data } = parsed(brought.body)
+    const endpoints = match(brought.tenantId, brought.type, metadata, () => data)
+    const { deliverAtMs: _, expiresAtMs: __, ...rest } = brought
+    const event = { ...rest, matched: endpoints.length }
     const wide = endpoints.length > maxDeliveriesPerEvent
     const full = backlog?.take(brought.tenantId, endpoints)
     // Nobody holds a place for them: whichever process has room claims them.
-    const deliveries = endpoints.map((endpoint) => this.#newDelivery(event, endpoint, true, full))
+    const deliveries = endpoints.map((one) =>
+      full?.has(one) ? fullOf(event, one) : this.#newDelivery(event, one, true, brought, metadata),
+    )
     return {
       event,
       endpointsVersion: endpointsVersion(),
@@ -198,18 +218,27 @@ export class Acceptor {
     event: EventRecord,
     endpoint: EndpointRecord,
     unowned: boolean,
-    full: ReadonlySet<EndpointRecord> | undefined,
+    times: DispatchTimes | undefined,
+    metadata: CheckedEvent['metadata'],
   ): NewDelivery {
-    if (full?.has(endpoint)) {
-      const id = deliveryId(event.key, endpoint.key, 1)
-      const { key: endpointKey } = endpoint
+    const { ordering } = endpoint
+    const orderKey = ordering === null ? null : orderKeyOf(ordering, metadata)
+    // What is sent later has left its place: what follows must not wait days for it.
+    const isLater = (times?.deliverAtMs ?? 0) > event.acceptedAtMs
+    if (ordering !== null && orderKey !== null && !isLater) {
+      const order = { key: orderKey, blocks: ordering.onExhausted === 'block' }
+      const terms = { alone: true, expiresAtMs: times?.expiresAtMs ?? null, order }
+      // Through the store, whatever is free here: another process may be sending what comes before.
       return {
-        id,
-        endpointKey,
+        id: deliveryId(event.key, endpoint.key, 1),
+        endpointKey: endpoint.key,
         dueAtMs: event.acceptedAtMs,
         owned: false,
-        ended: endpointBacklogFull,
+        terms,
       }
+    }
+    if (times !== undefined && (times.deliverAtMs ?? times.expiresAtMs) !== undefined) {
+      return this.#timedDelivery(event, endpoint, unowned, times)
     }
     const waitMs = this.#tools.batchTimeoutMs(endpoint)
     return {
@@ -217,6 +246,23 @@ export class Acceptor {
       endpointKey: endpoint.key,
       dueAtMs: event.acceptedAtMs + (waitMs ?? 0),
       owned: !unowned && waitMs === null && this.#tools.lanes.reserve(endpoint),
+    }
+  }
+
+  /** With times of its own it is in no batch, and waits in the store until it may be sent. */
+  #timedDelivery(
+    event: EventRecord,
+    endpoint: EndpointRecord,
+    unowned: boolean,
+    { deliverAtMs = 0, expiresAtMs }: DispatchTimes,
+  ): NewDelivery {
+    const isLater = deliverAtMs > event.acceptedAtMs
+    return {
+      id: deliveryId(event.key, endpoint.key, 1),
+      endpointKey: endpoint.key,
+      dueAtMs: Math.max(event.acceptedAtMs, deliverAtMs),
+      owned: !unowned && !isLater && this.#tools.lanes.reserve(endpoint),
+      terms: { alone: true, expiresAtMs: expiresAtMs ?? null },
     }
   }
 
@@ -247,7 +293,7 @@ export class Acceptor {
   #handOver(event: EventRecord, delivery: NewDelivery): void {
     if (delivery.ended !== undefined) return
     if (!delivery.owned) {
-      const loose = delivery.dueAtMs > event.acceptedAtMs
+      const loose = delivery.terms === undefined && delivery.dueAtMs > event.acceptedAtMs
       this.#tools.lanes.stored(delivery.endpointKey, delivery.dueAtMs, loose)
       return
     }
@@ -263,6 +309,7 @@ export class Acceptor {
       acceptedAtMs: event.acceptedAtMs,
       body: event.body,
       members: null,
+      expiresAtMs: delivery.terms?.expiresAtMs ?? undefined,
     })
   }
 
@@ -323,6 +370,22 @@ class Accepting implements PendingAccept {
 /** Of those that wait. */
 function keysOf(deliveries: readonly NewDelivery[]): string[] {
   return deliveries.filter(({ ended }) => ended === undefined).map((one) => one.endpointKey)
+}
+
+/** The endpoint holds all it may: this one ends at once. */
+function fullOf({ key, acceptedAtMs }: EventRecord, endpoint: EndpointRecord): NewDelivery {
+  return {
+    id: deliveryId(key, endpoint.key, 1),
+    endpointKey: endpoint.key,
+    dueAtMs: acceptedAtMs,
+    owned: false,
+    ended: endpointBacklogFull,
+  }
+}
+
+/** As it is sent. */
+function parsed(body: Uint8Array): { metadata?: Record<string, unknown>; data?: unknown } {
+  return JSON.parse(Buffer.from(body).toString())
 }
 
 function receiptOfDuplicate(

@@ -5,6 +5,7 @@ import type { WebhookEvent } from '../model/event.ts'
 import { serialiseEvent } from '../model/event-body.ts'
 import { checkTenantId } from '../model/names.ts'
 import { unknownOption } from '../model/suggest.ts'
+import type { DispatchTimes } from '../storage/storage.ts'
 
 export interface EventRules {
   /** Largest body in bytes. */
@@ -21,6 +22,60 @@ export interface CheckedEvent {
   readonly metadata: Readonly<Record<string, unknown>>
   readonly body: Uint8Array
   readonly contentHash: Uint8Array
+  /** When it may be sent, where its dispatch says so. */
+  readonly times?: DispatchTimes | undefined
+}
+
+/** What `dispatchEvent` takes beside the event. */
+export interface TimesInput {
+  deliverAt?: Date | string | undefined
+  expiresAt?: Date | string | undefined
+}
+
+const longestAheadMs = 366 * 86_400_000
+
+/**
+ * @returns undefined when neither is given
+ * @throws WebhookError OPTION_INVALID, OPTION_OUT_OF_RANGE
+ */
+export function checkTimes(
+  { deliverAt, expiresAt }: TimesInput,
+  nowMs: number,
+): DispatchTimes | undefined {
+  if (deliverAt === undefined && expiresAt === undefined) return undefined
+  const deliverAtMs = momentMs('deliverAt', deliverAt)
+  const expiresAtMs = momentMs('expiresAt', expiresAt)
+  if ((deliverAtMs ?? 0) > nowMs + longestAheadMs) {
+    throw new WebhookError(
+      'OPTION_OUT_OF_RANGE',
+      `Expected \`deliverAt\` to be within 366 days, got ${new Date(deliverAtMs ?? 0).toISOString()}.`,
+    )
+  }
+  if (expiresAtMs !== undefined && expiresAtMs <= Math.max(nowMs, deliverAtMs ?? 0)) {
+    throw new WebhookError(
+      'OPTION_OUT_OF_RANGE',
+      `Expected \`expiresAt\` to be in the future and after \`deliverAt\`, got ${new Date(expiresAtMs).toISOString()}.`,
+    )
+  }
+  return { deliverAtMs, expiresAtMs }
+}
+
+function momentMs(name: string, moment: unknown): number | undefined {
+  if (moment === undefined) return undefined
+  const ms = momentOf(moment)
+  if (!Number.isNaN(ms)) return ms
+  throw new WebhookError(
+    'OPTION_INVALID',
+    `Expected \`${name}\` to be a valid Date or an RFC 3339 text such as "2026-01-31T09:00:00Z", got ${describeValue(moment)}.`,
+  )
+}
+
+/** A text without an offset would mean another moment on another machine. */
+const rfc3339 = /^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)$/i
+
+function momentOf(moment: unknown): number {
+  if (moment instanceof Date) return moment.getTime()
+  return typeof moment === 'string' && rfc3339.test(moment) ? Date.parse(moment) : Number.NaN
 }
 
 const fields = ['id', 'type', 'timestamp', 'data', 'metadata', 'version', 'tenantId'] as const

@@ -11,7 +11,7 @@ import type { Clock, Random } from '../model/clock.ts'
 import type { EndpointRecord } from '../model/endpoint.ts'
 import { WebhookError } from '../model/errors.ts'
 import type { EndpointFlow } from '../model/flow.ts'
-import { createKeyMaker, type RandomBytes } from '../model/ids.ts'
+import { createKeyMaker, parseDeliveryId, type RandomBytes } from '../model/ids.ts'
 import type { Facts } from '../observe/facts.ts'
 import { type Logger, loggableUrl } from '../observe/log.ts'
 import { verdictOf } from '../policy/breaker.ts'
@@ -28,18 +28,22 @@ import type {
   EndpointChange,
   EraseSelection,
   IntakeRecord,
+  ReleaseRecord,
   SettlementRecord,
   SettlementResult,
   Store,
 } from '../storage/storage.ts'
 import { AtMost } from './at-most.ts'
 import { EndpointEncryption } from './endpoint-encryption.ts'
+import type { HealthKeeper } from './health-keeper.ts'
+import { createHealthKeeper, isFailedEnd } from './health-telling.ts'
 import { Janitor } from './janitor.ts'
 import { warnOfNewSecret, warnOfVoidSecret } from './notices.ts'
 import type { ServiceOptions } from './options.ts'
 import { Repairs } from './repairs.ts'
 import { Rest } from './rest.ts'
 import { SecretKeeper } from './secret-keeper.ts'
+import { SystemEvents } from './system-events.ts'
 import { tellBreaker, tellSettled } from './tell.ts'
 
 export interface EngineParts {
@@ -96,6 +100,8 @@ export class Engine {
   /** Null: nothing is limited, so nothing is counted. */
   readonly #backlog: Backlog | null
   readonly #secretKeeper: SecretKeeper
+  readonly #health: HealthKeeper
+  readonly #systemEvents: SystemEvents
   /** Attempts that `close()` cut off are given back, not counted. */
   #aborted = false
   /** Which of the store's versions of the endpoints memory has; null where there is one process. */
@@ -131,6 +137,7 @@ export class Engine {
       stored: (endpointKey, dueAtMs) => this.scheduler.stored(endpointKey, dueAtMs),
       refresh: () => this.#refreshIfShared(),
       takeIntake: () => this.#acceptor.takeIntake(),
+      syncHealth: () => this.#health.sync(),
     })
     const newKey = createKeyMaker(() => clock.nowMs(), parts.randomBytes)
     this.repairs = new Repairs({
@@ -140,10 +147,18 @@ export class Engine {
       refresh: () => this.#refreshIfShared(),
       during: (work) => this.#rest.during(work),
     })
+    this.#systemEvents = new SystemEvents({
+      to: parts.options.systemEvents,
+      find: (id, tenantId) => parts.registry.find(id, { tenantId }),
+      accept: (event, to) => this.#acceptor.acceptFor(event, to),
+      logger: parts.logger,
+    })
+    this.#health = createHealthKeeper(parts, this.#systemEvents, (work) => this.#rest.during(work))
     this.#acceptor = new Acceptor({
       clock,
       newKey,
-      match: (tenantId, type, metadata) => parts.registry.matchRecords(tenantId, type, metadata),
+      match: (tenantId, type, metadata, data) =>
+        parts.registry.matchRecords(tenantId, type, metadata, data),
       endpointsVersion: () => this.#endpointsVersion,
       refresh: () => this.#refreshIfShared(),
       intake: parts.store,
@@ -181,6 +196,13 @@ export class Engine {
           this.scheduler.unsuspend(claim.endpointKey)
         }
         tellSettled(this.#parts, claim, record, endpoint, result, outcome)
+        if (result === 'late') return
+        this.#health.attempted(endpoint, {
+          outcome,
+          startedAtMs: record.attempt.startedAtMs,
+          settledAtMs: record.settledAtMs,
+          ended: isFailedEnd(record.settlement.state) ? (claim.members?.length ?? 1) : 0,
+        })
       },
     })
   }
@@ -199,6 +221,7 @@ export class Engine {
       nowMs: () => clock.nowMs(),
     })
     for (const { id } of voided) warnOfVoidSecret(this.#parts.logger, id)
+    await this.#health.sync()
     for (const flow of await store.loadFlows()) registry.flows.note(flow)
     const nowMs = clock.nowMs()
     for (const { endpointKey, dueAtMs } of await store.heads()) {
@@ -416,7 +439,7 @@ export class Engine {
         flow: (key) => registry.flows.get(key),
         breakerChanged: (flow) => this.#breakerChanged(flow),
         run: (claim, endpoint) => this.#run(claim, endpoint),
-        release: (record) => this.commits.release(record),
+        release: (record) => this.#release(record),
         congested: () => this.commits.congested || !store.isOwner,
         claimFailed: (error) => this.#storeFailed('due deliveries cannot be read', error),
         flowFailed: (error) =>
@@ -433,6 +456,19 @@ export class Engine {
         delivers: options.deliver,
       },
     )
+  }
+
+  #release(record: ReleaseRecord): void {
+    this.commits.release(record)
+    const { deliveryId, cancelled: reason } = record
+    if (reason === undefined) return
+    const { registry, facts } = this.#parts
+    const endpointKey = parseDeliveryId(deliveryId)?.endpointKey ?? ''
+    const endpointId = registry.byKey(endpointKey)?.id ?? endpointKey
+    facts.tell('delivery.cancelled', { deliveryId, endpointId, reason })
+    // What waited behind it is due once that is written.
+    const look = () => this.scheduler.stored(endpointKey, this.#parts.clock.nowMs())
+    this.#rest.during(this.commits.written().then(look))
   }
 
   #limits(endpoint: EndpointRecord): LaneLimits {
@@ -502,7 +538,7 @@ export class Engine {
   #follow(claim: Claim, { settlement, settledAtMs }: SettlementRecord, used: EndpointRecord): void {
     if (settlement.state === 'waiting') {
       this.scheduler.stored(claim.endpointKey, settlement.dueAtMs)
-    }
+    } else if (claim.ordered) this.scheduler.stored(claim.endpointKey, settledAtMs)
     const effect = settlement.effect
     const { registry } = this.#parts
     const endpoint = registry.byKey(used.key)
@@ -514,6 +550,8 @@ export class Engine {
         statusReason: effect.reason,
         statusChangedAtMs: settledAtMs,
       })
+      const facts = { reason: effect.reason }
+      this.#rest.during(this.#systemEvents.tell('disabled', endpoint, settledAtMs, facts))
     } else if (effect.kind === 'warn' && endpoint.warning !== effect.warning) {
       this.#takeOver(endpoint, settledAtMs, 'warned', effect.warning, { warning: effect.warning })
       this.#parts.facts.tell('endpoint.warning', {
@@ -568,6 +606,16 @@ export class Engine {
         else if (record.status === 'active' && change.fields.includes('status')) {
           this.scheduler.stored(record.key, this.#parts.clock.nowMs())
         }
+        if (change.fields.includes('url')) this.#health.clear(record.key, change.atMs)
+        if (change.fields.includes('ordering')) this.#rest.during(this.#releaseOrder(record.key))
+        if (change.what === 'disabled') {
+          this.#parts.facts.tell('endpoint.disabled', {
+            endpointId: record.id,
+            tenantId: record.tenantId || null,
+            reason: record.statusReason ?? '',
+            disabledAt: new Date(record.statusChangedAtMs),
+          })
+        }
         this.#parts.facts.tell('endpoint.changed', {
           endpointId: record.id,
           tenantId: record.tenantId || null,
@@ -576,6 +624,20 @@ export class Engine {
           version: change.version,
         })
       },
+    }
+  }
+
+  /** By other rules than those by which they were held up. */
+  async #releaseOrder(endpointKey: string): Promise<void> {
+    try {
+      const nowMs = this.#parts.clock.nowMs()
+      if (!(await this.store.releaseOrder(endpointKey, null, nowMs))) return
+      this.scheduler.stored(endpointKey, nowMs)
+    } catch (error) {
+      this.#parts.logger.warn(
+        { error: String(error) },
+        'what waits for failed deliveries still does',
+      )
     }
   }
 

@@ -119,6 +119,7 @@ const sentences: Readonly<Record<WaitingFor | 'batch', (until: string | null) =>
   breaker: (until) =>
     `${until === null ? 'for the outcome of a probe' : `until ${until} at the least`}: too many attempts of the endpoint failed (breaker)`,
   paused: () => 'until the endpoint is resumed: it is paused',
+  order: () => 'for another of its key, which is before it',
   batch: (until) => `to be batched, at the latest until ${until}`,
   concurrency: () => 'for its turn: it is due, and goes out when its endpoint has a free slot',
 }

@@ -25,6 +25,8 @@ export interface JanitorTools {
   readonly stored: (endpointKey: string, dueAtMs: number) => void
   /** Takes over what callers' transactions have brought, until nothing is left. */
   readonly takeIntake: () => Promise<void>
+  /** Learns which endpoints fail elsewhere. */
+  readonly syncHealth: () => Promise<void>
   /** Resolves when memory has the endpoints as the store has them, whoever changed them. */
   readonly refresh: () => Promise<void>
 }
@@ -180,7 +182,7 @@ export class Janitor {
    * told; this finds what it was not: an answer that was lost with the thread that would give it.
    */
   #sweepLater(): void {
-    const { store, clock, stored, logger } = this.#tools
+    const { store, clock, stored, logger, syncHealth } = this.#tools
     this.#cancelSweep = clock.setTimer(() => {
       void store
         .heads()
@@ -188,15 +190,31 @@ export class Janitor {
           for (const { endpointKey, dueAtMs } of heads) {
             if (dueAtMs !== null && !this.#stopped) stored(endpointKey, dueAtMs)
           }
+          return this.#stopped ? undefined : syncHealth()
         })
+        .then(() => this.#expire())
         .catch((error: unknown) => {
           const text = error instanceof Error ? error.message : String(error)
-          logger.warn({ error: text }, 'due times could not be read')
+          logger.warn({ error: text }, 'the sweep of every minute could not run')
         })
         .finally(() => {
           if (!this.#stopped) this.#sweepLater()
         })
     }, sweepEveryMs)
+  }
+
+  /** What expires while it waits: for a paused endpoint, or for one that asked for time. */
+  async #expire(): Promise<void> {
+    const { store, clock, registry, facts, stored } = this.#tools
+    for (let more = true; more && !this.#stopped; ) {
+      const ended = await store.expireDeliveries(clock.nowMs(), cancelStep)
+      for (const { id: deliveryId, endpointKey } of ended) {
+        const endpointId = registry.byKey(endpointKey)?.id ?? endpointKey
+        facts.tell('delivery.cancelled', { deliveryId, endpointId, reason: 'expired' })
+        stored(endpointKey, clock.nowMs())
+      }
+      more = ended.length === cancelStep
+    }
   }
 
   #pruneIn(delayMs: number): void {

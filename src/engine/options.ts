@@ -8,7 +8,7 @@ import type { Clock, Random } from '../model/clock.ts'
 import { describeValue, WebhookError } from '../model/errors.ts'
 import type { WebhookEventType } from '../model/event.ts'
 import type { RateLimit } from '../model/flow.ts'
-import { checkEventType } from '../model/names.ts'
+import { checkEventType, checkTenantId } from '../model/names.ts'
 import { unknownOption } from '../model/suggest.ts'
 import type { Logger } from '../observe/log.ts'
 import { checkRateLimit } from '../policy/rate.ts'
@@ -82,6 +82,10 @@ export interface WebhookConfig extends NetworkOptions {
   /** The same for each tenant. Default: no limit. */
   maxTenantBacklog?: number | undefined
   retention?: RetentionOptions | undefined
+  /** Disables an endpoint after a run of only failures of this length. Default 5 days; false: never. */
+  disableAfterMs?: number | false | undefined
+  /** Gets `system.endpoint.failing`, `.disabled` and `.recovered` about all other endpoints. */
+  systemEvents?: SystemEventsTarget | undefined
   /** How long a replaced secret signs beside the new one. Default 24 hours. */
   rotationOverlapMs?: number | undefined
   /** How long `close()` waits for requests under way. Default 5000. */
@@ -102,6 +106,12 @@ export interface RetentionOptions {
   deliveredBodiesMs?: number | undefined
   /** Event ids: after this the same id is a new event. Default 30 days. */
   eventIdsMs?: number | undefined
+}
+
+/** The endpoint that is told what becomes of others. */
+export interface SystemEventsTarget {
+  endpointId: string
+  tenantId?: string | undefined
 }
 
 /** All choices made. */
@@ -125,11 +135,15 @@ export interface ServiceOptions {
   readonly maxBacklog: number | null
   readonly maxTenantBacklog: number | null
   readonly retention: Required<{ [Name in keyof RetentionOptions]: number }>
+  /** Null: never. */
+  readonly disableAfterMs: number | null
+  readonly systemEvents: SystemEventsTarget | null
   readonly rotationOverlapMs: number
   readonly shutdownTimeoutMs: number
 }
 
-const dayMs = 86_400_000
+const hourMs = 3_600_000
+const dayMs = 24 * hourMs
 const yearMs = 365 * dayMs
 
 const integers: readonly [keyof WebhookConfig, number, number][] = [
@@ -168,6 +182,8 @@ const others = [
   'dns',
   'redirects',
   'retention',
+  'disableAfterMs',
+  'systemEvents',
   'logger',
   'clock',
   'random',
@@ -223,6 +239,8 @@ export function checkConfig(config: WebhookConfig): ServiceOptions {
     maxBacklog: config.maxBacklog ?? null,
     maxTenantBacklog: config.maxTenantBacklog ?? null,
     retention: checkRetention(config.retention),
+    disableAfterMs: checkDisableAfter(config.disableAfterMs),
+    systemEvents: checkSystemEvents(config.systemEvents),
     rotationOverlapMs: config.rotationOverlapMs ?? dayMs,
     shutdownTimeoutMs: config.shutdownTimeoutMs ?? 5_000,
   }
@@ -259,6 +277,25 @@ function checkRetention(retention: RetentionOptions = {}): ServiceOptions['reten
     deliveredBodiesMs: retention.deliveredBodiesMs ?? 7 * dayMs,
     eventIdsMs: retention.eventIdsMs ?? 30 * dayMs,
   }
+}
+
+function checkDisableAfter(disableAfterMs: unknown = 5 * dayMs): number | null {
+  if (disableAfterMs === false) return null
+  checkInteger('disableAfterMs', disableAfterMs, hourMs, yearMs)
+  return disableAfterMs as number
+}
+
+function checkSystemEvents(target: unknown): SystemEventsTarget | null {
+  if (target === undefined) return null
+  const { endpointId, tenantId } = (target ?? {}) as Partial<SystemEventsTarget>
+  if (typeof endpointId !== 'string') {
+    throw new WebhookError(
+      'OPTION_INVALID',
+      `Expected \`systemEvents\` to name an endpoint, as in { endpointId: 'operations' }, got ${describeValue(target)}.`,
+    )
+  }
+  checkTenantId(tenantId)
+  return { endpointId, tenantId }
 }
 
 function checkEnabledEvents(types: unknown): ReadonlySet<string> | null {

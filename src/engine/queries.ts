@@ -11,15 +11,16 @@ import { describeValue, WebhookError } from '../model/errors.ts'
 import type { WebhookEventBody, WebhookEventType } from '../model/event.ts'
 import { parseDeliveryId } from '../model/ids.ts'
 import { scopedTenantId } from '../model/names.ts'
-import { whyNotMatched } from '../policy/match.ts'
+import { isSystemEvent, whyNotMatched } from '../policy/match.ts'
 import { type WaitingReason, waitingReason } from '../policy/waiting-reason.ts'
 import type { TenantScope, WebhookRegistry } from '../registry/webhook-registry.ts'
-import type {
-  AttemptFound,
-  DeliveryFound,
-  DeliveryQuery,
-  EventFound,
-  Store,
+import {
+  type AttemptFound,
+  behindMs,
+  type DeliveryFound,
+  type DeliveryQuery,
+  type EventFound,
+  type Store,
 } from '../storage/storage.ts'
 
 /** Filters of `listDeliveries`. `tenantId: '*'` reads every tenant. */
@@ -81,6 +82,8 @@ export class Queries {
   #waitingReason(found: DeliveryFound): WaitingReason | null {
     const endpoint = this.#registry.byKey(found.endpointKey)
     if (endpoint === undefined) return null
+    const isBehind = found.state === 'waiting' && (found.dueAtMs ?? 0) >= behindMs
+    if (isBehind && endpoint.status !== 'paused') return { waitingFor: 'order', untilMs: null }
     const flow = this.#registry.flows.get(found.endpointKey)
     return waitingReason(endpoint, flow, found, this.#nowMs())
   }
@@ -201,9 +204,10 @@ function reasonFor(
   event: EventFound,
   body: WebhookEventBody | null,
 ): NotMatchedReason {
+  if (isSystemEvent(event.type)) return 'system_event'
   if (endpoint.createdAtMs > event.acceptedAtMs) return 'endpoint_registered_later'
-  const reason = whyNotMatched(endpoint, event.type, body?.metadata ?? {})
-  if (reason?.startsWith('filter_') && body === null) return 'unknown'
+  const reason = whyNotMatched(endpoint, event.type, body?.metadata ?? {}, body?.data)
+  if (/^(body_)?filter/.test(reason ?? '') && body === null) return 'unknown'
   return reason ?? 'endpoint_changed_later'
 }
 
@@ -228,7 +232,8 @@ function publicDelivery(
     attemptCount: found.attempts,
     batchId: found.batchId,
     createdAt: new Date(found.createdAtMs),
-    nextAttemptAt: found.dueAtMs === null ? null : new Date(found.dueAtMs),
+    nextAttemptAt:
+      found.dueAtMs === null || found.dueAtMs >= behindMs ? null : new Date(found.dueAtMs),
     waiting: waits && {
       for: waits.waitingFor,
       until: waits.untilMs === null ? null : new Date(waits.untilMs),
@@ -260,7 +265,7 @@ function isFailed(delivery: WebhookDelivery): delivery is FailedDelivery {
   )
 }
 
-function checkLimit(limit = 100): number {
+export function checkLimit(limit = 100): number {
   if (Number.isInteger(limit) && limit >= 1 && limit <= 1_000) return limit
   throw new WebhookError(
     'OPTION_OUT_OF_RANGE',

@@ -173,6 +173,26 @@ function checkPending({ types, until }: CancelPendingQuery): Chosen {
   return { types: types ?? null, until: until ?? null }
 }
 
+/**
+ * Lets go on what waits behind a delivery that failed at the head of its key. It stays failed.
+ *
+ * @throws WebhookError DELIVERY_NOT_FOUND
+ */
+export async function skipDelivery(
+  { engine, queries, nowMs }: RepairTools,
+  id: string,
+  scope: TenantScope | undefined,
+): Promise<void> {
+  const found = await queries.find(id, scope)
+  if (found === null || !(await engine.store.releaseOrder(found.endpointKey, id, nowMs))) {
+    throw new WebhookError(
+      'DELIVERY_NOT_FOUND',
+      `Expected the id of a failed delivery that holds up its key, got ${JSON.stringify(id)}; \`getFailedDeliveries\` lists what failed.`,
+    )
+  }
+  engine.scheduler.stored(found.endpointKey, nowMs)
+}
+
 function refuseUnsendable(registry: WebhookRegistry, found: DeliveryFound): void {
   const endpoint = registry.byKey(found.endpointKey)
   if (endpoint === undefined) {

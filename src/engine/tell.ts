@@ -116,6 +116,11 @@ function tellEnd(
   endpoint: EndpointRecord,
 ): void {
   const { state, reason } = settlement
+  if (state === 'cancelled') {
+    const { deliveryId } = claim
+    facts.tell('delivery.cancelled', { deliveryId, endpointId: endpoint.id, reason })
+    return
+  }
   const name = state === 'delivered' ? 'delivery.delivered' : 'delivery.failed'
   if (!facts.wants(name)) return
   const single: BatchMember = claim

@@ -19,10 +19,18 @@ export type EndState = Exclude<DeliveryState, 'waiting' | 'delivering'>
 
 /**
  * `schedule`: its due time. `retry-after`: the receiver asked for time. `rate`: the endpoint's rate
- * limit. `breaker`: too many attempts in a row failed. `paused`: by a person. `concurrency`: nothing
- * of these; it is its turn next to what the endpoint is sent already.
+ * limit. `breaker`: too many attempts in a row failed. `paused`: by a person. `order`: another of its
+ * key is before it. `concurrency`: nothing of these; it is its turn next to what the endpoint is sent
+ * already.
  */
-export type WaitingFor = 'schedule' | 'retry-after' | 'rate' | 'breaker' | 'paused' | 'concurrency'
+export type WaitingFor =
+  | 'schedule'
+  | 'retry-after'
+  | 'rate'
+  | 'breaker'
+  | 'paused'
+  | 'order'
+  | 'concurrency'
 
 export interface WebhookDelivery {
   id: string
@@ -39,7 +47,7 @@ export interface WebhookDelivery {
   /** The batch it travels or travelled in. */
   batchId: string | null
   createdAt: Date
-  /** When the next attempt is due; null once it has ended. */
+  /** When the next attempt is due; null once it has ended, and while it waits for its key. */
   nextAttemptAt: Date | null
   /**
    * While it is `waiting`: for what, and until when at the least (null: nobody can know). None of it
@@ -62,8 +70,12 @@ export type NotMatchedReason =
   | 'endpoint_disabled'
   | 'event_type_not_subscribed'
   | 'endpoint_registered_later'
+  /** One of the service's own, for the endpoint of `systemEvents` alone. */
+  | 'system_event'
   /** It would match as it is now; it did not when the event came. */
   | 'endpoint_changed_later'
   /** Retention or erasure removed what the filters would have looked at. */
   | 'unknown'
   | `filter_${string}`
+  /** The place in `data` that the body filter looked at, or the word that said no. */
+  | `body_filter: ${string}`

@@ -1,4 +1,5 @@
 /** Where a subscriber wants events. */
+import type { BodyFilter } from './body-filter.ts'
 import type { WebhookEventType } from './event.ts'
 import type { BreakerState, RateLimit } from './flow.ts'
 import type { SecretType, SignatureScheme, SigningKey } from './signature.ts'
@@ -33,6 +34,17 @@ export interface EndpointBatch {
   timeoutMs: number
 }
 
+/** Events with the same key reach the endpoint one after the other, in the order of their dispatch. */
+export interface EndpointOrdering {
+  /** Of `metadata`. Events that lack it, or hold no text, number or boolean there, have no order. */
+  key: string
+  /**
+   * When an event is given up: `block` holds what follows under its key until it is retried or
+   * skipped by hand (`retryDelivery`, `skipDelivery`); `skip` goes on with the next.
+   */
+  onExhausted: 'block' | 'skip'
+}
+
 /** How TLS is spoken with one endpoint; each field is PEM text. */
 export interface EndpointTls {
   /** The authorities to believe for this endpoint, instead of all others. */
@@ -65,6 +77,8 @@ export interface WebhookEndpointInput {
   /** Signatures that its requests carry, where they differ from the service's. */
   signatureSchemes?: readonly SignatureScheme[] | undefined
   filters?: EndpointFilters | undefined
+  /** What the event's `data` must be like, see BodyFilter. `null` takes it away again. */
+  bodyFilter?: BodyFilter | null | undefined
   retryConfig?: EndpointRetryConfig | undefined
   /** Sent with every request. Names of the protocol and of the signature are refused. */
   headers?: Readonly<Record<string, string>> | undefined
@@ -81,6 +95,8 @@ export interface WebhookEndpointInput {
   rateLimit?: RateLimit | null | undefined
   /** `true` takes the service's `batchSize` and `batchTimeoutMs`. */
   batch?: boolean | EndpointBatch | undefined
+  /** Order per key; not with `batch`. `null` takes it away again. */
+  ordering?: EndpointOrdering | null | undefined
   tenantId?: string | undefined
   /** Accepted because the seed's objects carry it; the service keeps its own. */
   createdAt?: Date | undefined
@@ -111,6 +127,7 @@ export interface WebhookEndpoint {
   /** Null: those of the service. */
   signatureSchemes: readonly SignatureScheme[] | null
   filters: EndpointFilters
+  bodyFilter: BodyFilter | null
   retryConfig: EndpointRetryConfig
   /**
    * Values of sensitive names (`authorization`, cookies, keys, tokens) read as `***`; a write takes
@@ -130,6 +147,7 @@ export interface WebhookEndpoint {
    */
   breaker: { state: BreakerState; until: Date | null }
   batch: boolean | EndpointBatch
+  ordering: EndpointOrdering | null
   tenantId: string | null
   /** Raised by every change; an attempt says which version it used. */
   version: number
@@ -158,6 +176,7 @@ export interface EndpointRecord {
   /** Null: those of the service. */
   readonly signatureSchemes: readonly SignatureScheme[] | null
   readonly filters: EndpointFilters
+  readonly bodyFilter: BodyFilter | null
   readonly retryConfig: EndpointRetryConfig
   readonly headers: Readonly<Record<string, string>>
   readonly tls: EndpointTls | null
@@ -165,6 +184,7 @@ export interface EndpointRecord {
   readonly concurrency: number | null
   readonly rateLimit: RateLimit | null
   readonly batch: boolean | EndpointBatch
+  readonly ordering: EndpointOrdering | null
   readonly version: number
   readonly warning: string | null
   readonly createdAtMs: number

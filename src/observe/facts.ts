@@ -47,8 +47,7 @@ export interface RepairFact {
   skipped: Readonly<Record<string, number>>
 }
 
-/** Told by the process that changed the breaker. */
-export interface BreakerFact {
+export interface EndpointFact {
   endpointId: string
   tenantId: string | null
 }
@@ -81,11 +80,24 @@ export interface WebhookFacts {
     version: number
   }
   /** Too many attempts in a row failed: nothing is sent to it before `until`. */
-  'endpoint.breaker.opened': BreakerFact & { until: Date; openings: number }
+  'endpoint.breaker.opened': EndpointFact & { until: Date; openings: number }
   /** One attempt is made; by how it ends the breaker opens again or closes. */
-  'endpoint.breaker.half-open': BreakerFact
+  'endpoint.breaker.half-open': EndpointFact
   /** It is sent to again, slowly at first. */
-  'endpoint.breaker.closed': BreakerFact
+  'endpoint.breaker.closed': EndpointFact
+  /** It has failed for a while (`early`), or will be disabled within a day if that goes on (`final`). */
+  'endpoint.failing': EndpointFact & {
+    stage: 'early' | 'final'
+    /** Its first failure since it last answered. */
+    since: Date
+    failedDeliveries: number
+    /** Null: it is never disabled for failing. */
+    disableAt: Date | null
+  }
+  /** By request, for a run of failures, or by its own 410. */
+  'endpoint.disabled': EndpointFact & { reason: string; disabledAt: Date }
+  /** It answers again after an `endpoint.failing`. */
+  'endpoint.recovered': EndpointFact & { since: Date; failedDeliveries: number }
   'endpoint.warning': { endpointId: string; tenantId: string | null; warning: string }
   /** It has made a step. */
   'repair.progress': RepairFact

@@ -2,18 +2,29 @@
 
 import type { NotMatchedReason } from '../model/delivery.ts'
 import type { EndpointRecord } from '../model/endpoint.ts'
+import { whyBodyFiltered } from './body-filter.ts'
 
 /** @returns null when it matches, else the rule that said no */
 export function whyNotMatched(
-  endpoint: Pick<EndpointRecord, 'status' | 'events' | 'filters'>,
+  endpoint: Pick<EndpointRecord, 'status' | 'events' | 'filters'> &
+    Partial<Pick<EndpointRecord, 'bodyFilter'>>,
   eventType: string,
   metadata: Readonly<Record<string, unknown>>,
+  data?: unknown,
 ): NotMatchedReason | null {
   if (endpoint.status === 'disabled') return 'endpoint_disabled'
   if (!endpoint.events.some((pattern) => typeMatches(pattern, eventType))) {
     return 'event_type_not_subscribed'
   }
-  return whyFiltered(endpoint.filters, metadata)
+  const filtered = whyFiltered(endpoint.filters, metadata)
+  if (filtered !== null || endpoint.bodyFilter == null) return filtered
+  const why = whyBodyFiltered(endpoint.bodyFilter, data)
+  return why === null ? null : `body_filter: ${why}`
+}
+
+/** Types that go to the endpoint of `systemEvents` alone. */
+export function isSystemEvent(type: string): boolean {
+  return type.startsWith('system.endpoint.')
 }
 
 /** `*` is every type, `message.*` every type under `message`, anything else itself. */

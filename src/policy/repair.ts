@@ -1,7 +1,7 @@
 /** Is this event to be sent to this endpoint again, or at last? Pure, and says why not. */
 import type { EndpointRecord } from '../model/endpoint.ts'
 import type { Candidate, RepairCriteria, RepairKind } from '../model/repair.ts'
-import { typeMatches, whyFiltered, whyNotMatched } from './match.ts'
+import { isSystemEvent, typeMatches, whyFiltered, whyNotMatched } from './match.ts'
 
 /** `unwanted` is not what was asked for; every other word is, and why it cannot be. */
 export type RepairChoice =
@@ -12,7 +12,8 @@ export type RepairChoice =
   | 'already_there'
   | 'body_gone'
 
-type Receiver = Pick<EndpointRecord, 'status' | 'events' | 'filters'>
+type Receiver = Pick<EndpointRecord, 'status' | 'events' | 'filters'> &
+  Partial<Pick<EndpointRecord, 'bodyFilter'>>
 
 export function chooseForRepair(
   kind: RepairKind,
@@ -31,8 +32,11 @@ export function chooseForRepair(
 }
 
 /** Whether an event's body decides if a backfill wants it. */
-export function needsBody({ metadata }: RepairCriteria, { filters }: Receiver): boolean {
-  return metadata !== null || Object.keys(filters).length > 0
+export function needsBody(
+  { metadata }: RepairCriteria,
+  { filters, bodyFilter }: Receiver,
+): boolean {
+  return metadata !== null || Object.keys(filters).length > 0 || bodyFilter != null
 }
 
 function chooseAgain(
@@ -58,21 +62,23 @@ function chooseMissing(
   endpoint: Receiver,
   { eventType, isThere, hasBody, body }: Candidate,
 ): RepairChoice {
+  if (isSystemEvent(eventType)) return 'unwanted'
   if (!endpoint.events.some((one) => typeMatches(one, eventType))) return 'unwanted'
   if (isThere) return 'already_there'
   if (!hasBody) return 'body_gone'
-  const metadata = metadataOf(body)
-  if (whyNotMatched(endpoint, eventType, metadata) !== null) return 'unwanted'
+  const { metadata = {}, data } = parsed(body)
+  if (whyNotMatched(endpoint, eventType, metadata, data) !== null) return 'unwanted'
   if (criteria.metadata !== null && whyFiltered(criteria.metadata, metadata) !== null) {
     return 'unwanted'
   }
   return 'take'
 }
 
-function metadataOf(body: Uint8Array | null): Readonly<Record<string, unknown>> {
-  if (body === null) return {}
-  const { metadata } = JSON.parse(new TextDecoder().decode(body)) as {
-    metadata?: Record<string, unknown>
-  }
-  return metadata ?? {}
+interface Matched {
+  readonly metadata?: Readonly<Record<string, unknown>>
+  readonly data?: unknown
+}
+
+function parsed(body: Uint8Array | null): Matched {
+  return body === null ? {} : (JSON.parse(new TextDecoder().decode(body)) as Matched)
 }

@@ -13,8 +13,24 @@ export const retryAfterBounds = { minMs: 1_000, maxMs: 86_400_000 } as const
 /**
  * @param attempt 1-based number of the attempt that brought this outcome
  * @param random a number from [0, 1), used for jitter
+ * @param expiresAtMs no attempt may begin at this moment or after it
  */
 export function settle(
+  attempt: number,
+  outcome: Outcome,
+  policy: RetryPolicy,
+  nowMs: number,
+  random: Random,
+  expiresAtMs: number | null = null,
+): Settlement {
+  const settlement = settleUnlimited(attempt, outcome, policy, nowMs, random)
+  if (settlement.state !== 'waiting' || expiresAtMs === null) return settlement
+  if (settlement.dueAtMs < expiresAtMs) return settlement
+  // The next attempt would come too late: nobody has to wait for it to find that out.
+  return { state: 'cancelled', reason: 'expired', effect: settlement.effect }
+}
+
+function settleUnlimited(
   attempt: number,
   outcome: Outcome,
   policy: RetryPolicy,

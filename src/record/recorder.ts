@@ -43,7 +43,9 @@ export class Recorder {
     const { clock, random, commits, recorded } = this.#tools
     const number = claim.attempts + 1
     const nowMs = clock.nowMs()
-    const settlement = settle(number, report.outcome, this.#policy(endpoint), nowMs, random)
+    const policy = this.#policy(endpoint)
+    const { expiresAtMs = null } = claim
+    const settlement = settle(number, report.outcome, policy, nowMs, random, expiresAtMs)
     const record: SettlementRecord = {
       deliveryId: claim.deliveryId,
       endpointKey: claim.endpointKey,
@@ -62,6 +64,7 @@ export class Recorder {
       },
       settlement,
       settledAtMs: nowMs,
+      ordered: claim.ordered,
     }
     commits.settle(record, (result) => recorded(claim, record, endpoint, result, report.outcome))
     return settlement

@@ -41,6 +41,7 @@ export function newRecord(
     secrets: secret === null ? [] : [{ secret, createdAtMs: nowMs, expiresAtMs: null }],
     signatureSchemes: input.signatureSchemes ? [...new Set(input.signatureSchemes)] : null,
     filters: { ...input.filters },
+    bodyFilter: input.bodyFilter ?? null,
     retryConfig: { ...input.retryConfig },
     headers: unmaskHeaders(input.headers ?? {}, {}),
     tls: input.tls ?? null,
@@ -48,6 +49,7 @@ export function newRecord(
     concurrency: input.concurrency ?? null,
     rateLimit: input.rateLimit ?? null,
     batch: input.batch ?? false,
+    ordering: input.ordering ?? null,
     version: 1,
     warning: null,
     createdAtMs: nowMs,
@@ -66,12 +68,14 @@ const plainFields = [
   'description',
   'signatureSchemes',
   'filters',
+  'bodyFilter',
   'retryConfig',
   'tls',
   'timeoutMs',
   'concurrency',
   'rateLimit',
   'batch',
+  'ordering',
 ] as const satisfies readonly (keyof Changes)[]
 
 /**
@@ -96,7 +100,7 @@ export function applyChanges(
   const url = changes.url ?? known.url
   if (url !== known.url) {
     next.url = url
-    next.warning = null
+    if (known.warning !== null) next.warning = null
   }
   if (changes.secret !== undefined && changes.secret !== currentSecret(known)?.secret) {
     const { sharedSecret, rotationOverlapMs: overlapMs } = rules

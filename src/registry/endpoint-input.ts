@@ -3,6 +3,7 @@ import type { WebhookEndpointInput } from '../model/endpoint.ts'
 import { describeValue, WebhookError } from '../model/errors.ts'
 import { checkEventPattern, checkTenantId, idPattern } from '../model/names.ts'
 import { unknownOption } from '../model/suggest.ts'
+import { checkBodyFilter } from '../policy/body-filter.ts'
 import { checkRateLimit } from '../policy/rate.ts'
 import { checkRetryConfig } from '../policy/retry-manager.ts'
 import { checkEndpointTls } from '../security/endpoint-tls.ts'
@@ -29,6 +30,7 @@ const fields = [
   'secretType',
   'signatureSchemes',
   'filters',
+  'bodyFilter',
   'retryConfig',
   'headers',
   'tls',
@@ -36,6 +38,7 @@ const fields = [
   'concurrency',
   'rateLimit',
   'batch',
+  'ordering',
   'tenantId',
   'createdAt',
   'updatedAt',
@@ -89,11 +92,13 @@ export function checkEndpointInput(input: WebhookEndpointInput, rules: EndpointR
     throw invalid('`tls`', 'to come with an https `url`', 'one with http')
   }
   checkFilters(input.filters)
+  if (input.bodyFilter != null) checkBodyFilter(input.bodyFilter)
   checkRetry(input.retryConfig)
   checkInteger('timeoutMs', input.timeoutMs, 1, 300_000)
   checkInteger('concurrency', input.concurrency, 1, 10_000)
   if (input.rateLimit !== null) checkRateLimit('rateLimit', input.rateLimit)
   checkBatch(input.batch)
+  if (input.ordering != null) checkOrdering(input.ordering)
   checkSimple(input)
   return href
 }
@@ -191,6 +196,23 @@ function checkBatch(batch: unknown): void {
   }
   checkInteger('batch.size', size, 1, 1_000)
   checkInteger('batch.timeoutMs', timeoutMs, 0, 3_600_000)
+}
+
+function checkOrdering(ordering: unknown): void {
+  const { key, onExhausted, ...rest } = (ordering ?? {}) as Record<string, unknown>
+  const valid =
+    typeof ordering === 'object' &&
+    typeof key === 'string' &&
+    key !== '' &&
+    key.length <= maxFilterLength &&
+    (onExhausted === 'block' || onExhausted === 'skip') &&
+    Object.keys(rest).length === 0
+  if (valid) return
+  throw invalid(
+    '`ordering`',
+    "to be { key, onExhausted }: a key of `metadata`, and 'block' or 'skip'",
+    ordering,
+  )
 }
 
 function checkInteger(name: string, value: unknown, min: number, max: number): void {

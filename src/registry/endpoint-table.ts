@@ -35,8 +35,9 @@ export class EndpointTable {
     tenantId: string,
     eventType: string,
     metadata: Readonly<Record<string, unknown>>,
+    data?: () => unknown,
   ): readonly EndpointRecord[] {
-    return this.#index.match(tenantId, eventType, metadata)
+    return this.#index.match(tenantId, eventType, metadata, data)
   }
 }
 

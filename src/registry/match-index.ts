@@ -5,12 +5,15 @@
  * use after a change; policy/match.ts stays the judge of every candidate.
  */
 import type { EndpointRecord } from '../model/endpoint.ts'
+import { matchesBody } from '../policy/body-filter.ts'
 import { typeMatches, whyFiltered } from '../policy/match.ts'
 
 interface Bucket {
   readonly unfiltered: readonly EndpointRecord[]
   /** first filter key → value → endpoints */
   readonly byFilter: ReadonlyMap<string, ReadonlyMap<unknown, readonly EndpointRecord[]>>
+  /** Those that ask for something in the body: each is asked itself. */
+  readonly byBody: readonly EndpointRecord[]
 }
 
 /** Event types are the caller's choice: the cache of one tenant must not grow with them for ever. */
@@ -40,15 +43,23 @@ export class MatchIndex {
     tenantId: string,
     eventType: string,
     metadata: Readonly<Record<string, unknown>>,
+    data: () => unknown = () => undefined,
   ): readonly EndpointRecord[] {
     const bucket = this.#bucket(tenantId, eventType)
-    if (bucket.byFilter.size === 0) return bucket.unfiltered
+    const { byBody } = bucket
+    if (bucket.byFilter.size === 0 && byBody.length === 0) return bucket.unfiltered
     const matched = [...bucket.unfiltered]
     for (const [key, byValue] of bucket.byFilter) {
       if (!Object.hasOwn(metadata, key)) continue
       for (const endpoint of byValue.get(metadata[key]) ?? []) {
         if (whyFiltered(endpoint.filters, metadata) === null) matched.push(endpoint)
       }
+    }
+    const inBody = byBody.length === 0 ? undefined : data()
+    for (const endpoint of byBody) {
+      const { filters, bodyFilter } = endpoint
+      if (whyFiltered(filters, metadata) !== null || bodyFilter === null) continue
+      if (matchesBody(bodyFilter, inBody)) matched.push(endpoint)
     }
     return matched
   }
@@ -72,9 +83,14 @@ export class MatchIndex {
 function buildBucket(endpoints: Iterable<EndpointRecord>, eventType: string): Bucket {
   const unfiltered: EndpointRecord[] = []
   const byFilter = new Map<string, Map<unknown, EndpointRecord[]>>()
+  const byBody: EndpointRecord[] = []
   for (const endpoint of endpoints) {
     if (endpoint.status === 'disabled') continue
     if (!endpoint.events.some((pattern) => typeMatches(pattern, eventType))) continue
+    if (endpoint.bodyFilter !== null) {
+      byBody.push(endpoint)
+      continue
+    }
     const key = Object.keys(endpoint.filters).find((name) => endpoint.filters[name] !== undefined)
     if (key === undefined) {
       unfiltered.push(endpoint)
@@ -88,5 +104,5 @@ function buildBucket(endpoints: Iterable<EndpointRecord>, eventType: string): Bu
       else list.push(endpoint)
     }
   }
-  return { unfiltered, byFilter }
+  return { unfiltered, byFilter, byBody }
 }

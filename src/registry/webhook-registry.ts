@@ -129,7 +129,7 @@ export class WebhookRegistry {
       reason: null,
       fields: [],
     }
-    this.#requireSignable(record)
+    this.#requireConsistent(record)
     if (created !== null && this.#early) this.#createdEarly.add(idKey(input.tenantId, input.id))
     return this.#registered(await this.#writes.write(record, change), created)
   }
@@ -198,7 +198,7 @@ export class WebhookRegistry {
         'by request',
         nowMs,
       )
-      this.#requireSignable(record)
+      this.#requireConsistent(record)
       const early = this.#early?.get(idKey(known.tenantId, id))
       if (early !== undefined)
         this.#noteEarly({ ...early, secret: secrets[0]?.secret, secretType: undefined })
@@ -261,6 +261,16 @@ export class WebhookRegistry {
     )
   }
 
+  /** @internal Not by request. @returns false when it is not active any more */
+  disableActive(endpointKey: string, reason: string): Promise<boolean> {
+    return this.#inTurn(async () => {
+      const record = this.#table.byKey(endpointKey)
+      if (record?.status !== 'active') return false
+      await this.#setStatus(record, 'disabled', reason)
+      return true
+    })
+  }
+
   /** @throws WebhookError ENDPOINT_NOT_FOUND */
   remove(id: string, scope?: TenantScope, reason = 'by request'): Promise<void> {
     return this.#inTurn(async () => {
@@ -290,9 +300,11 @@ export class WebhookRegistry {
   }
 
   /** The endpoints of the event's tenant that would get it. */
-  match(event: Pick<WebhookEvent, 'type' | 'metadata' | 'tenantId'>): WebhookEndpoint[] {
+  match(
+    event: Pick<WebhookEvent, 'type' | 'metadata' | 'tenantId'> & { data?: unknown },
+  ): WebhookEndpoint[] {
     return this.#table
-      .match(event.tenantId ?? '', event.type, event.metadata ?? {})
+      .match(event.tenantId ?? '', event.type, event.metadata ?? {}, () => asSent(event.data))
       .map((record) => this.#view(record))
   }
 
@@ -321,8 +333,9 @@ export class WebhookRegistry {
     tenantId: string,
     eventType: string,
     metadata: Readonly<Record<string, unknown>>,
+    data?: () => unknown,
   ): readonly EndpointRecord[] {
-    return this.#table.match(tenantId, eventType, metadata)
+    return this.#table.match(tenantId, eventType, metadata, data)
   }
 
   /** @internal Takes over into memory what a settlement already wrote to the store. */
@@ -440,7 +453,7 @@ export class WebhookRegistry {
   ): Promise<EndpointRecord> {
     const applied = applyChanges(known, definedOnly(changes), this.#nowMs(), this.#backing)
     if (applied === null) return known
-    this.#requireSignable(applied.record)
+    this.#requireConsistent(applied.record)
     return await this.#writes.write(applied.record, applied.change)
   }
 
@@ -462,6 +475,16 @@ export class WebhookRegistry {
     if (record.status === status) return record
     const changed = statusChange(record, status, reason, this.#nowMs())
     return await this.#writes.write(changed.record, changed.change)
+  }
+
+  /** Fields that go together, whichever of them was changed. */
+  #requireConsistent(record: EndpointRecord): void {
+    this.#requireSignable(record)
+    if (record.ordering === null || record.batch === false) return
+    throw new WebhookError(
+      'ENDPOINT_INVALID',
+      `Expected endpoint "${record.id}" to have \`ordering\` or \`batch\`, got both; events of a batch are not sent one after the other.`,
+    )
   }
 
   /** Ed25519 is a signature of Standard Webhooks only. */
@@ -492,6 +515,11 @@ export class WebhookRegistry {
   #untilWritten<T>(change: () => Promise<T>): Promise<T> {
     return this.#writes.untilWritten(change, this.#nowMs)
   }
+}
+
+/** As a receiver will see it: dates are texts, for one. */
+function asSent(data: unknown): unknown {
+  return data === undefined ? undefined : JSON.parse(JSON.stringify(data) ?? 'null')
 }
 
 function refuseWhatStays(given: object): void {

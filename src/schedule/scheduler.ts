@@ -456,6 +456,10 @@ export class Scheduler {
       this.#giveBack(claim)
       return
     }
+    if (claim.expiresAtMs !== undefined && claim.expiresAtMs <= nowMs) {
+      this.#expire(lane, claim)
+      return
+    }
     this.#slots.began(lane, nowMs)
     this.#begun += 1
     this.#tools.run(claim, endpoint)
@@ -477,6 +481,13 @@ export class Scheduler {
   #giveBack(claim: Claim): void {
     this.#tools.release({ deliveryId: claim.deliveryId, token: claim.token, dueAtMs: null })
     if (!this.#stopped) this.stored(claim.endpointKey, this.#tools.clock.nowMs())
+  }
+
+  #expire(lane: Lane, { deliveryId, token }: Claim): void {
+    const dueAtMs = this.#tools.clock.nowMs()
+    this.#tools.release({ deliveryId, token, dueAtMs, cancelled: 'expired' })
+    this.#want(lane)
+    this.#forget(lane)
   }
 
   #empty(lane: Lane): void {

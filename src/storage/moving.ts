@@ -49,6 +49,8 @@ export const movingTables: readonly MovingTable[] = [
       updated_at_ms: 'integer',
       removed_at_ms: 'integer',
       rate_limit: 'json',
+      body_filter: 'json',
+      ordering: 'json',
     },
   },
   {
@@ -72,6 +74,20 @@ export const movingTables: readonly MovingTable[] = [
       at_ms: 'integer',
       reason: 'text',
       fields: 'json',
+    },
+  },
+  {
+    name: 'endpoint_health',
+    columns: {
+      endpoint_key: 'text',
+      revision: 'integer',
+      failing_since_ms: 'integer',
+      last_failed_at_ms: 'integer',
+      failed_hours: 'integer',
+      failed_deliveries: 'integer',
+      warned: 'text',
+      warned_at_ms: 'integer',
+      cleared_at_ms: 'integer',
     },
   },
   {
@@ -116,6 +132,19 @@ export const movingTables: readonly MovingTable[] = [
       created_at_ms: 'integer',
       repair_id: 'text',
       cancel_reason: 'text',
+      expires_at_ms: 'integer',
+      order_key: 'text',
+      order_no: 'integer',
+      order_blocks: 'boolean',
+    },
+  },
+  {
+    name: 'order_block',
+    columns: {
+      endpoint_key: 'text',
+      order_key: 'text',
+      delivery_id: 'text',
+      at_ms: 'integer',
     },
   },
   {

@@ -11,6 +11,7 @@ import type { DeliveryState } from '../model/delivery.ts'
 import type { EndpointRecord } from '../model/endpoint.ts'
 import type { EventRecord } from '../model/event-record.ts'
 import type { Breaker, EndpointFlow } from '../model/flow.ts'
+import type { EndpointHealth } from '../model/health.ts'
 import type { RepairState } from '../model/repair.ts'
 import type { Settlement } from '../model/settlement.ts'
 import type {
@@ -116,8 +117,21 @@ export interface Store {
   /** Removes an endpoint. Its settled deliveries and statistics stay; cancel its live ones after. */
   removeEndpoint(endpointKey: string, change: EndpointChange): Promise<void>
 
-  /** Changes of one endpoint, oldest first. */
-  endpointHistory(endpointKey: string): Promise<EndpointChange[]>
+  /** Endpoints that fail at present. */
+  loadHealth(): Promise<EndpointHealth[]>
+
+  /**
+   * Writes the health of one endpoint, with a row of its history, unless another process has written
+   * it since the revision it carries. What is stored after that comes back.
+   */
+  saveHealth(health: EndpointHealth, change: EndpointChange | null): Promise<HealthSaved>
+
+  /** Changes of one endpoint, oldest first: the last `limit`, or of those before a certain one. */
+  endpointHistory(
+    endpointKey: string,
+    limit: number,
+    before: EndpointChange | null,
+  ): Promise<EndpointChange[]>
 
   /**
    * Ends up to about `limit` unowned deliveries of an endpoint as cancelled (a sealed batch with its
@@ -131,6 +145,9 @@ export interface Store {
     nowMs: number,
     limit: number,
   ): Promise<string[]>
+
+  /** Ends up to `limit` unowned deliveries that have expired, whatever their endpoint waits for. */
+  expireDeliveries(nowMs: number, limit: number): Promise<CancelledDelivery[]>
 
   // ── the flow of an endpoint ────────────────────────────────────────────────────────────────────
 
@@ -183,6 +200,13 @@ export interface Store {
   retryDelivery(deliveryId: string, nowMs: number): Promise<RetryResult>
 
   /**
+   * Lets go on what waits behind failed deliveries of an endpoint: behind this one, or behind any.
+   *
+   * @returns false when nothing was held up
+   */
+  releaseOrder(endpointKey: string, deliveryId: string | null, nowMs: number): Promise<boolean>
+
+  /**
    * Ends deliveries that wait. One that is owned is marked: its request, if there is one, counts, and
    * instead of waiting again it ends with the reason.
    *
@@ -198,8 +222,8 @@ export interface Store {
   findCandidates(query: CandidateQuery): Promise<CandidatePage>
   /**
    * Moves a repair on: its cursor and what was chosen, in one transaction. Of (event, endpoint) that is
-   * still live, what waits becomes due and what is owned stays; what has ended gets a new round. When
-   * its endpoint is closed the repair ends as failed.
+   * still live, what waits becomes due, what is owned or behind another of its key stays; what has ended
+   * gets a new round. When its endpoint is closed the repair ends as failed.
    */
   stepRepair(step: RepairStep, nowMs: number): Promise<RepairStepped>
   /** Ends a running repair. What it has queued goes on. @returns false when it does not run */
@@ -251,8 +275,14 @@ export interface AcceptRecord {
   readonly fanOutTo: readonly NewDelivery[] | null
 }
 
+/** When an event may be sent, where its dispatch says so: not before, and not after. */
+export interface DispatchTimes {
+  readonly deliverAtMs?: number | undefined
+  readonly expiresAtMs?: number | undefined
+}
+
 /** An event that is not matched yet. */
-export type IntakeRecord = Omit<EventRecord, 'matched'>
+export type IntakeRecord = Omit<EventRecord, 'matched'> & DispatchTimes
 
 /** `refused`: it cannot be taken in. It is left where it is, and others are not held up by it. */
 export type IntakeResult =
@@ -270,7 +300,24 @@ export interface NewDelivery {
   readonly owned: boolean
   /** Why it ends as cancelled at once, without any attempt. */
   readonly ended?: string
+  /** What most deliveries do not have. */
+  readonly terms?: DeliveryTerms | undefined
 }
+
+export interface DeliveryTerms {
+  /** Never part of a batch: it has times of its own. */
+  readonly alone: boolean
+  /** Ends as cancelled, `expired`, when no attempt has begun by then. */
+  readonly expiresAtMs: number | null
+  /** Waits until what came before under the same key of its endpoint has ended. Never `owned`. */
+  readonly order?: { readonly key: string; readonly blocks: boolean } | undefined
+}
+
+/**
+ * The due time of what waits behind another of its key: at the far end of every index, so that a
+ * million of them cost a claim nothing. Whatever ends the first of a key makes the next one due.
+ */
+export const behindMs = 9_000_000_000_000_000
 
 export interface SettlementRecord {
   /** A delivery or a batch; a batch's settlement is that of all its members. */
@@ -283,6 +330,8 @@ export interface SettlementRecord {
   readonly attempt: AttemptRecord
   readonly settlement: Settlement
   readonly settledAtMs: number
+  /** As its claim said. */
+  readonly ordered?: boolean | undefined
 }
 
 export interface ReleaseRecord {
@@ -290,6 +339,8 @@ export interface ReleaseRecord {
   readonly token: number
   /** Null: when it was due before it was claimed. */
   readonly dueAtMs: number | null
+  /** Set: it does not wait again, it ends as cancelled for this reason. */
+  readonly cancelled?: string | undefined
 }
 
 export interface CommitResult {
@@ -349,6 +400,10 @@ export interface Claim {
   readonly body: Uint8Array
   /** Deliveries of a batch; null for a single one. */
   readonly members: readonly BatchMember[] | null
+  /** No attempt may begin after this. */
+  readonly expiresAtMs?: number | undefined
+  /** Others may wait behind it. */
+  readonly ordered?: boolean | undefined
 }
 
 export interface BatchMember {
@@ -388,7 +443,10 @@ export type StoredEndpoint = Omit<EndpointRecord, EncryptedField> & {
 export interface EndpointChange {
   readonly atMs: number
   readonly version: number
-  /** `registered`, `updated`, `secret rotated`, `rotation ended`, `re-encrypted`, `paused`, `resumed`, `disabled`, `enabled`, `removed`, … */
+  /**
+   * `registered`, `updated`, `secret rotated`, `rotation ended`, `re-encrypted`, `warned`, `paused`,
+   * `resumed`, `failing`, `to be disabled`, `disabled`, `enabled`, `removed`
+   */
   readonly what: string
   readonly reason: string | null
   /** Names of the changed fields; never their values, which may be secret. */
@@ -428,6 +486,19 @@ export interface SendTimes extends SendTimesAsk {
   readonly firstAtMs: number
 }
 
+export interface CancelledDelivery {
+  readonly id: string
+  readonly endpointKey: string
+}
+
+export interface HealthSaved {
+  readonly isWritten: boolean
+  readonly health: EndpointHealth
+}
+
+/** A store keeps so many changes of each endpoint, the newest. */
+export const historyLength = 1_000
+
 /** What a store of many processes tells the engine of this one. None of it may throw. */
 export interface StoreWatcher {
   /** Endpoints were changed; a load that begins from now on is of this version or a later one. */
@@ -460,7 +531,7 @@ export type RetryResult =
       readonly endpointKey: string
       readonly dueAtMs: number
     }
-  | { readonly kind: 'unknown' | 'in-flight' | 'body-gone' }
+  | { readonly kind: 'unknown' | 'in-flight' | 'body-gone' | 'behind another of its key' }
 
 /** `marked`: it is owned, and ends when its attempt has. */
 export type CancelResult = 'cancelled' | 'marked' | 'in-batch' | 'ended' | 'unknown'

@@ -407,7 +407,65 @@ describe('redirects', () => {
     expect(stage.at('target')).toHaveLength(0)
     expect((await service.getEndpoint('moved'))?.warning).toContain('307')
     expect(warnings).toHaveLength(1)
+    // Memory, store and history speak of the same version.
+    expect(await service.getEndpoint('moved')).toMatchObject({ version: 2 })
+    expect(await service.getEndpointHistory('moved')).toMatchObject([
+      { version: 1, what: 'registered' },
+      { version: 2, what: 'warned', fields: ['warning'] },
+    ])
+    await service.updateEndpoint('moved', { name: 'moved away' })
+    expect((await service.getEndpointHistory('moved')).at(-1)).toMatchObject({ version: 3 })
   })
+
+  journey(
+    'peers 25: history tells with which url, secret and filters an attempt was made',
+    async (stage) => {
+      let status = 500
+      stage.inbox.setAnswer(() => ({ status }))
+      const service = await stage.open({ retryScheduleMs: [1_000, 1_000, 1_000] })
+      await service.registerEndpoint(stage.endpoint('shop'))
+      await service.dispatchEvent(stage.event({ id: 'evt_1' }))
+      await service.runDue()
+      await service.updateEndpoint('shop', { url: `${stage.inbox.url}/moved` })
+      stage.clock.advance(1_000)
+      await service.runDue()
+      const { secret: created } = await service.rotateSecret('shop')
+      stage.inbox.setSecret('/moved', created ?? '')
+      stage.clock.advance(1_000)
+      await service.runDue()
+      status = 200
+      await service.updateEndpoint('shop', { filters: { tier: ['gold'] } })
+      await service.pauseEndpoint('shop', 'too loud')
+      stage.clock.advance(1_000)
+      await service.resumeEndpoint('shop', 'calmed down')
+      await service.runDue()
+      const history = await service.getEndpointHistory('shop')
+      expect(
+        history.map(({ version, what, fields, reason }) => [version, what, fields, reason]),
+      ).toEqual([
+        [1, 'registered', [], null],
+        [2, 'updated', ['url'], null],
+        [3, 'secret rotated', ['secrets'], 'by request'],
+        [4, 'updated', ['filters'], null],
+        [5, 'paused', ['status'], 'too loud'],
+        [6, 'resumed', ['status'], 'calmed down'],
+      ])
+      const { attempts } = await stage.delivery(service, 'evt_1', 'shop')
+      expect(attempts.map((one) => one.endpointVersion)).toEqual([1, 2, 3, 6])
+      expect(stage.inbox.received.map(({ path }) => path)).toEqual([
+        '/shop',
+        ...['/moved', '/moved', '/moved'],
+      ])
+      const last = await service.getEndpointHistory('shop', { limit: 2 })
+      expect(last).toEqual(history.slice(-2))
+      expect(await service.getEndpointHistory('shop', { limit: 3, before: last[0] })).toEqual(
+        history.slice(1, 4),
+      )
+      await expect(service.getEndpointHistory('shop', { limit: 0 })).rejects.toMatchObject({
+        code: 'OPTION_OUT_OF_RANGE',
+      })
+    },
+  )
 
   journey("redirects: 'failure' rejects them", async (stage) => {
     stage.inbox.setAnswer(() => ({ status: 302, headers: { location: '/target' } }))

@@ -11,6 +11,46 @@ function reached(stage: Stage, eventId: string): string[] {
 }
 
 describe('who gets an event', () => {
+  journey('body filters look at what is sent, over restarts, and say why not', async (stage) => {
+    const first = await stage.open()
+    await first.registerEndpoint(
+      stage.endpoint('large', {
+        bodyFilter: {
+          and: [
+            { path: 'order.amount', gt: 1_000 },
+            { path: 'at', prefix: '2026-' },
+          ],
+        },
+      }),
+    )
+    await first.registerEndpoint(stage.endpoint('all'))
+    await first.close()
+    const service = await stage.open()
+    const at = new Date('2026-02-01')
+    const send = (id: string, amount: unknown) =>
+      service.dispatchEvent(stage.event({ id, data: { order: { amount }, at } }))
+    await send('large', 1_001)
+    await send('small', 1_000)
+    await send('odd', '5000')
+    await service.dispatchEvent(stage.event({ id: 'none', data: null }))
+    await service.drain()
+    expect(['large', 'small', 'odd', 'none'].map((id) => reached(stage, id))).toEqual([
+      ['all', 'large'],
+      ...[['all'], ['all'], ['all']],
+    ])
+    expect((await service.getEvent('small'))?.notMatched).toEqual([
+      { endpointId: 'large', reason: 'body_filter: order.amount' },
+    ])
+    await service.updateEndpoint('large', { bodyFilter: null })
+    expect(await service.getEndpoint('large')).toMatchObject({ bodyFilter: null, version: 2 })
+    await send('after', 1)
+    await service.drain()
+    expect(reached(stage, 'after')).toEqual(['all', 'large'])
+    await expect(
+      service.updateEndpoint('large', { bodyFilter: { path: 'a' } as never }),
+    ).rejects.toMatchObject({ code: 'ENDPOINT_INVALID' })
+  })
+
   journey('types, wildcards and filters decide, and fail closed', async (stage) => {
     const service = await stage.open()
     const endpoints = {

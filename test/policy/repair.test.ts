@@ -86,4 +86,14 @@ describe('what a backfill takes', () => {
     expect(needsBody(criteria(), { ...everything, filters })).toBe(true)
     expect(needsBody(criteria({ metadata: filters }), everything)).toBe(true)
   })
+
+  it('looks at the body filter, and never takes events of our own', () => {
+    const bodyFilter = { path: ['to'], eq: 'kim' }
+    const to = (name: string) =>
+      missing({ body: new TextEncoder().encode(JSON.stringify({ data: { to: name } })) })
+    expect(choose(to('kim'), { bodyFilter })).toBe('take')
+    expect(choose(to('lee'), { bodyFilter })).toBe('unwanted')
+    expect(needsBody(criteria(), { ...everything, bodyFilter })).toBe(true)
+    expect(choose(missing({ eventType: 'system.endpoint.failing' }))).toBe('unwanted')
+  })
 })

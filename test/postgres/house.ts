@@ -3,7 +3,15 @@
 import { type Storage, sqlite } from '@k-msg/webhook'
 import type { Store } from '../../src/storage/storage.ts'
 import { type Stage, secret } from '../journey/stage.ts'
-import { accept, commitAccepts, testHost } from '../storage/fixtures.ts'
+import {
+  accept,
+  commitAccepts,
+  exhausted,
+  group,
+  ownedOf,
+  settle,
+  testHost,
+} from '../storage/fixtures.ts'
 
 export const hourMs = 3_600_000
 const dayMs = 24 * hourMs
@@ -80,7 +88,10 @@ export async function live(stage: Stage): Promise<void> {
   await die(stage)
 }
 
-/** An attempt under way, an event on its way to more than one commit holds, and a repair. */
+/**
+ * An attempt under way, an event on its way to more than one commit holds, a repair, a send time that
+ * is taken, and a key that is held up.
+ */
 async function die(stage: Stage): Promise<void> {
   const host = testHost()
   host.now = stage.clock.nowMs()
@@ -89,6 +100,13 @@ async function die(stage: Stage): Promise<void> {
   const to = [shop?.key ?? '']
   await commitAccepts(store, accept(host, { id: 'under-way', to, owned: true }))
   await commitAccepts(store, accept(host, { id: 'wide', to, wide: true }))
+  await store.takeSendTimes([{ endpointKey: to[0] ?? '', count: 1, intervalMs: 0.5 }], host.now)
+  const head = accept(host, { id: 'head', to, owned: true })
+  const terms = { alone: true, expiresAtMs: null, order: { key: 'kim \0 \uFDD0', blocks: true } }
+  const deliveries = head.deliveries.map((one) => ({ ...one, terms }))
+  await commitAccepts(store, { ...head, deliveries })
+  const failed = { ...settle(host, ownedOf(head), exhausted), ordered: true }
+  await store.commit(group({ settlements: [failed] }))
   const metadata = { 'a \0 \uFDD0': ['안녕'] }
   const criteria = { sinceMs: 0, untilMs: host.now, types: null, states: [], metadata }
   const id = `rep_${'0'.repeat(24)}`
@@ -131,7 +149,9 @@ export async function answersOf(store: Store): Promise<Record<string, unknown>> 
   ]
   return {
     endpoints: sorted(endpoints),
-    histories: await Promise.all(sorted(endpoints).map(({ key }) => store.endpointHistory(key))),
+    histories: await Promise.all(
+      sorted(endpoints).map(({ key }) => store.endpointHistory(key, 1_000, null)),
+    ),
     repairs,
     deliveries,
     attempts: [...(await store.attemptsOf(deliveries))].sort(),

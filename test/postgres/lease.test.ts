@@ -276,7 +276,7 @@ describe('several processes', () => {
     const other = { ...first, version: 2, name: 'by two' }
     expect(await two.store.saveEndpoint(other, change('updated', { version: 2 }), 1)).toBe(false)
     expect(await two.store.loadEndpoints()).toEqual([second])
-    expect(await two.store.endpointHistory(first.key)).toHaveLength(2)
+    expect(await two.store.endpointHistory(first.key, 100, null)).toHaveLength(2)
   })
 
   test('wide events are fanned out by all of them, each delivery once', async () => {

@@ -227,7 +227,7 @@ test('a text with NUL is the same there, and so is JSON with the mark that stand
   )
   expect(tables.every(({ same }) => same)).toBe(true)
   const store = await postgres(target.url, { schema: target.name }).open(testHost())
-  expect(await store.endpointHistory('key00000')).toEqual([
+  expect(await store.endpointHistory('key00000', 1_000, null)).toEqual([
     { atMs: 1, version: 1, what: 'paused', reason: change[4], fields: ['\uFDD0 \0'] },
   ])
   await store.close()
@@ -317,7 +317,10 @@ describe('kmsg-webhook migrate', () => {
     const moved = await run(['migrate', '--from', `sqlite:${stage.dataFile}`, ...to])
     expect(moved.stderr).toBe('')
     expect(moved.stdout).toMatch(/^endpoint +8 +8 {2}([0-9a-f]{16}) {2}\1 {2}same$/m)
-    expect(moved.stdout).toMatch(/^\d+ rows of 13 tables moved, and read back as they were\.$/m)
+    const all = `rows of ${movingTables.length} tables moved, and read back as they were.`
+    expect(moved.stdout.split('\n').some((line) => /^\d+ /.test(line) && line.endsWith(all))).toBe(
+      true,
+    )
     expect(moved.code).toBe(0)
 
     const well = await run(['doctor', '--data', target.url, '--schema', target.name])

@@ -136,6 +136,6 @@ describe('a group of which a part was refused', () => {
     expect(await store.saveEndpoint(second, renamed, 1)).toBe(true)
     expect(await store.saveEndpoint(second, renamed, 1)).toBe(true)
     expect(await store.saveEndpoint({ ...second, name: 'three' }, renamed, 1)).toBe(false)
-    expect(await store.endpointHistory(first.key)).toHaveLength(2)
+    expect(await store.endpointHistory(first.key, 1_000, null)).toHaveLength(2)
   })
 })

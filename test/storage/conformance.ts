@@ -6,6 +6,8 @@ import { batchStories } from './conformance/batch.ts'
 import { claimStories } from './conformance/claim.ts'
 import { endpointStories } from './conformance/endpoint.ts'
 import { flowStories } from './conformance/flow.ts'
+import { healthStories } from './conformance/health.ts'
+import { orderStories } from './conformance/order.ts'
 import { questionStories } from './conformance/questions.ts'
 import { repairStories } from './conformance/repair.ts'
 import { settleStories } from './conformance/settle.ts'
@@ -42,6 +44,8 @@ const chapters: Readonly<Record<string, Stories>> = {
   batch: batchStories,
   endpoints: endpointStories,
   flow: flowStories,
+  health: healthStories,
+  order: orderStories,
   questions: questionStories,
   repair: repairStories,
   upkeep: upkeepStories,

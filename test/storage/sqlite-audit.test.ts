@@ -50,6 +50,9 @@ const breakages: Readonly<Record<string, string>> = {
   ended_deliveries_are_counted: `
     update done set state = 'rejected' where state = 'exhausted'`,
   sealed_batch_is_whole: 'update live set batch_id = null where batch_id is not null',
+  ordered_keys_go_on: `
+    update live set order_key = 'k', order_no = 1, due_at_ms = 9000000000000000
+     where id = (select id from live where kind = 'single' and batch_id is null limit 1)`,
   event_id_has_its_event: "update event_key set key = 'nowhere'",
   fan_out_has_its_event: 'update fan_out set position = total',
 }

@@ -49,6 +49,7 @@ describeStore({
     'an endpoint comes back as it was saved',
     'a repair outlives the process',
     'one that is marked ends when its owner dies',
+    'a head that was cancelled lets the next one go when its owner dies',
     'the longest hold counts, and is there after a restart',
     'a breaker is changed from the state that was seen, once',
     'send times are handed out once each, in their distance',

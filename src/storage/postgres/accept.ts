@@ -5,9 +5,16 @@
  */
 import { WebhookError } from '../../model/errors.ts'
 import { deliveryIdRange } from '../../model/ids.ts'
-import type { AcceptRecord, AcceptResult, NewDelivery } from '../storage.ts'
-import type { Connection } from './connection.ts'
+import {
+  type AcceptRecord,
+  type AcceptResult,
+  behindMs,
+  type DeliveryTerms,
+  type NewDelivery,
+} from '../storage.ts'
+import type { Connection, SqlValue } from './connection.ts'
 import { eventOf } from './days.ts'
+import { isBehind, lastNo, lockKeys, type OrderedKey } from './order.ts'
 import { closedReason, type Session } from './session.ts'
 import { SlotsToWrite } from './slot.ts'
 import { ByteColumn, booleanArray, numberArray, textArray } from './text.ts'
@@ -17,7 +24,7 @@ import { ByteColumn, booleanArray, numberArray, textArray } from './text.ts'
  * these rows. Without the lease nothing is written. An endpoint is looked up only for events that
  * were matched with whichever version: nobody has closed one since the newest.
  */
-const insertAccepts = `
+const insertSql = (ordered: boolean) => `
   with me as materialized (
     select id from kmsg.worker where id = $1 for key share
   ), given as materialized (
@@ -44,19 +51,24 @@ const insertAccepts = `
     insert into kmsg.fan_out (event_key, targets, total, position)
     select key, targets::json, target_count, 0 from created where target_count > 0
   ), delivery as materialized (
-    select d.id, created.key as event_key, d.endpoint_key, d.due_at_ms, d.owned, accepted_at_ms,
+    select d.*, created.key as event_key, accepted_at_ms,
            coalesce(d.ended, case when seen is null then (
              select ${closedReason} from kmsg.endpoint where endpoint.key = d.endpoint_key) end)
-             as closed
-      from unnest($14::text[], $15::int[], $16::text[], $17::bigint[], $18::boolean[], $23::text[])
-             as d (id, n, endpoint_key, due_at_ms, owned, ended)
-      join created on created.n = d.n
+             as closed ${ordered ? placed : ''}
+      from unnest($14::text[], $15::int[], $16::text[], $17::bigint[], $18::boolean[], $23::text[],
+                  $24::int[], $25::bigint[]${ordered ? ', $26::text[], $27::boolean[]' : ''})
+             as d (id, of_event, endpoint_key, due_at_ms, owned, ended, alone, expires_at_ms
+                   ${ordered ? ', order_key, order_blocks' : ''})
+      join created on created.n = d.of_event
+      ${ordered ? 'window turn as (partition by d.endpoint_key, d.order_key order by d.id collate "C")' : ''}
   ), lives as (
     insert into kmsg.live (id, kind, alone, event_key, endpoint_key, state, owner, token, attempts,
-                           due_at_ms, round, created_at_ms)
-    select id, 'single', 0, event_key, endpoint_key,
+                           due_at_ms, round, created_at_ms, expires_at_ms
+                           ${ordered ? ', order_key, order_blocks, order_no' : ''})
+    select id, 'single', coalesce(alone, 0), event_key, endpoint_key,
            case when owned then 'delivering' else 'waiting' end, case when owned then $1::bigint end,
-           owned::int, 0, due_at_ms, 1, accepted_at_ms
+           owned::int, 0, ${ordered ? dueInOrder : 'due_at_ms'}, 1, accepted_at_ms, expires_at_ms
+           ${ordered ? ', order_key, order_blocks, order_no' : ''}
       from delivery where closed is null
   ), cancelled as (
     insert into kmsg.done (id, event_key, endpoint_key, state, reason, round, attempts, token,
@@ -74,13 +86,26 @@ const insertAccepts = `
               then (select json_agg(key) from created) end as keys,
          (select number from kmsg.endpoints_version) as version`
 
+/** Several of one key in one group come one after the other. */
+const placed = `,
+           case when d.order_key is not null then ${lastNo} + row_number() over turn end as order_no,
+           d.order_key is not null and (${isBehind} or row_number() over turn > 1) as is_behind`
+const dueInOrder = `case when is_behind then ${behindMs} else due_at_ms end`
+
+const insertAccepts = insertSql(false)
+const insertOrderedAccepts = insertSql(true)
+
 /** @throws WebhookError STORAGE_UNAVAILABLE when the lease is lost: nothing is written then */
 export async function commitAccepts(
   session: Session,
   accepts: readonly AcceptRecord[],
 ): Promise<AcceptResult[]> {
   if (accepts.length === 0) return []
-  const accepted = await session.database.read((connection) => insert(session, connection, accepts))
+  const { database } = session
+  const work = (connection: Connection) => insert(session, connection, accepts)
+  // Turns among the keys of ordered deliveries end with a transaction.
+  const isOrdered = orderedKeys(accepts).length > 0
+  const accepted = await (isOrdered ? database.write(work) : database.read(work))
   accepted.committed()
   return accepted.results
 }
@@ -94,8 +119,10 @@ export async function insert(
   const slots = new SlotsToWrite(session)
   const { id: owner } = session.worker
   const values = toColumns(accepts.toSorted(inOrderOfIds), slots)
+  const keys = orderedKeys(accepts)
+  if (keys.length > 0) await lockKeys(session, connection, keys)
   const row = await connection.get<Accepted>(
-    insertAccepts,
+    keys.length > 0 ? insertOrderedAccepts : insertAccepts,
     owner,
     ...values.events,
     ...values.deliveries,
@@ -103,6 +130,8 @@ export async function insert(
     ...slots.columns(),
     values.seen,
     values.ended,
+    ...values.terms,
+    ...(keys.length > 0 ? values.order : []),
   )
   if (row?.alive !== 1) throw session.worker.lost(owner)
   const { fresh, version } = row
@@ -176,16 +205,44 @@ function toColumns(accepts: readonly AcceptRecord[], slots: SlotsToWrite) {
       numberArray(deliveries.map(({ dueAtMs }) => Math.round(dueAtMs))),
       booleanArray(deliveries.map(({ owned }) => owned)),
     ],
+    terms: termColumns(deliveries.map(({ terms }) => terms)),
+    order: orderColumns(deliveries.map(({ terms }) => terms)),
   }
+}
+
+export function termColumns(terms: readonly (DeliveryTerms | undefined)[]): SqlValue[] {
+  return [
+    numberArray(terms.map((one) => (one?.alone ? 1 : null))),
+    numberArray(
+      terms.map((one) => (one?.expiresAtMs == null ? null : Math.round(one.expiresAtMs))),
+    ),
+  ]
+}
+
+export function orderColumns(terms: readonly (DeliveryTerms | undefined)[]): SqlValue[] {
+  return [
+    textArray(terms.map((one) => one?.order?.key ?? null)),
+    booleanArray(terms.map((one) => one?.order?.blocks ?? false)),
+  ]
+}
+
+function orderedKeys(accepts: readonly AcceptRecord[]): OrderedKey[] {
+  const keys: OrderedKey[] = []
+  for (const { deliveries } of accepts) {
+    for (const { endpointKey, terms } of deliveries) {
+      if (terms?.order !== undefined) keys.push({ endpointKey, key: terms.order.key })
+    }
+  }
+  return keys
 }
 
 function targetsToJson(targets: readonly NewDelivery[] | null): string | null {
   if (targets === null) return null
   return JSON.stringify(
-    targets.map(({ id, endpointKey, dueAtMs, ended }) => {
-      const target = [id, endpointKey, Math.round(dueAtMs)]
-      return ended === undefined ? target : [...target, ended]
-    }),
+    targets.map(({ id, endpointKey, dueAtMs, terms, ended }) => [
+      ...[id, endpointKey, Math.round(dueAtMs)],
+      ...(terms === undefined && ended === undefined ? [] : [terms ?? null, ended ?? null]),
+    ]),
   )
 }
 

@@ -2,15 +2,18 @@
  * Ends what waits without sending it: the endpoint is gone, the event was erased, or somebody wants
  * it. What is in flight is at most marked.
  */
-import type { CancelResult } from '../storage.ts'
+import type { CancelledDelivery, CancelResult } from '../storage.ts'
 import type { Connection } from './connection.ts'
-import type { Session } from './session.ts'
-import { textArray, toText } from './text.ts'
+import { promote, unblockKeys } from './order.ts'
+import { closedReason, type Session } from './session.ts'
+import { fromText, textArray, toText } from './text.ts'
 
 const waitingOfEndpoint = `
   select id from kmsg.live
    where endpoint_key = $1 and owner is null and batch_id is null
    limit $2 for update skip locked`
+
+const findClosed = `select ${closedReason} as closed from kmsg.endpoint where key = $1`
 
 /** A batch brings its members. */
 const cancel = `
@@ -27,32 +30,37 @@ const cancel = `
      where live.id = each.value ->> 0
     returning live.*
   ), ended as (
-    select id, event_key, endpoint_key, round, attempts, token, null as batch_id, created_at_ms
+    select id, event_key, endpoint_key, round, attempts, token, null as batch_id, created_at_ms,
+           order_key
       from carrier where kind = 'single'
     union all
     select member.id, member.event_key, member.endpoint_key, member.round, carrier.attempts,
-           carrier.token, carrier.id, member.created_at_ms
+           carrier.token, carrier.id, member.created_at_ms, null
       from member join carrier on carrier.id = member.batch_id
-  )
+  ), written as (
   insert into kmsg.done (id, event_key, endpoint_key, state, reason, round, attempts, token,
                          batch_id, created_at_ms, settled_at_ms)
   select id, event_key, endpoint_key, 'cancelled', $2, round, attempts, token, batch_id,
          created_at_ms, $3::bigint
     from ended
-  returning id`
+  )
+  select id, endpoint_key, order_key from ended`
 
 /** @returns ids of the deliveries that ended; a batch counts all its members */
 export async function cancelDeliveries(
-  { database }: Session,
+  session: Session,
   endpointKey: string,
   reason: string,
   nowMs: number,
   limit: number,
 ): Promise<string[]> {
-  return await database.write(async (connection) => {
+  return await session.database.write(async (connection) => {
+    // When it takes nothing any more, nothing waits for what failed.
+    const endpoint = await connection.get<{ closed: string | null }>(findClosed, endpointKey)
+    if (endpoint?.closed) await unblockKeys(session, connection, endpointKey, null, nowMs)
     const rows = await connection.all<{ id: string }>(waitingOfEndpoint, endpointKey, limit)
     const ids = rows.map(({ id }) => id)
-    return await cancelRows(connection, ids, reason, nowMs)
+    return await cancelRows(session, connection, ids, reason, nowMs)
   })
 }
 
@@ -60,15 +68,34 @@ export async function cancelDeliveries(
  * Marked while it was owned, and owned by nobody any more. When its attempt was, if there was one, a
  * takeover does not know: not before it was due.
  */
-export const endCancelled = `
+const endMarked = `
   with gone as (
     delete from kmsg.live where cancel_reason is not null and owner is null returning *
+  ), written as (
+    insert into kmsg.done (id, event_key, endpoint_key, state, reason, round, attempts, token,
+                           created_at_ms, settled_at_ms)
+    select id, event_key, endpoint_key, 'cancelled', cancel_reason, round, attempts, token,
+           created_at_ms, coalesce($1::bigint, greatest(created_at_ms, due_at_ms))
+      from gone
   )
-  insert into kmsg.done (id, event_key, endpoint_key, state, reason, round, attempts, token,
-                         created_at_ms, settled_at_ms)
-  select id, event_key, endpoint_key, 'cancelled', cancel_reason, round, attempts, token,
-         created_at_ms, coalesce($1::bigint, greatest(created_at_ms, due_at_ms))
-    from gone`
+  select endpoint_key, order_key, due_at_ms from gone where order_key is not null`
+
+/** @param nowMs null when they may have ended at any time since they were due */
+export async function endCancelled(
+  session: Pick<Session, 'database'>,
+  connection: Connection,
+  nowMs: number | null,
+): Promise<void> {
+  const rows = await connection.all<MarkedRow>(endMarked, nowMs)
+  const keys = rows.map((row) => ({ endpointKey: row.endpoint_key, key: fromText(row.order_key) }))
+  await promote(session, connection, keys, nowMs ?? Math.max(...rows.map((row) => row.due_at_ms)))
+}
+
+interface MarkedRow {
+  readonly endpoint_key: string
+  readonly order_key: string
+  readonly due_at_ms: number
+}
 
 /** Locked in the order of their keys, so that what they are does not change before they end. */
 const lockSome = `
@@ -78,17 +105,17 @@ const mark = 'update kmsg.live set cancel_reason = $2 where id = any($1::text[])
 const endedSome = 'select id from kmsg.done where id = any($1::text[])'
 
 export async function cancelSome(
-  { database }: Session,
+  session: Session,
   ids: readonly string[],
   reason: string,
   nowMs: number,
 ): Promise<CancelResult[]> {
-  return await database.write(async (connection) => {
+  return await session.database.write(async (connection) => {
     const live = await connection.all<LiveRow>(lockSome, textArray(ids))
     const owned = live.filter((row) => !row.in_batch && !row.waits).map(({ id }) => id)
     const waiting = live.filter((row) => !row.in_batch && row.waits).map(({ id }) => id)
     if (owned.length > 0) await connection.run(mark, textArray(owned), toText(reason))
-    await cancelRows(connection, waiting, reason, nowMs)
+    await cancelRows(session, connection, waiting, reason, nowMs)
     const ended = await connection.all<{ id: string }>(endedSome, textArray(ids))
     const results = new Map<string, CancelResult>([
       ...ended.map(({ id }) => [id, 'ended'] as const),
@@ -106,14 +133,44 @@ interface LiveRow {
   readonly in_batch: boolean
 }
 
+const expired = `
+  select id, endpoint_key from kmsg.live
+   where expires_at_ms <= $1 and owner is null
+   order by expires_at_ms limit $2 for update skip locked`
+
+/** Members of batches have no end of their own. */
+export async function expireDeliveries(
+  session: Session,
+  nowMs: number,
+  limit: number,
+): Promise<CancelledDelivery[]> {
+  return await session.database.write(async (connection) => {
+    const rows = await connection.all<{ id: string; endpoint_key: string }>(expired, nowMs, limit)
+    const ids = rows.map(({ id }) => id)
+    await cancelRows(session, connection, ids, 'expired', nowMs)
+    return rows.map(({ id, endpoint_key: endpointKey }) => ({ id, endpointKey }))
+  })
+}
+
+interface EndedRow {
+  readonly id: string
+  readonly endpoint_key: string
+  readonly order_key: string | null
+}
+
 /** @returns ids of the deliveries that ended */
 export async function cancelRows(
+  session: Session,
   connection: Connection,
   ids: readonly string[],
   reason: string,
   nowMs: number,
 ): Promise<string[]> {
   if (ids.length === 0) return []
-  const rows = await connection.all<{ id: string }>(cancel, textArray(ids), reason, nowMs)
+  const rows = await connection.all<EndedRow>(cancel, textArray(ids), reason, nowMs)
+  const keys = rows.flatMap(({ endpoint_key: endpointKey, order_key: key }) =>
+    key === null ? [] : [{ endpointKey, key: fromText(key) }],
+  )
+  await promote(session, connection, keys, nowMs)
   return rows.map(({ id }) => id)
 }

@@ -4,7 +4,7 @@
  * over, and a million deliveries of a paused endpoint cost the others nothing.
  */
 import { WebhookError } from '../../model/errors.ts'
-import type { Claim, ClaimResult, LaneHead, LaneRoom } from '../storage.ts'
+import { behindMs, type Claim, type ClaimResult, type LaneHead, type LaneRoom } from '../storage.ts'
 import { membersFromJson, sealBatches } from './batch.ts'
 import { endCancelled } from './cancel.ts'
 import type { Connection } from './connection.ts'
@@ -45,30 +45,34 @@ const claimRooms = `
       from picked where l.id = picked.id
     returning l.*
   )
-  select taken.id, taken.kind, taken.alone, taken.token, taken.attempts, taken.endpoint_key,
+  select taken.id, taken.kind,
+         taken.attempts = 0 and taken.round = 1 and taken.repair_id is null as fresh, taken.token, taken.attempts, taken.endpoint_key,
          coalesce(event.tenant_id, batch.tenant_id) as tenant_id, event.id as event_id,
          event.type as event_type, coalesce(event.accepted_at_ms, batch.sealed_at_ms) as at_ms,
          coalesce(event.body, batch.body) as body, batch.members, taken.due_at_ms,
+         taken.expires_at_ms, taken.order_key is not null as ordered,
          null::bigint as head_ms
     from taken left join lateral (${eventOf('taken.event_key')}) as event on true
                left join kmsg.batch on batch.id = taken.id
   union all
-  select null, null, null, null, null, range.endpoint_key, null, null, null, null, null, null, null, (
+  select null, null, null, null, null, range.endpoint_key, null, null, null, null, null, null, null, null,
+         null, (
       select due_at_ms from kmsg.live x
        where x.endpoint_key = range.endpoint_key and x.alone = range.alone
          and owner is null and batch_id is null and due_at_ms >= range.floor_ms
+         and due_at_ms < ${behindMs}
          and id not in (select id from picked)
        order by due_at_ms limit 1)
     from range
   union all
-  select 'me', null, null, id::int, null, null, null, null, null, null, null, null, null, null
+  select 'me', null, null, id::int, null, null, null, null, null, null, null, null, null, null, null,
+         null
     from me`
 
 interface ClaimedRow {
   readonly id: string | null
   readonly kind: 'single' | 'batch' | null
-  /** 0: never tried, no replay; a sealed batch is always 1. */
-  readonly alone: 0 | 1
+  readonly fresh: boolean
   readonly token: number
   readonly attempts: number
   readonly endpoint_key: string
@@ -79,6 +83,8 @@ interface ClaimedRow {
   readonly body: Uint8Array | null
   readonly members: string | null
   readonly due_at_ms: number
+  readonly expires_at_ms: number | null
+  readonly ordered: boolean | null
   readonly head_ms: number | null
 }
 
@@ -155,7 +161,7 @@ export class Claims {
     await database.write(async (connection) => {
       const lost = numberArray(numbers.map(({ claimNo }) => claimNo))
       await connection.run(releaseClaims, worker.id, lost)
-      await connection.run(endCancelled, null)
+      await endCancelled(this.#session, connection, null)
     })
     const nowMs = performance.now()
     this.#lost = numbers.filter(({ untilMs }) => untilMs > nowMs)
@@ -215,12 +221,14 @@ function toClaim(row: ClaimedRow, location: string): Claim {
     tenantId: fromText(row.tenant_id),
     token: row.token,
     attempts: row.attempts,
-    isFresh: isBatch ? row.attempts === 0 : row.alone === 0,
+    isFresh: row.fresh,
     eventId: isBatch ? id : fromText(row.event_id),
     eventType: isBatch ? 'batch' : fromText(row.event_type),
     acceptedAtMs: row.at_ms,
     body,
     members: row.members === null ? null : membersFromJson(row.members),
+    expiresAtMs: row.expires_at_ms ?? undefined,
+    ordered: row.ordered === true ? true : undefined,
   }
 }
 
@@ -250,7 +258,7 @@ const laneHeads = `
              where endpoint_key = lane.endpoint_key and alone = 0
                and owner is null and batch_id is null),
            (select min(due_at_ms) from kmsg.live
-             where endpoint_key = lane.endpoint_key and alone = 1
+             where endpoint_key = lane.endpoint_key and alone = 1 and due_at_ms < ${behindMs}
                and owner is null and batch_id is null)) as due_at_ms
     from lane where endpoint_key is not null`
 

@@ -71,9 +71,11 @@ async function giveBack(session: Session, releases: readonly ReleaseRecord[]): P
       numberArray(releases.map(({ token }) => token)),
       numberArray(releases.map(({ dueAtMs }) => dueAtMs && Math.round(dueAtMs))),
     )
+    const cancelled = new Map(releases.map((one) => [one.deliveryId, one.cancelled]))
     // Cancelled meanwhile, or of an endpoint that takes nothing any more: it must not wait for ever.
     for (const { id, ended } of rows) {
-      if (ended !== null) await cancelRows(connection, [id], ended, nowMs)
+      const reason = cancelled.get(id) ?? ended
+      if (reason !== null) await cancelRows(session, connection, [id], reason, nowMs)
     }
     return rows
   })

@@ -6,7 +6,9 @@ import { writeHolds } from './flow.ts'
 import { toText } from './text.ts'
 
 const warn = `
-  update kmsg.endpoint set warning = $1 where key = $2 and warning is distinct from $1`
+  update kmsg.endpoint set warning = $1, updated_at_ms = $2, version = version + 1
+   where key = $3 and warning is distinct from $1 and removed_at_ms is null
+  returning version`
 
 const disable = `
   update kmsg.endpoint
@@ -42,16 +44,22 @@ export async function writeEffects(
   return { endpoints: changed.size > 0, flows: holds.length > 0 }
 }
 
-/** @returns whether the endpoint is disabled now, and was not */
+/** @returns whether its record is another now */
 async function writeEffect(
   connection: Connection,
   { endpointKey, settlement: { effect }, settledAtMs }: SettlementRecord,
 ): Promise<boolean> {
   const atMs = Math.round(settledAtMs)
   switch (effect?.kind) {
-    case 'warn':
-      await connection.run(warn, toText(effect.warning), endpointKey)
-      return false
+    case 'warn': {
+      const { warning: reason } = effect
+      const row = await connection.get<{ version: number }>(warn, toText(reason), atMs, endpointKey)
+      if (row === undefined) return false
+      const { version } = row
+      const change = { atMs, version, what: 'warned', reason, fields: ['warning'] }
+      await appendChange(connection, endpointKey, change)
+      return true
+    }
     case 'disable': {
       const { reason } = effect
       const row = await connection.get<{ version: number }>(disable, reason, atMs, endpointKey)

@@ -3,7 +3,12 @@
  * Every change raises the one number that tells other processes that there is something to read.
  */
 import type { EndpointRecord } from '../../model/endpoint.ts'
-import type { ChangedEndpoints, EndpointChange, StoredEndpoint } from '../storage.ts'
+import {
+  type ChangedEndpoints,
+  type EndpointChange,
+  historyLength,
+  type StoredEndpoint,
+} from '../storage.ts'
 import type { Connection, SqlValue } from './connection.ts'
 import { removeFlow, restartSendTimes } from './flow.ts'
 import type { Session } from './session.ts'
@@ -11,8 +16,9 @@ import { fromText, textArray, toText } from './text.ts'
 
 const columns = [
   ...['key', 'id', 'tenant_id', 'url', 'events', 'name', 'description', 'status', 'status_reason'],
-  ...['status_changed_at_ms', 'secrets', 'signature_schemes', 'filters', 'retry_config', 'headers'],
-  ...['tls', 'timeout_ms', 'concurrency', 'rate_limit', 'batch', 'version', 'warning'],
+  ...['status_changed_at_ms', 'secrets', 'signature_schemes', 'filters', 'body_filter'],
+  ...['retry_config', 'headers', 'tls', 'timeout_ms', 'concurrency', 'rate_limit', 'batch'],
+  ...['ordering', 'version', 'warning'],
   ...['created_at_ms', 'updated_at_ms'],
 ]
 
@@ -59,6 +65,8 @@ const tombstone = `
          headers = '{}', tls = 'null'
    where key = $3`
 
+const dropHealth = 'delete from kmsg.endpoint_health where endpoint_key = $1'
+
 const readChanged = `
   select ${columns.join(', ')}, removed_at_ms is not null as removed from kmsg.endpoint
    where changed > $1 order by key`
@@ -72,7 +80,23 @@ const readVersion = 'select number from kmsg.endpoints_version'
 
 const readHistory = `
   select version, what, at_ms, reason, fields from kmsg.endpoint_change
-   where endpoint_key = $1 order by version, at_ms`
+   where endpoint_key = $1 and (version, at_ms, what) < ($2, $3, $4)
+   order by version desc, at_ms desc, what desc limit $5`
+
+const forgetOldChanges = `
+  delete from kmsg.endpoint_change
+   where endpoint_key = $1
+     and (version, at_ms, what) <= (select version, at_ms, what from kmsg.endpoint_change
+                                     where endpoint_key = $1
+                                     order by version desc, at_ms desc, what desc
+                                     limit 1 offset $2)`
+
+/** After every change there is. */
+const theEnd: Pick<EndpointChange, 'version' | 'atMs' | 'what'> = {
+  version: Number.MAX_SAFE_INTEGER,
+  atMs: 0,
+  what: '',
+}
 
 /** Others read these endpoints again. The last that a transaction does: it lets nobody else change any. */
 export async function raiseVersion(
@@ -135,6 +159,7 @@ export async function removeEndpoint(
 ): Promise<void> {
   await database.write(async (connection) => {
     await connection.run(tombstone, Math.round(change.atMs), change.version, key)
+    await connection.run(dropHealth, key)
     await appendChange(connection, key, change)
     await removeFlow(connection, key)
     await raiseVersion(connection, [key])
@@ -145,7 +170,10 @@ export async function removeEndpoint(
 export async function endpointHistory(
   { database }: Session,
   key: string,
+  limit: number,
+  before: EndpointChange | null,
 ): Promise<EndpointChange[]> {
+  const { version: below, atMs: belowMs, what: belowWhat } = before ?? theEnd
   const rows = await database.read((connection) =>
     connection.all<{
       version: number
@@ -153,9 +181,9 @@ export async function endpointHistory(
       at_ms: number
       reason: string | null
       fields: string
-    }>(readHistory, key),
+    }>(readHistory, key, below, Math.round(belowMs), belowWhat, limit),
   )
-  return rows.map(({ version, what, at_ms: atMs, reason, fields }) => ({
+  return rows.reverse().map(({ version, what, at_ms: atMs, reason, fields }) => ({
     atMs,
     version,
     what,
@@ -172,6 +200,7 @@ export async function appendChange(
   const said = reason && toText(reason)
   const at = Math.round(atMs)
   await connection.run(insertChange, key, version, what, at, said, JSON.stringify(fields))
+  await connection.run(forgetOldChanges, key, historyLength)
 }
 
 /** In the order of `columns`. JSON escapes NUL by itself. */
@@ -191,6 +220,7 @@ function toValues(record: StoredEndpoint): SqlValue[] {
     JSON.stringify(record.secrets),
     signatureSchemes && JSON.stringify(signatureSchemes),
     JSON.stringify(record.filters),
+    JSON.stringify(record.bodyFilter),
     JSON.stringify(record.retryConfig),
     JSON.stringify(record.headers),
     JSON.stringify(record.tls),
@@ -198,6 +228,7 @@ function toValues(record: StoredEndpoint): SqlValue[] {
     record.concurrency,
     rateLimit && JSON.stringify(rateLimit),
     JSON.stringify(record.batch),
+    JSON.stringify(record.ordering),
     record.version,
     warning && toText(warning),
     Math.round(record.createdAtMs),
@@ -219,6 +250,7 @@ interface EndpointRow {
   readonly secrets: string
   readonly signature_schemes: string | null
   readonly filters: string
+  readonly body_filter: string
   readonly retry_config: string
   readonly headers: string
   readonly tls: string
@@ -226,6 +258,7 @@ interface EndpointRow {
   readonly concurrency: number | null
   readonly rate_limit: string | null
   readonly batch: string
+  readonly ordering: string
   readonly version: number
   readonly warning: string | null
   readonly created_at_ms: number
@@ -247,6 +280,7 @@ function fromRow(row: EndpointRow): StoredEndpoint {
     secrets: JSON.parse(row.secrets),
     signatureSchemes: row.signature_schemes === null ? null : JSON.parse(row.signature_schemes),
     filters: JSON.parse(row.filters),
+    bodyFilter: JSON.parse(row.body_filter),
     retryConfig: JSON.parse(row.retry_config),
     headers: JSON.parse(row.headers),
     tls: JSON.parse(row.tls),
@@ -254,6 +288,7 @@ function fromRow(row: EndpointRow): StoredEndpoint {
     concurrency: row.concurrency,
     rateLimit: row.rate_limit === null ? null : JSON.parse(row.rate_limit),
     batch: JSON.parse(row.batch),
+    ordering: JSON.parse(row.ordering),
     version: row.version,
     warning: row.warning && fromText(row.warning),
     createdAtMs: row.created_at_ms,

@@ -87,15 +87,15 @@ const eraseAnswersOfBatches = `
 const lastKey = '~'
 
 export async function eraseSlice(
-  { database }: Session,
+  session: Session,
   selection: EraseSelection,
   nowMs: number,
   limit: number,
   after: string,
 ): Promise<EraseSlice> {
-  return await database.write(async (connection) => {
+  return await session.database.write(async (connection) => {
     const { keys, next } = await selectEvents(connection, selection, limit, after)
-    const erasable = await endLive(connection, keys, nowMs)
+    const erasable = await endLive(session, connection, keys, nowMs)
     if (erasable.length > 0) await eraseEvents(connection, textArray(erasable), nowMs)
     return { erased: erasable.length, inFlight: keys.length - erasable.length, next }
   })
@@ -146,6 +146,7 @@ async function selectEvents(
 
 /** Ends what waits. @returns the events of which nothing is in flight; only theirs was changed */
 async function endLive(
+  session: Session,
   connection: Connection,
   keys: readonly string[],
   nowMs: number,
@@ -161,7 +162,7 @@ async function endLive(
     await connection.run(eraseAnswersOfBatches, textArray([...batches]))
   }
   const ids = waiting.map(({ id }) => id)
-  await cancelRows(connection, ids, 'erased', nowMs)
+  await cancelRows(session, connection, ids, 'erased', nowMs)
   return keys.filter((key) => !flying.has(key))
 }
 

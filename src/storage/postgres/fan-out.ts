@@ -3,8 +3,10 @@
  * row, and become deliveries some at a time, between commits that nobody has to wait for. Two
  * processes work on different events.
  */
-import type { FanOutResult } from '../storage.ts'
+import { behindMs, type DeliveryTerms, type FanOutResult } from '../storage.ts'
+import { orderColumns, termColumns } from './accept.ts'
 import type { Connection } from './connection.ts'
+import { isBehind, lastNo, lockKeys } from './order.ts'
 import { closedReason, type Session } from './session.ts'
 import { insertSlots, SlotsToWrite } from './slot.ts'
 import { numberArray, textArray } from './text.ts'
@@ -17,15 +19,19 @@ const anyFanOut = 'select 1 from kmsg.fan_out limit 1'
 const create = `
   with target as materialized (
     select t.*, accepted_at_ms, coalesce(${closedReason}, t.ended) as closed
-      from unnest($2::text[], $3::text[], $4::bigint[], $6::text[])
-             as t (id, endpoint_key, due_at_ms, ended)
+      from unnest($2::text[], $3::text[], $4::bigint[], $6::text[], $7::int[], $8::bigint[],
+                  $9::text[], $10::boolean[])
+             as t (id, endpoint_key, due_at_ms, ended, alone, expires_at_ms, order_key, order_blocks)
       join kmsg.event on event.key = $1
       left join kmsg.endpoint on endpoint.key = t.endpoint_key
   ), waits as (
     insert into kmsg.live (id, kind, alone, event_key, endpoint_key, state, token, attempts,
-                           due_at_ms, round, created_at_ms)
-    select id, 'single', 0, $1, endpoint_key, 'waiting', 0, 0, due_at_ms, 1, accepted_at_ms
-      from target where closed is null
+                           due_at_ms, round, created_at_ms, expires_at_ms, order_key, order_blocks, order_no)
+    select id, 'single', coalesce(alone, 0), $1, endpoint_key, 'waiting', 0, 0,
+           case when order_key is not null and ${isBehind} then ${behindMs} else due_at_ms end, 1,
+           accepted_at_ms, expires_at_ms, order_key, order_blocks,
+           case when order_key is not null then ${lastNo} + 1 end
+      from target d where closed is null
     returning endpoint_key
   ), cancelled as (
     insert into kmsg.done (id, event_key, endpoint_key, state, reason, round, attempts, token,
@@ -42,7 +48,8 @@ type Target = readonly [
   deliveryId: string,
   endpointKey: string,
   dueAtMs: number,
-  ended?: string | undefined,
+  terms?: DeliveryTerms | null,
+  ended?: string | null,
 ]
 
 export async function fanOut(
@@ -91,6 +98,10 @@ async function createSome(
   const slots = new SlotsToWrite({ ...session, knownSlots: new Set() })
   for (const [id, endpointKey] of targets) slots.add(endpointKey, id)
   await connection.run(insertSlots, ...slots.columns())
+  const keys = targets.flatMap(([, endpointKey, , terms]) =>
+    terms?.order === undefined ? [] : [{ endpointKey, key: terms.order.key }],
+  )
+  if (keys.length > 0) await lockKeys(session, connection, keys)
   const waiting = await connection.all<{ endpoint_key: string }>(
     create,
     eventKey,
@@ -98,7 +109,9 @@ async function createSome(
     textArray(targets.map(([, endpointKey]) => endpointKey)),
     numberArray(targets.map(([, , dueAtMs]) => dueAtMs)),
     nowMs,
-    textArray(targets.map(([, , , ended]) => ended ?? null)),
+    textArray(targets.map(([, , , , ended]) => ended ?? null)),
+    ...termColumns(targets.map(([, , , terms]) => terms ?? undefined)),
+    ...orderColumns(targets.map(([, , , terms]) => terms ?? undefined)),
   )
   const waits = new Set(waiting.map((row) => row.endpoint_key))
   for (const [, endpointKey] of targets) if (waits.has(endpointKey)) endpointKeys.add(endpointKey)

@@ -63,7 +63,7 @@ export async function importInto(
       }
       await compare(connection, database, read, watcher)
       // Cancelled while a process of the old place sent it: nobody is left who could end it.
-      await connection.run(endCancelled, null)
+      await endCancelled({ database }, connection, null)
       // A service that already runs there reads the endpoints again.
       const endpoints = await connection.all<{ key: string }>('select key from kmsg.endpoint')
       await raiseVersion(

@@ -15,12 +15,14 @@ import { fromText, textArray, toText } from './text.ts'
 /** Heard when the caller's transaction commits, and not before. */
 const bring = `
   with brought as (
-    insert into kmsg.intake (key, tenant_id, event_id, type, accepted_at_ms, content_hash, body)
-    values ($1, $2, $3, $4, $5, $6, $7))
-  select pg_notify($8, $9)`
+    insert into kmsg.intake (key, tenant_id, event_id, type, accepted_at_ms, content_hash, body,
+                             deliver_at_ms, expires_at_ms)
+    values ($1, $2, $3, $4, $5, $6, $7, $8, $9))
+  select pg_notify($10, $11)`
 
 const take = `
-  select key, tenant_id, event_id, type, accepted_at_ms, content_hash, body
+  select key, tenant_id, event_id, type, accepted_at_ms, content_hash, body, deliver_at_ms,
+         expires_at_ms
     from kmsg.intake
    where key <> all($2::text[])
    order by key limit $1 for update skip locked`
@@ -46,6 +48,8 @@ export async function acceptWithin(
       Math.round(event.acceptedAtMs),
       event.contentHash,
       event.body,
+      roundOrNull(event.deliverAtMs),
+      roundOrNull(event.expiresAtMs),
       channelOf(schema.name),
       toPayload(caller, { intake: true }),
     ],
@@ -130,6 +134,12 @@ interface IntakeRow {
   readonly accepted_at_ms: number
   readonly content_hash: Uint8Array
   readonly body: Uint8Array
+  readonly deliver_at_ms: number | null
+  readonly expires_at_ms: number | null
+}
+
+function roundOrNull(ms: number | undefined): number | null {
+  return ms === undefined ? null : Math.round(ms)
 }
 
 function fromRow(row: IntakeRow): IntakeRecord {
@@ -141,5 +151,7 @@ function fromRow(row: IntakeRow): IntakeRecord {
     acceptedAtMs: row.accepted_at_ms,
     contentHash: row.content_hash,
     body: row.body,
+    deliverAtMs: row.deliver_at_ms ?? undefined,
+    expiresAtMs: row.expires_at_ms ?? undefined,
   }
 }

@@ -3,6 +3,8 @@
  * of what breaks it. `not exists`, never `not in (select …)`: what does not fit into `work_mem` would
  * be read once per row, which takes hours from 100,000 rows on.
  */
+import { behindMs } from '../storage.ts'
+
 export interface Invariant {
   readonly name: string
   readonly sql: string
@@ -160,6 +162,19 @@ export const invariants: readonly Invariant[] = [
       select id from kmsg.live
        where batch_id is not null and not exists (
          select from kmsg.batch where batch.id = live.batch_id and settled_at_ms is null)`,
+  },
+  {
+    // The first of a key is due unless a failed one holds it up; nothing behind it ever is.
+    name: 'ordered_keys_go_on',
+    sql: `
+      select id from kmsg.live x
+       where order_key is not null
+         and (due_at_ms < ${behindMs}) = (
+           exists (select 1 from kmsg.live p
+                    where p.endpoint_key = x.endpoint_key and p.order_key = x.order_key
+                      and (p.order_no, p.id) < (x.order_no, x.id))
+           or exists (select 1 from kmsg.order_block b
+                       where b.endpoint_key = x.endpoint_key and b.order_key = x.order_key))`,
   },
   {
     name: 'event_id_has_its_event',

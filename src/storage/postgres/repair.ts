@@ -13,7 +13,9 @@ import {
   type RepairStep,
   type RepairStepped,
 } from '../repairs.ts'
+import { behindMs } from '../storage.ts'
 import type { Connection } from './connection.ts'
+import { retryFirst } from './order.ts'
 import { closedReason, type Session } from './session.ts'
 import { insertSlots, SlotsToWrite } from './slot.ts'
 import { fromText, textArray, toText } from './text.ts'
@@ -54,11 +56,11 @@ const requeue = `
   with given as materialized (
     select id from unnest($1::text[]) as given (id)
   ), live as materialized (
-    select l.id, coalesce(l.batch_id, l.id) as due_id
+    select l.id, coalesce(l.batch_id, l.id) as due_id, l.due_at_ms >= ${behindMs} as is_behind
       from given join kmsg.live as l on l.id = given.id and l.kind = 'single'
   ), unowned as materialized (
     select l.id from kmsg.live as l
-     where l.id in (select due_id from live) and owner is null order by l.id for update
+     where l.id in (select due_id from live where not is_behind) and owner is null order by l.id for update
   ), moved as (
     update kmsg.live as l set due_at_ms = least(due_at_ms, $2::bigint), repair_id = $3
       from unowned where l.id = unowned.id
@@ -80,6 +82,7 @@ const requeue = `
       from ended where done.id = ended.id and ended.retried_as is null and ended.has_body
   )
   select case when unowned.id is not null then null
+              when live.is_behind then 'behind_another'
               when live.id is not null then 'in_flight'
               when ended.id is null then 'gone'
               when ended.retried_as is not null then 'retried_meanwhile'
@@ -202,7 +205,7 @@ async function writeStep(
       ? []
       : before.kind === 'backfill'
         ? await createSome(session, connection, before, take, nowMs)
-        : await connection.all<TakenRow>(requeue, textArray(take), nowMs, id)
+        : await requeueSome(connection, before, take, nowMs)
   const met: Record<string, number> = {}
   let queued = 0
   for (const { refused } of rows) {
@@ -216,6 +219,17 @@ async function writeStep(
     ...[before.queued + queued, JSON.stringify(allSkipped), session.worker.id],
   )
   if (to === null) await connection.run(end, id, 'done', null, nowMs)
+}
+
+async function requeueSome(
+  connection: Connection,
+  { id, endpointKey }: RepairRecord,
+  deliveryIds: readonly string[],
+  nowMs: number,
+): Promise<TakenRow[]> {
+  const rows = await connection.all<TakenRow>(requeue, textArray(deliveryIds), nowMs, id)
+  await retryFirst(connection, endpointKey, deliveryIds)
+  return rows
 }
 
 async function createSome(

@@ -3,13 +3,14 @@
  * Repairs do it to many at once, see repair.ts.
  */
 import { deliveryId } from '../../model/ids.ts'
-import type { RetryResult } from '../storage.ts'
+import { behindMs, type RetryResult } from '../storage.ts'
 import type { Connection } from './connection.ts'
+import { retryFirst } from './order.ts'
 import { closedReason, type Session } from './session.ts'
 
 /** For a member of a sealed batch, the row that is due is the batch's. */
 const findLive = `
-  select endpoint_key, coalesce(batch_id, id) as due_id
+  select endpoint_key, due_at_ms, coalesce(batch_id, id) as due_id
     from kmsg.live where id = $1 and kind = 'single'`
 
 const dueNow = `
@@ -42,8 +43,9 @@ export async function retryDelivery(
 }
 
 async function retry(connection: Connection, id: string, nowMs: number): Promise<RetryResult> {
-  const live = await connection.get<{ endpoint_key: string; due_id: string }>(findLive, id)
+  const live = await connection.get<LiveRow>(findLive, id)
   if (live) {
+    if (live.due_at_ms >= behindMs) return { kind: 'behind another of its key' }
     if ((await connection.run(dueNow, nowMs, live.due_id)) === 0) return { kind: 'in-flight' }
     return { kind: 'moved', deliveryId: id, endpointKey: live.endpoint_key, dueAtMs: nowMs }
   }
@@ -58,7 +60,14 @@ async function retry(connection: Connection, id: string, nowMs: number): Promise
   const next = deliveryId(eventKey, endpointKey, round)
   await connection.run(insertRound, next, eventKey, endpointKey, nowMs, round)
   await connection.run(pointToRound, next, id)
+  await retryFirst(connection, endpointKey, [id])
   return { kind: 'created', deliveryId: next, endpointKey, dueAtMs: nowMs }
+}
+
+interface LiveRow {
+  readonly endpoint_key: string
+  readonly due_at_ms: number
+  readonly due_id: string
 }
 
 interface DoneRow {

@@ -11,8 +11,9 @@ import type { SettlementRecord, SettlementResult } from '../storage.ts'
 import { endCancelled } from './cancel.ts'
 import type { Connection, SqlValue } from './connection.ts'
 import { writeEffects } from './effect.ts'
+import { blockKeys, type OrderedKey, promote } from './order.ts'
 import { closedReason, type Session } from './session.ts'
-import { ByteColumn, numberArray, textArray } from './text.ts'
+import { ByteColumn, fromText, numberArray, textArray } from './text.ts'
 
 const anHourMs = 3_600_000
 
@@ -51,7 +52,7 @@ const given = `
     delete from kmsg.live using given
      where ${isStillSent} and (given.state <> 'waiting' or given.id in (select id from gone))
     returning live.id, live.token, live.kind, live.event_key, live.endpoint_key, live.round,
-              live.attempts, live.created_at_ms,
+              live.attempts, live.created_at_ms, live.order_key, live.order_blocks,
               case given.state when 'waiting' then 'cancelled' else given.state end as end_state,
               case given.state when 'waiting' then (select closed from gone where gone.id = given.id)
                                else given.reason end as end_reason, ${ofAttempt}
@@ -117,9 +118,16 @@ const sumsAndResult = (deliveries: string) => `, sums as (
          case when (select count(*) from written) < cardinality($1::text[])
               then (select json_agg(json_build_array(id, token)) from written) end as decided`
 
+/** Deliveries that others of their key wait for, and that have ended. */
+const endedInOrder = `,
+         (select json_agg(json_build_object('endpointKey', endpoint_key, 'key', order_key, 'id', id,
+                   'blocks', order_blocks and end_state in ('exhausted', 'rejected')))
+            from ended where order_key is not null) as ordered`
+
 /** Most groups hold no batch, and then nothing is looked for. */
 const settleSingles = given + ends + sumsAndResult('1')
 const settleBatches = given + endOfBatches + ends + sumsAndResult(deliveriesOf)
+const settleOrdered = settleBatches + endedInOrder
 
 /** Kept for the log, when it is not there yet; nothing follows from it. */
 const keepLate = `
@@ -145,17 +153,26 @@ export async function commitSettlements(
   // In their order: two processes with the same rows then wait in one direction only.
   const records = [...once.values()].sort((a, b) => (a.deliveryId < b.deliveryId ? -1 : 1))
   const hasEffects = records.some(({ settlement }) => settlement.effect !== null)
+  const isOrdered = records.some(({ ordered }) => ordered)
   let effects = { endpoints: false, flows: false }
-  const results = hasEffects
-    ? await session.database.write(async (connection) => {
-        const results = await writeRecords(session, connection, records)
-        const decided = records.filter((record) => results.get(keyOf(record)) === 'written')
-        effects = await writeEffects(connection, decided)
-        return results
-      })
-    : await session.database.read((connection) => writeRecords(session, connection, records))
+  let hinted: string[] = []
+  const { results } =
+    hasEffects || isOrdered
+      ? await session.database.write(async (connection) => {
+          const written = await writeRecords(session, connection, records, isOrdered)
+          const decided = records.filter(
+            (record) => written.results.get(keyOf(record)) === 'written',
+          )
+          effects = await writeEffects(connection, decided)
+          hinted = await followOrder(session, connection, written.ordered)
+          return written
+        })
+      : await session.database.read((connection) =>
+          writeRecords(session, connection, records, false),
+        )
   if (effects.endpoints) session.hints.endpoints()
   if (effects.flows) session.hints.flows()
+  session.hints.due(hinted)
   return settlements.map((record) =>
     once.get(keyOf(record)) === record ? (results.get(keyOf(record)) ?? 'repeated') : 'repeated',
   )
@@ -167,6 +184,26 @@ interface Row {
   readonly cancelled: boolean
   /** `[delivery id, token]` of those that decided; null when all did. */
   readonly decided: string | null
+  readonly ordered?: string | null
+}
+
+/** @returns endpoints that may have something due now */
+async function followOrder(
+  session: Session,
+  connection: Connection,
+  json: string | null,
+): Promise<string[]> {
+  const ended = JSON.parse(json ?? '[]') as (OrderedKey & { id: string; blocks: boolean })[]
+  const nowMs = session.nowMs()
+  const isBlocking = ({ blocks }: { blocks: boolean }) => blocks
+  await blockKeys(connection, ended.filter(isBlocking).map(asText), nowMs)
+  await promote(session, connection, ended.map(asText), nowMs)
+  return [...new Set(ended.map(({ endpointKey }) => endpointKey))]
+}
+
+/** Keys came out of the database as they are in it, and go back by `toText`. */
+function asText<Ended extends OrderedKey>(ended: Ended): Ended {
+  return { ...ended, key: fromText(ended.key) }
 }
 
 /** @returns results by `keyOf`; none for what was written before */
@@ -174,26 +211,27 @@ async function writeRecords(
   session: Session,
   connection: Connection,
   records: readonly SettlementRecord[],
-): Promise<Map<string, SettlementResult>> {
-  const row = await connection.get<Row>(
-    records.some(isBatch) ? settleBatches : settleSingles,
-    ...toColumns(records),
-    session.worker.slot,
-  )
+  isOrdered: boolean,
+): Promise<{ results: Map<string, SettlementResult>; ordered: string | null }> {
+  const sql = isOrdered ? settleOrdered : records.some(isBatch) ? settleBatches : settleSingles
+  const row = await connection.get<Row>(sql, ...toColumns(records), session.worker.slot)
   if (row === undefined) throw new WebhookError('STORAGE_UNAVAILABLE', 'Expected a row, got none.')
   // Apart, because the statement above does not see a mark that is set while it waits for the row.
   if (row.cancelled || row.written < records.length) {
-    await connection.run(endCancelled, session.nowMs())
+    await endCancelled(session, connection, session.nowMs())
   }
-  if (row.written === records.length) return new Map(records.map((one) => [keyOf(one), 'written']))
+  const ordered = row.ordered ?? null
+  const results = new Map<string, SettlementResult>()
+  if (row.written === records.length) {
+    for (const record of records) results.set(keyOf(record), 'written')
+    return { results, ordered }
+  }
   const decided = JSON.parse(row.decided ?? '[]') as [id: string, token: number][]
-  const results = new Map<string, SettlementResult>(
-    decided.map(([id, token]) => [nameOf(id, token), 'written']),
-  )
+  for (const [id, token] of decided) results.set(nameOf(id, token), 'written')
   const others = records.filter((record) => !results.has(keyOf(record)))
   const late = await connection.all<{ id: string; token: number }>(keepLate, ...toColumns(others))
   for (const { id, token } of late) results.set(nameOf(id, token), 'late')
-  return results
+  return { results, ordered }
 }
 
 function nameOf(deliveryId: string, token: number): string {

@@ -5,8 +5,9 @@
  *
  * Two processes may see another list for a while. So a process takes less as soon as a list gives it
  * less, says so in its row once no more than that is under way (`keeps_to`), and takes more only when
- * every process of the list has said that it keeps to that list. Whoever is in no such list gets
- * nothing yet.
+ * every process of the list has said that it keeps to that list. What it has said binds it until then:
+ * others may have taken it at its word, and one of them may have died since. Whoever is in no such list
+ * gets nothing yet.
  */
 import { createHash } from 'node:crypto'
 import type { ConcurrencyShares } from '../storage.ts'
@@ -29,6 +30,8 @@ export class Shares implements ConcurrencyShares {
   #agreed: Group | null = null
   /** The members as last seen. */
   #seen: Group | null = null
+  /** What this process may have said that it keeps to since the last that all kept to. */
+  #said: Group[] = []
   #isAgreed = false
 
   /** @returns whether shares are others now */
@@ -38,7 +41,10 @@ export class Shares implements ConcurrencyShares {
     this.#seen = group
     this.#isAgreed =
       group !== null && (group.size === 1 || sharers.every(({ keepsTo }) => keepsTo === group.name))
-    if (this.#isAgreed) this.#agreed = group
+    if (this.#isAgreed) {
+      this.#agreed = group
+      this.#said = []
+    }
     return wasSeen !== group?.name || wasAgreed !== this.#agreed?.name
   }
 
@@ -46,23 +52,27 @@ export class Shares implements ConcurrencyShares {
   forget(): void {
     this.#agreed = null
     this.#seen = null
+    this.#said = []
     this.#isAgreed = false
   }
 
   /** What to say in the own row once no more than the shares is under way; null when it is said. */
   toSay(ownId: number, sharers: readonly Sharer[]): string | null {
     const said = sharers.find(({ id }) => id === ownId)?.keepsTo
-    if (this.#isAgreed || this.#seen === null || said === this.#seen.name) return null
-    return this.#seen.name
+    const seen = this.#seen
+    if (this.#isAgreed || seen === null || said === seen.name) return null
+    if (!this.#said.some(({ name }) => name === seen.name)) this.#said.push(seen)
+    return seen.name
   }
 
   of(endpointKey: string, concurrency: number): number {
     if (this.#agreed === null || this.#seen === null) return 0
-    if (this.#agreed === this.#seen) return partOf(this.#seen, endpointKey, concurrency)
-    return Math.min(
-      partOf(this.#agreed, endpointKey, concurrency),
-      partOf(this.#seen, endpointKey, concurrency),
-    )
+    let part = partOf(this.#agreed, endpointKey, concurrency)
+    if (this.#agreed === this.#seen) return part
+    for (const group of [this.#seen, ...this.#said]) {
+      part = Math.min(part, partOf(group, endpointKey, concurrency))
+    }
+    return part
   }
 }
 

@@ -2,7 +2,7 @@
 import { WebhookError } from '../../model/errors.ts'
 import type { StorageHost, Store } from '../storage.ts'
 import { audit } from './audit.ts'
-import { cancelDeliveries, cancelSome } from './cancel.ts'
+import { cancelDeliveries, cancelSome, expireDeliveries } from './cancel.ts'
 import { findCandidates } from './candidates.ts'
 import { Claims, heads } from './claim.ts'
 import { commit } from './commit.ts'
@@ -17,8 +17,10 @@ import {
 } from './endpoint.ts'
 import { fanOut } from './fan-out.ts'
 import { changeBreaker, findFlow, loadFlows, takeSendTimes } from './flow.ts'
+import { loadHealth, saveHealth } from './health.ts'
 import { Hints, Listener } from './hints.ts'
 import { acceptWithin, takeIntake } from './intake.ts'
+import { releaseOrder } from './order.ts'
 import { attemptsOf, findDelivery, findEvent } from './read.ts'
 import { createRepair, endRepair, listRepairs, stepRepair } from './repair.ts'
 import { retryDelivery } from './retry.ts'
@@ -124,12 +126,17 @@ export async function openStore(
     saveEndpoint: (record, change, seenVersion) =>
       saveEndpoint(session, record, change, seenVersion),
     removeEndpoint: (key, change) => removeEndpoint(session, key, change),
-    endpointHistory: (key) => endpointHistory(session, key),
+    loadHealth: () => loadHealth(session),
+    saveHealth: (health, change) => saveHealth(session, health, change),
+    endpointHistory: (key, limit, before) => endpointHistory(session, key, limit, before),
     findEvent: (tenantId, eventId) => findEvent(session, tenantId, eventId),
     findDelivery: (id) => findDelivery(session, id),
     attemptsOf: (deliveries) => attemptsOf(session, deliveries),
     cancelDeliveries: (key, reason, atMs, limit) =>
       cancelDeliveries(session, key, reason, Math.round(atMs), limit),
+    expireDeliveries: (atMs, limit) => expireDeliveries(session, Math.round(atMs), limit),
+    releaseOrder: (key, deliveryId, atMs) =>
+      releaseOrder(session, key, deliveryId, Math.round(atMs)),
     retryDelivery: (id, atMs) => retryDelivery(session, id, Math.round(atMs)),
     cancelSome: (ids, reason, atMs) => cancelSome(session, ids, reason, Math.round(atMs)),
     createRepair: (repair) => createRepair(session, repair),

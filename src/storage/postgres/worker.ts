@@ -47,9 +47,9 @@ const releaseDead = `
   update kmsg.live set state = 'waiting', owner = null, claim_no = null
    where owner is not null and owner not in (select id from kmsg.worker)`
 
-async function release(connection: Connection): Promise<void> {
+async function release(database: Database, connection: Connection): Promise<void> {
   await connection.run(releaseDead)
-  await connection.run(endCancelled, null)
+  await endCancelled({ database }, connection, null)
 }
 
 export interface WorkerEvents {
@@ -100,7 +100,7 @@ export class Worker {
   /** Becomes an owner, and goes on being one until `close`. */
   async open(): Promise<void> {
     await this.#begin()
-    await this.#database.write(release)
+    await this.#database.write((connection) => release(this.#database, connection))
     this.#beatLater()
   }
 
@@ -176,7 +176,7 @@ export class Worker {
     await this.#renewing
     await this.#database.write(async (connection) => {
       await connection.run(removeOwn, this.id)
-      await release(connection)
+      await release(this.#database, connection)
     })
   }
 
@@ -241,7 +241,7 @@ export class Worker {
   async #takeOver(id: number, seenBeat: number): Promise<void> {
     const isGone = await this.#database.write(async (connection) => {
       if ((await connection.run(remove, id, seenBeat)) === 0) return false
-      await release(connection)
+      await release(this.#database, connection)
       return true
     })
     if (!isGone) return

@@ -3,9 +3,10 @@
  * stored the event; everybody else finds out whose it is. Runs inside the transaction of a commit.
  */
 import { deliveryIdRange } from '../../model/ids.ts'
-import type { AcceptResult } from '../storage.ts'
+import type { AcceptResult, DeliveryTerms } from '../storage.ts'
 import type { Connection } from './connection.ts'
 import type { SqlValue } from './driver.ts'
+import { takePlace } from './order.ts'
 import { closedReason, type Session } from './session.ts'
 import { SlotsToWrite } from './slot.ts'
 import { forManyRows, rowsAtOnce } from './statements.ts'
@@ -27,6 +28,12 @@ const insertLive = `
   values (?, 'single', 0, ?, ?, ?, ?, ?, 0, ?, 1, ?)`
 const insertLives = forManyRows(insertLive)
 const liveValues = 8
+
+/** What has terms is rare, and written by itself. */
+const insertWithTerms = `
+  insert into live (id, kind, alone, event_key, endpoint_key, state, owner, token, attempts,
+                    due_at_ms, round, created_at_ms, expires_at_ms)
+  values (?, 'single', ?, ?, ?, ?, ?, ?, 0, ?, 1, ?, ?)`
 
 /** The endpoint was disabled or removed while the event was on its way here, or has too much. */
 export const insertCancelled = `
@@ -178,6 +185,30 @@ function addTargets(connection: Connection, { key, targets }: FreshEvent): void 
   if (targets !== null && targets !== '[]') connection.run(insertFanOut, key, targets)
 }
 
+interface FreshDelivery {
+  readonly id: string
+  readonly eventKey: string
+  readonly endpointKey: string
+  readonly dueAtMs: number
+  readonly createdAtMs: number
+}
+
+export function insertLiveWithTerms(
+  session: Session,
+  { alone, expiresAtMs, order }: DeliveryTerms,
+  isOwned: boolean,
+  { id, eventKey, endpointKey, dueAtMs, createdAtMs }: FreshDelivery,
+): void {
+  const { connection, owner } = session
+  connection.run(
+    insertWithTerms,
+    ...[id, alone ? 1 : 0, eventKey, endpointKey, isOwned ? 'delivering' : 'waiting'],
+    ...[isOwned ? owner : null, isOwned ? 1 : 0, dueAtMs, createdAtMs],
+    expiresAtMs === null ? null : Math.round(expiresAtMs),
+  )
+  if (order !== undefined) takePlace(session, id, endpointKey, order)
+}
+
 /** Collects rows for `live` and writes them sixteen at a time. */
 class LiveRows {
   readonly #session: Session
@@ -207,6 +238,15 @@ class LiveRows {
         closedReason(this.#session, endpointKey) ?? (typeof how === 'string' ? how : null)
       if (closed !== null) {
         connection.run(insertCancelled, id, key, endpointKey, closed, acceptedAtMs, this.#nowMs)
+      } else if (this.#deliveries[i + 4] !== null) {
+        const terms = this.#deliveries[i + 4] as DeliveryTerms
+        const isOwned = how === 1
+        insertLiveWithTerms(this.#session, terms, isOwned, {
+          ...{ id, eventKey: key, endpointKey },
+          ...{ dueAtMs, createdAtMs: acceptedAtMs },
+        })
+        if (isOwned) owned += 1
+        else waiting += 1
       } else if (how === 1) {
         this.#push(id, key, endpointKey, 'delivering', owner, 1, dueAtMs, acceptedAtMs)
         owned += 1

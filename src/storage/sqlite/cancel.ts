@@ -3,9 +3,10 @@
  * it. What is in flight is at most marked. Runs inside the transaction of its caller, except for the
  * verbs `cancelDeliveries` and `cancelSome`.
  */
-import type { CancelResult } from '../storage.ts'
+import type { CancelledDelivery, CancelResult } from '../storage.ts'
 import { membersFromJson } from './batch.ts'
-import type { Session } from './session.ts'
+import { removeLive, unblockKeys } from './order.ts'
+import { closedReason, type Session } from './session.ts'
 
 const unownedOfEndpoint = `
   select id, kind from live indexed by live_due
@@ -43,6 +44,8 @@ export function cancelDeliveries(
   const { connection } = session
   return connection.write(() => {
     const ended: string[] = []
+    // When it takes nothing any more, nothing waits for what failed.
+    if (closedReason(session, endpointKey) !== null) unblockKeys(session, endpointKey, null, nowMs)
     const rows = connection.all<{ id: string; kind: string }>(unownedOfEndpoint, endpointKey, limit)
     for (const { id, kind } of rows) {
       if (ended.length >= limit) break
@@ -74,10 +77,29 @@ function cancelOne(session: Session, id: string, reason: string, nowMs: number):
   return 'marked'
 }
 
+const expired = `
+  select id, endpoint_key from live indexed by live_expiry
+   where expires_at_ms <= ? and owner is null order by expires_at_ms limit ?`
+
+/** Members of batches have no end of their own. */
+export function expireDeliveries(
+  session: Session,
+  nowMs: number,
+  limit: number,
+): CancelledDelivery[] {
+  const { connection } = session
+  return connection.write(() =>
+    connection
+      .all<{ id: string; endpoint_key: string }>(expired, nowMs, limit)
+      .filter(({ id }) => cancelSingle(session, id, 'expired', nowMs))
+      .map(({ id, endpoint_key: endpointKey }) => ({ id, endpointKey })),
+  )
+}
+
 /** @returns false when it does not wait on its own */
 export function cancelSingle(session: Session, id: string, reason: string, nowMs: number): boolean {
   if (session.connection.run(endSingle, reason, nowMs, id) === 0) return false
-  session.connection.run(deleteLive, id)
+  removeLive(session, id, nowMs, false)
   session.tally.add(-1, 0)
   return true
 }

@@ -4,7 +4,7 @@
  * (One index over all due times, skipping paused lanes, took seconds at that size.)
  */
 import { WebhookError } from '../../model/errors.ts'
-import type { LaneHead, LaneRoom } from '../storage.ts'
+import { behindMs, type LaneHead, type LaneRoom } from '../storage.ts'
 import { nextSealAtMs, readBatch, type SealedBatch, sealBatch } from './batch.ts'
 import type { Session } from './session.ts'
 import type { ClaimResultOnWire } from './wire.ts'
@@ -30,7 +30,8 @@ const claimAny = `
                   and owner is null and batch_id is null and due_at_ms <= ?4
                 order by due_at_ms limit ?5))
       order by place, due_at_ms limit ?5)
-  returning id, kind, alone, token, attempts, event_key, due_at_ms`
+  returning id, kind, attempts = 0 and round = 1 and repair_id is null as fresh, token, attempts,
+            event_key, due_at_ms, expires_at_ms, order_key is not null as ordered`
 
 /** What a batching lane sends as it is: sealed batches, retries, replays. */
 const claimAlone = `
@@ -40,7 +41,8 @@ const claimAlone = `
                  where endpoint_key = ?3 and alone = 1
                    and owner is null and batch_id is null and due_at_ms <= ?4
                  order by due_at_ms limit ?5)
-  returning id, kind, alone, token, attempts, event_key, due_at_ms`
+  returning id, kind, attempts = 0 and round = 1 and repair_id is null as fresh, token, attempts,
+            event_key, due_at_ms, expires_at_ms, order_key is not null as ordered`
 
 const findEvent = `
   select tenant_id, id, type, accepted_at_ms, body from event where key = ?`
@@ -48,17 +50,19 @@ const findEvent = `
 const firstDue = `
   select due_at_ms from live indexed by live_due
    where endpoint_key = ? and alone = ? and owner is null and batch_id is null
+     and due_at_ms < ${behindMs}
    order by due_at_ms limit 1`
 
 interface ClaimedRow {
   readonly id: string
   readonly kind: 'single' | 'batch'
-  /** 0: never tried, no replay; a sealed batch is always 1. */
-  readonly alone: 0 | 1
+  readonly fresh: 0 | 1
   readonly token: number
   readonly attempts: number
   readonly event_key: string
   readonly due_at_ms: number
+  readonly expires_at_ms: number | null
+  readonly ordered: number
 }
 
 interface EventRow {
@@ -116,7 +120,7 @@ function claimForLane(
   for (let taken = rows.length; taken < limit; taken += 1) {
     const sealed = sealBatch(session, endpointKey, batch, claimNo, nowMs)
     if (sealed === null) return
-    flatten(sealed, { token: 1, attempts: 0 }, endpointKey, claims)
+    flatten(sealed, { token: 1, attempts: 0, fresh: 1 }, endpointKey, claims)
   }
 }
 
@@ -129,8 +133,9 @@ function pushSingle(
   const event = connection.get<EventRow>(findEvent, row.event_key)
   if (!event?.body) throw bodyMissing(row.id, location)
   tally.add(-1, 1)
-  claims.push(row.id, endpointKey, event.tenant_id, row.token, row.attempts, 1 - row.alone)
+  claims.push(row.id, endpointKey, event.tenant_id, row.token, row.attempts, row.fresh)
   claims.push(event.id, event.type, event.accepted_at_ms, event.body, null)
+  claims.push(row.expires_at_ms, row.ordered)
 }
 
 function pushBatch(
@@ -147,12 +152,12 @@ function pushBatch(
 
 function flatten(
   { id, tenantId, sealedAtMs, body, members }: SealedBatch,
-  { token, attempts }: { token: number; attempts: number },
+  { token, attempts, fresh }: Pick<ClaimedRow, 'token' | 'attempts' | 'fresh'>,
   endpointKey: string,
   claims: FlatClaims,
 ): void {
-  claims.push(id, endpointKey, tenantId, token, attempts, attempts === 0 ? 1 : 0)
-  claims.push(id, 'batch', sealedAtMs, body, members)
+  claims.push(id, endpointKey, tenantId, token, attempts, fresh)
+  claims.push(id, 'batch', sealedAtMs, body, members, null, 0)
 }
 
 /** Retention and erasure never take a body from a live delivery, so the file must be damaged. */
@@ -190,7 +195,7 @@ const laneHeads = `
            where endpoint_key = lane.endpoint_key and alone = 0
              and owner is null and batch_id is null) as loose_at_ms,
          (select min(due_at_ms) from live indexed by live_due
-           where endpoint_key = lane.endpoint_key and alone = 1
+           where endpoint_key = lane.endpoint_key and alone = 1 and due_at_ms < ${behindMs}
              and owner is null and batch_id is null) as alone_at_ms
     from lane where endpoint_key is not null`
 

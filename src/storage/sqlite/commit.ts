@@ -60,13 +60,14 @@ function giveBack(
   const { connection, tally } = session
   const [id, token] = [releases[i] as string, releases[i + 1] as number]
   const dueAtMs = releases[i + 2] as number | null
+  const cancelled = releases[i + 3] as string | null
   const row = connection.get<ReleasedRow>(release, dueAtMs, id, token)
   if (row === undefined) return
   const isBatch = row.kind === 'batch'
   const deliveries = isBatch ? memberCount(session, id) : 1
   tally.add(deliveries, -deliveries)
   // Cancelled meanwhile, or of an endpoint that takes nothing any more: it must not wait for ever.
-  const ended = closedReason(session, row.endpoint_key) ?? row.cancel_reason
+  const ended = cancelled ?? closedReason(session, row.endpoint_key) ?? row.cancel_reason
   if (ended === null) return
   if (isBatch) cancelBatch(session, id, ended, nowMs)
   else cancelSingle(session, id, ended, nowMs)

@@ -5,7 +5,9 @@ import { writeHold } from './flow.ts'
 import type { Session } from './session.ts'
 
 const warn = `
-  update endpoint set warning = ?1 where key = ?2 and warning is not ?1`
+  update endpoint set warning = ?1, updated_at_ms = ?2, version = version + 1
+   where key = ?3 and warning is not ?1 and removed_at_ms is null
+  returning version`
 
 const disable = `
   update endpoint
@@ -36,9 +38,15 @@ function writeEffect(
 ): void {
   const { connection, endpoints } = session
   switch (effect.kind) {
-    case 'warn':
-      connection.run(warn, effect.warning, endpointKey)
+    case 'warn': {
+      const { warning: reason } = effect
+      const row = connection.get<{ version: number }>(warn, reason, atMs, endpointKey)
+      if (row === undefined) return
+      const { version } = row
+      const fields = ['warning']
+      appendChange(session, endpointKey, { atMs, version, what: 'warned', reason, fields })
       return
+    }
     case 'disable': {
       const { reason } = effect
       const row = connection.get<{ version: number }>(disable, reason, atMs, endpointKey)

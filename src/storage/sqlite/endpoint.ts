@@ -5,7 +5,12 @@
  * bytes zeroed (Connection.erasing), and the log is begun anew soon after (Checkpoints.scrub).
  */
 import type { EndpointRecord } from '../../model/endpoint.ts'
-import { type EndpointChange, encryptedFields, type StoredEndpoint } from '../storage.ts'
+import {
+  type EndpointChange,
+  encryptedFields,
+  historyLength,
+  type StoredEndpoint,
+} from '../storage.ts'
 import { removeFlow, restartSendTimes } from './flow.ts'
 import type { Session } from './session.ts'
 
@@ -13,20 +18,21 @@ const readEndpoints = 'select * from endpoint where removed_at_ms is null order 
 
 const upsertEndpoint = `
   insert into endpoint (key, id, tenant_id, url, events, name, description, status, status_reason,
-                        status_changed_at_ms, secrets, signature_schemes, filters, retry_config,
-                        headers, tls, timeout_ms, concurrency, rate_limit, batch, version,
-                        warning, created_at_ms, updated_at_ms)
-  values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                        status_changed_at_ms, secrets, signature_schemes, filters, body_filter,
+                        retry_config, headers, tls, timeout_ms, concurrency, rate_limit, batch,
+                        ordering, version, warning, created_at_ms, updated_at_ms)
+  values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
   on conflict (key) do update
      set id = excluded.id, tenant_id = excluded.tenant_id, url = excluded.url,
          events = excluded.events, name = excluded.name, description = excluded.description,
          status = excluded.status, status_reason = excluded.status_reason,
          status_changed_at_ms = excluded.status_changed_at_ms, secrets = excluded.secrets,
          signature_schemes = excluded.signature_schemes,
-         filters = excluded.filters, retry_config = excluded.retry_config,
+         filters = excluded.filters, body_filter = excluded.body_filter,
+         retry_config = excluded.retry_config,
          headers = excluded.headers, tls = excluded.tls, timeout_ms = excluded.timeout_ms,
          concurrency = excluded.concurrency, rate_limit = excluded.rate_limit,
-         batch = excluded.batch, version = excluded.version, warning = excluded.warning,
+         batch = excluded.batch, ordering = excluded.ordering, version = excluded.version, warning = excluded.warning,
          updated_at_ms = excluded.updated_at_ms, removed_at_ms = null
    where tenant_id = excluded.tenant_id and id = excluded.id`
 
@@ -41,9 +47,27 @@ const tombstone = `
          tls = 'null'
    where key = ?`
 
+const dropHealth = 'delete from endpoint_health where endpoint_key = ?'
+
 const readHistory = `
   select version, what, at_ms, reason, fields from endpoint_change
-   where endpoint_key = ? order by version, at_ms`
+   where endpoint_key = ? and (version, at_ms, what) < (?, ?, ?)
+   order by version desc, at_ms desc, what desc limit ?`
+
+const forgetOldChanges = `
+  delete from endpoint_change
+   where endpoint_key = ?1
+     and (version, at_ms, what) <= (select version, at_ms, what from endpoint_change
+                                     where endpoint_key = ?1
+                                     order by version desc, at_ms desc, what desc
+                                     limit 1 offset ?2)`
+
+/** After every change there is. */
+const theEnd: Pick<EndpointChange, 'version' | 'atMs' | 'what'> = {
+  version: Number.MAX_SAFE_INTEGER,
+  atMs: 0,
+  what: '',
+}
 
 export function loadEndpoints({ connection }: Session): StoredEndpoint[] {
   return connection.all<EndpointRow>(readEndpoints).map(fromRow)
@@ -71,6 +95,7 @@ export function saveEndpoint(
       JSON.stringify(record.secrets),
       record.signatureSchemes && JSON.stringify(record.signatureSchemes),
       JSON.stringify(record.filters),
+      JSON.stringify(record.bodyFilter),
       JSON.stringify(record.retryConfig),
       JSON.stringify(record.headers),
       JSON.stringify(record.tls),
@@ -78,6 +103,7 @@ export function saveEndpoint(
       record.concurrency,
       record.rateLimit && JSON.stringify(record.rateLimit),
       JSON.stringify(record.batch),
+      JSON.stringify(record.ordering),
       record.version,
       record.warning,
       Math.round(record.createdAtMs),
@@ -99,6 +125,7 @@ export function removeEndpoint(session: Session, key: string, change: EndpointCh
   const atMs = Math.round(change.atMs)
   rewriteEndpoints(session, change, () => {
     connection.run(tombstone, atMs, atMs, change.version, key)
+    connection.run(dropHealth, key)
     appendChange(session, key, change)
     removeFlow(session, key)
     connection.afterCommit(() => endpoints.set(key, { status: 'disabled', removed: true }))
@@ -114,15 +141,21 @@ function rewriteEndpoints(session: Session, change: EndpointChange, work: () => 
   }
 }
 
-export function endpointHistory({ connection }: Session, key: string): EndpointChange[] {
+export function endpointHistory(
+  { connection }: Session,
+  key: string,
+  limit: number,
+  before: EndpointChange | null,
+): EndpointChange[] {
+  const { version: below, atMs: belowMs, what: belowWhat } = before ?? theEnd
   const rows = connection.all<{
     version: number
     what: string
     at_ms: number
     reason: string | null
     fields: string
-  }>(readHistory, key)
-  return rows.map(({ version, what, at_ms: atMs, reason, fields }) => ({
+  }>(readHistory, key, below, Math.round(belowMs), belowWhat, limit)
+  return rows.reverse().map(({ version, what, at_ms: atMs, reason, fields }) => ({
     atMs,
     version,
     what,
@@ -138,6 +171,7 @@ export function appendChange(
 ): void {
   const at = Math.round(atMs)
   connection.run(insertChange, key, version, what, at, reason, JSON.stringify(fields))
+  connection.run(forgetOldChanges, key, historyLength)
 }
 
 interface EndpointRow {
@@ -154,6 +188,7 @@ interface EndpointRow {
   readonly secrets: string
   readonly signature_schemes: string | null
   readonly filters: string
+  readonly body_filter: string
   readonly retry_config: string
   readonly headers: string
   readonly tls: string
@@ -161,6 +196,7 @@ interface EndpointRow {
   readonly concurrency: number | null
   readonly rate_limit: string | null
   readonly batch: string
+  readonly ordering: string
   readonly version: number
   readonly warning: string | null
   readonly created_at_ms: number
@@ -182,6 +218,7 @@ function fromRow(row: EndpointRow): StoredEndpoint {
     secrets: JSON.parse(row.secrets),
     signatureSchemes: row.signature_schemes === null ? null : JSON.parse(row.signature_schemes),
     filters: JSON.parse(row.filters),
+    bodyFilter: JSON.parse(row.body_filter),
     retryConfig: JSON.parse(row.retry_config),
     headers: JSON.parse(row.headers),
     tls: JSON.parse(row.tls),
@@ -189,6 +226,7 @@ function fromRow(row: EndpointRow): StoredEndpoint {
     concurrency: row.concurrency,
     rateLimit: row.rate_limit === null ? null : JSON.parse(row.rate_limit),
     batch: JSON.parse(row.batch),
+    ordering: JSON.parse(row.ordering),
     version: row.version,
     warning: row.warning,
     createdAtMs: row.created_at_ms,

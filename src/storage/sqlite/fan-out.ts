@@ -2,8 +2,8 @@
  * Deliveries of events too wide for one transaction: the matched endpoints were committed as one
  * row, and become deliveries some at a time, between commits that nobody has to wait for.
  */
-import type { FanOutResult } from '../storage.ts'
-import { insertCancelled } from './accept.ts'
+import type { DeliveryTerms, FanOutResult } from '../storage.ts'
+import { insertCancelled, insertLiveWithTerms } from './accept.ts'
 import { closedReason, type Session } from './session.ts'
 import { SlotsToWrite } from './slot.ts'
 
@@ -16,6 +16,8 @@ const insertWaiting = `
   values (?1, 'single', 0, ?2, ?3, 'waiting', 0, 0, ?4, 1,
           (select accepted_at_ms from event where key = ?2))`
 
+const acceptedAt = 'select accepted_at_ms as at_ms from event where key = ?'
+
 const moveOn = 'update fan_out set position = ? where event_key = ?'
 const finish = 'delete from fan_out where event_key = ?'
 
@@ -23,7 +25,8 @@ type Target = readonly [
   deliveryId: string,
   endpointKey: string,
   dueAtMs: number,
-  ended?: string | undefined,
+  terms?: DeliveryTerms | null,
+  ended?: string | null,
 ]
 
 export function fanOut(session: Session, limit: number, nowMs: number): FanOutResult {
@@ -65,7 +68,7 @@ interface FanOutRow {
 function create(
   session: Session,
   eventKey: string,
-  [id, endpointKey, dueAtMs, ended]: Target,
+  [id, endpointKey, dueAtMs, terms, ended]: Target,
   nowMs: number,
 ): boolean {
   const closed = closedReason(session, endpointKey) ?? ended ?? null
@@ -73,7 +76,13 @@ function create(
     session.connection.run(insertCancelled, id, eventKey, endpointKey, closed, nowMs, nowMs)
     return false
   }
-  session.connection.run(insertWaiting, id, eventKey, endpointKey, dueAtMs)
+  if (!terms) {
+    session.connection.run(insertWaiting, id, eventKey, endpointKey, dueAtMs)
+  } else {
+    const createdAtMs = session.connection.get<{ at_ms: number }>(acceptedAt, eventKey)?.at_ms ?? 0
+    const fresh = { id, eventKey, endpointKey, dueAtMs, createdAtMs }
+    insertLiveWithTerms(session, terms, false, fresh)
+  }
   session.tally.add(1, 0)
   return true
 }

@@ -2,6 +2,8 @@
  * What must be true of the data once nothing is under way, each as a statement that returns the ids
  * of what breaks it.
  */
+import { behindMs } from '../storage.ts'
+
 export interface Invariant {
   readonly name: string
   readonly sql: string
@@ -156,6 +158,19 @@ export const invariants: readonly Invariant[] = [
       select id from live
        where batch_id is not null
          and batch_id not in (select id from batch where settled_at_ms is null)`,
+  },
+  {
+    // The first of a key is due unless a failed one holds it up; nothing behind it ever is.
+    name: 'ordered_keys_go_on',
+    sql: `
+      select id from live x
+       where order_key is not null
+         and (due_at_ms < ${behindMs}) = (
+           exists (select 1 from live p
+                    where p.endpoint_key = x.endpoint_key and p.order_key = x.order_key
+                      and (p.order_no, p.id) < (x.order_no, x.id))
+           or exists (select 1 from order_block b
+                       where b.endpoint_key = x.endpoint_key and b.order_key = x.order_key))`,
   },
   {
     name: 'event_id_has_its_event',

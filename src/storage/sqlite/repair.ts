@@ -132,12 +132,19 @@ function writeStep(
   if (to === null) session.connection.run(end, 'done', null, nowMs, id)
 }
 
+const refusals = {
+  'in-flight': 'in_flight',
+  'behind another of its key': 'behind_another',
+  'body-gone': 'body_gone',
+  unknown: 'gone',
+} as const
+
 /** @returns null when it is queued, else why not */
 function requeue(session: Session, id: string, nowMs: number, repairId: string): string | null {
   if (session.connection.get(wasRetried, id) !== undefined) return 'retried_meanwhile'
   const result = retry(session, id, nowMs, repairId)
   if ('deliveryId' in result) return null
-  return { 'in-flight': 'in_flight', 'body-gone': 'body_gone', unknown: 'gone' }[result.kind]
+  return refusals[result.kind]
 }
 
 /** @returns null when it is queued, else why not */

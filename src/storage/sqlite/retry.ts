@@ -3,12 +3,13 @@
  * hand one at a time, by a repair many.
  */
 import { deliveryId } from '../../model/ids.ts'
-import type { RetryResult } from '../storage.ts'
+import { behindMs, type RetryResult } from '../storage.ts'
+import { retryFirst } from './order.ts'
 import { closedReason, type Session } from './session.ts'
 
 /** For a member of a sealed batch, the row that is due is the batch's. */
 const findLive = `
-  select live.endpoint_key, coalesce(carrier.id, live.id) as due_id,
+  select live.endpoint_key, live.due_at_ms, coalesce(carrier.id, live.id) as due_id,
          coalesce(carrier.owner, live.owner) is not null as in_flight
     from live left join live carrier on carrier.id = live.batch_id
    where live.id = ? and live.kind = 'single'`
@@ -45,12 +46,10 @@ export function retry(
   repairId: string | null,
 ): RetryResult {
   const { connection } = session
-  const live = connection.get<{ endpoint_key: string; due_id: string; in_flight: number }>(
-    findLive,
-    id,
-  )
+  const live = connection.get<LiveRow>(findLive, id)
   if (live) {
     if (live.in_flight === 1) return { kind: 'in-flight' }
+    if (live.due_at_ms >= behindMs) return { kind: 'behind another of its key' }
     connection.run(dueNow, nowMs, repairId, live.due_id)
     return { kind: 'moved', deliveryId: id, endpointKey: live.endpoint_key, dueAtMs: nowMs }
   }
@@ -65,8 +64,16 @@ export function retry(
   const next = deliveryId(eventKey, endpointKey, round)
   connection.run(insertRound, next, eventKey, endpointKey, nowMs, round, repairId)
   connection.run(pointToRound, next, id)
+  retryFirst(session, endpointKey, id, next)
   session.tally.add(1, 0)
   return { kind: 'created', deliveryId: next, endpointKey, dueAtMs: nowMs }
+}
+
+interface LiveRow {
+  readonly endpoint_key: string
+  readonly due_at_ms: number
+  readonly due_id: string
+  readonly in_flight: number
 }
 
 interface DoneRow {

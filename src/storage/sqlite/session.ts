@@ -8,6 +8,7 @@ import type { EndpointStatus } from '../../model/endpoint.ts'
 import { createKeyMaker } from '../../model/ids.ts'
 import { Connection } from './connection.ts'
 import type { Database } from './driver.ts'
+import { removeLive } from './order.ts'
 import type { Resume } from './protocol.ts'
 import { migrate, schemaNumber } from './schema.ts'
 
@@ -50,7 +51,7 @@ const endCancelled = `
   select id, event_key, endpoint_key, 'cancelled', cancel_reason, round, attempts, token,
          created_at_ms, ?
     from live where cancel_reason is not null and owner is null`
-const deleteCancelled = 'delete from live where cancel_reason is not null and owner is null'
+const findCancelled = 'select id from live where cancel_reason is not null and owner is null'
 
 const startIncarnation = 'insert into worker (started_at_ms) values (?) returning id'
 
@@ -98,7 +99,9 @@ function takeOver(connection: Connection, { nowMs, resume }: OpenOptions): numbe
     for (const claimNo of resume.unansweredClaims) connection.run(releaseClaim, claimNo)
   } else connection.run(releaseDeadOwners)
   connection.run(endCancelled, nowMs)
-  connection.run(deleteCancelled)
+  for (const { id } of connection.all<{ id: string }>(findCancelled)) {
+    removeLive({ connection }, id, nowMs, false)
+  }
   if (resume) return resume.owner
   connection.run('delete from worker')
   return connection.get<{ id: number }>(startIncarnation, nowMs)?.id ?? 0

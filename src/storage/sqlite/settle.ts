@@ -9,6 +9,7 @@ import { memberCount } from './batch.ts'
 import type { Connection } from './connection.ts'
 import type { SqlValue } from './driver.ts'
 import { applyEffect } from './effect.ts'
+import { removeLive } from './order.ts'
 import { Rollup } from './rollup.ts'
 import { closedReason, type Session } from './session.ts'
 import { forManyRows, rowsAtOnce } from './statements.ts'
@@ -65,7 +66,6 @@ const deleteMembers = `
   delete from live
    where id in (select value ->> 0 from batch, json_each(batch.members) where batch.id = ?)`
 
-const deleteLive = 'delete from live where id = ?'
 /** Its bytes are the members' bodies again, which are kept with their events. */
 const closeBatch = 'update batch set settled_at_ms = ?, body = null where id = ?'
 
@@ -84,6 +84,7 @@ interface Settled {
   readonly dueAtMs: number
   readonly effect: EndpointEffect | null
   readonly isBatch: boolean
+  readonly ordered: boolean
   /** Values of its row in \`attempt\`. */
   readonly attempt: readonly SqlValue[]
 }
@@ -110,7 +111,8 @@ export function writeSettlements(
   const ends: Settled[] = []
   for (let i = 0; i < flat.length; i += settlementWidth) {
     const settled = readSettled(session, flat, i, bytes)
-    if (together && !settled.isBatch && settled.state !== 'waiting') {
+    const isPlain = !settled.isBatch && !settled.ordered
+    if (together && isPlain && settled.state !== 'waiting') {
       ends.push(settled)
       continue
     }
@@ -184,6 +186,7 @@ function readSettled(
     dueAtMs: flat[i + 16] as number,
     effect: flat[i + 17] as EndpointEffect | null,
     isBatch: id.startsWith('bat_'),
+    ordered: flat[i + 18] === 1,
     attempt: [
       ...[id, value(1), value(6), value(7), value(8), value(9)],
       ...[value(10), value(11), body, value(13)],
@@ -227,7 +230,8 @@ function follow(session: Session, settled: Settled, deliveries: number, rollup: 
 }
 
 /** @returns false when somebody else owns it now, or nobody */
-function move({ connection }: Session, settled: Settled): boolean {
+function move(session: Session, settled: Settled): boolean {
+  const { connection } = session
   const { id, token, state, reason, settledAtMs, isBatch } = settled
   if (state === 'waiting') {
     return connection.run(wait, settled.dueAtMs, reason, id, token) === 1
@@ -238,6 +242,6 @@ function move({ connection }: Session, settled: Settled): boolean {
     connection.run(deleteMembers, id)
     connection.run(closeBatch, settledAtMs, id)
   }
-  connection.run(deleteLive, id)
+  removeLive(session, id, settledAtMs, state === 'exhausted' || state === 'rejected')
   return true
 }

@@ -65,7 +65,9 @@ export async function openStore(
     changeBreaker: (key, next) => thread.call('changeBreaker', key, next),
     takeSendTimes: (asks, atMs) => thread.call('takeSendTimes', asks, atMs),
     shares: { of: (_key, concurrency) => concurrency },
-    endpointHistory: (key) => thread.call('endpointHistory', key),
+    loadHealth: () => thread.call('loadHealth'),
+    saveHealth: (health, change) => thread.call('saveHealth', health, change),
+    endpointHistory: (key, limit, before) => thread.call('endpointHistory', key, limit, before),
     findEvent: (tenantId, eventId) => thread.call('findEvent', tenantId, eventId),
     findDelivery: (id) => thread.call('findDelivery', id),
     attemptsOf: (deliveries) =>
@@ -75,6 +77,9 @@ export async function openStore(
       ),
     cancelDeliveries: (key, reason, atMs, limit) =>
       thread.call('cancelDeliveries', key, reason, Math.round(atMs), limit),
+    expireDeliveries: (atMs, limit) => thread.call('expireDeliveries', Math.round(atMs), limit),
+    releaseOrder: (key, deliveryId, atMs) =>
+      thread.call('releaseOrder', key, deliveryId, Math.round(atMs)),
     retryDelivery: (id, atMs) => thread.call('retryDelivery', id, Math.round(atMs)),
     cancelSome: (ids, reason, atMs) => thread.call('cancelSome', ids, reason, Math.round(atMs)),
     createRepair: (repair) => thread.call('createRepair', repair),

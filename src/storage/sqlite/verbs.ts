@@ -1,5 +1,6 @@
 /** The verbs of the store as the thread knows them: name → function of the session. */
 import type { Breaker } from '../../model/flow.ts'
+import type { EndpointHealth } from '../../model/health.ts'
 import type { RepairState } from '../../model/repair.ts'
 import type { CandidateQuery, NewRepair, RepairQuery, RepairStep } from '../repairs.ts'
 import type {
@@ -15,7 +16,7 @@ import type {
 } from '../storage.ts'
 import { audit } from './audit.ts'
 import { backup } from './backup.ts'
-import { cancelDeliveries, cancelSome } from './cancel.ts'
+import { cancelDeliveries, cancelSome, expireDeliveries } from './cancel.ts'
 import { findCandidates } from './candidates.ts'
 import { claim, heads } from './claim.ts'
 import { commit } from './commit.ts'
@@ -23,7 +24,9 @@ import { endpointHistory, loadEndpoints, removeEndpoint, saveEndpoint } from './
 import { eraseSlice } from './erase.ts'
 import { fanOut } from './fan-out.ts'
 import { changeBreaker, findFlow, loadFlows, takeSendTimes } from './flow.ts'
+import { loadHealth, saveHealth } from './health.ts'
 import { listSlice } from './list.ts'
+import { releaseOrder } from './order.ts'
 import { type PrunePosition, pruneSlice } from './prune.ts'
 import { attemptsOf, findDelivery, findEvent } from './read.ts'
 import { createRepair, endRepair, listRepairs, stepRepair } from './repair.ts'
@@ -41,15 +44,19 @@ export interface Verbs {
   loadEndpoints(): unknown
   saveEndpoint(record: StoredEndpoint, change: EndpointChange): unknown
   removeEndpoint(key: string, change: EndpointChange): unknown
-  endpointHistory(key: string): unknown
   loadFlows(): unknown
   findFlow(key: string): unknown
   changeBreaker(key: string, next: Breaker): unknown
   takeSendTimes(asks: readonly SendTimesAsk[], nowMs: number): unknown
+  loadHealth(): unknown
+  saveHealth(health: EndpointHealth, change: EndpointChange | null): unknown
+  endpointHistory(key: string, limit: number, before: EndpointChange | null): unknown
   findEvent(tenantId: string, eventId: string): unknown
   findDelivery(id: string): unknown
   attemptsOf(deliveries: readonly Pick<DeliveryFound, 'id' | 'batchId'>[]): unknown
   cancelDeliveries(key: string, reason: string, nowMs: number, limit: number): unknown
+  expireDeliveries(nowMs: number, limit: number): unknown
+  releaseOrder(endpointKey: string, deliveryId: string | null, nowMs: number): unknown
   retryDelivery(id: string, nowMs: number): unknown
   cancelSome(ids: readonly string[], reason: string, nowMs: number): unknown
   createRepair(repair: NewRepair): unknown
@@ -78,16 +85,20 @@ export function createVerbs(session: Session, callId: () => number): Verbs {
     loadEndpoints: () => loadEndpoints(session),
     saveEndpoint: (record, change) => saveEndpoint(session, record, change),
     removeEndpoint: (key, change) => removeEndpoint(session, key, change),
-    endpointHistory: (key) => endpointHistory(session, key),
     loadFlows: () => loadFlows(session),
     findFlow: (key) => findFlow(session, key),
     changeBreaker: (key, next) => changeBreaker(session, key, next),
     takeSendTimes: (asks, nowMs) => takeSendTimes(session, asks, nowMs),
+    loadHealth: () => loadHealth(session),
+    saveHealth: (health, change) => saveHealth(session, health, change),
+    endpointHistory: (key, limit, before) => endpointHistory(session, key, limit, before),
     findEvent: (tenantId, eventId) => findEvent(session, tenantId, eventId),
     findDelivery: (id) => findDelivery(session, id),
     attemptsOf: (deliveries) => attemptsOf(session, deliveries),
     cancelDeliveries: (key, reason, nowMs, limit) =>
       cancelDeliveries(session, key, reason, nowMs, limit),
+    expireDeliveries: (nowMs, limit) => expireDeliveries(session, nowMs, limit),
+    releaseOrder: (key, deliveryId, nowMs) => releaseOrder(session, key, deliveryId, nowMs),
     retryDelivery: (id, nowMs) => retryDelivery(session, id, nowMs),
     cancelSome: (ids, reason, nowMs) => cancelSome(session, ids, reason, nowMs),
     createRepair: (repair) => createRepair(session, repair),

@@ -10,6 +10,7 @@ import type {
   ClaimResult,
   CommitGroup,
   CommitResult,
+  DeliveryTerms,
   LaneHead,
   NewDelivery,
   SettlementRecord,
@@ -17,18 +18,18 @@ import type {
 
 /** Fields per event, delivery, settlement and release in the flat arrays below. */
 export const eventWidth = 10
-export const deliveryWidth = 4
-export const settlementWidth = 18
-export const releaseWidth = 3
+export const deliveryWidth = 5
+export const settlementWidth = 19
+export const releaseWidth = 4
 
 export interface CommitOnWire {
   /** key, tenant, id, type, accepted at, matched, body length, hash length, deliveries, targets */
   readonly events: (string | number | null)[]
-  /** id, endpoint key, due at, owned (0 or 1) or why it ends at once */
-  readonly deliveries: (string | number)[]
+  /** id, endpoint key, due at, owned (0 or 1) or why it ends at once, terms */
+  readonly deliveries: (string | number | DeliveryTerms | null)[]
   /** see `flattenSettlement` */
   readonly settlements: (string | number | EndpointEffect | null)[]
-  /** id, token, due at */
+  /** id, token, due at, why cancelled */
   readonly releases: (string | number | null)[]
   /** Body and hash of each event, then response bodies of settlements, in order. */
   readonly bytes: Uint8Array
@@ -49,15 +50,16 @@ export function flattenCommit(group: CommitGroup): CommitOnWire {
     events.push(event.key, event.tenantId, event.id, event.type, Math.round(event.acceptedAtMs))
     events.push(event.matched, packer.add(event.body), packer.add(event.contentHash))
     events.push(fresh.length, fanOutTo === null ? null : flattenTargets(fanOutTo))
-    for (const { id, endpointKey, dueAtMs, owned, ended } of fresh) {
-      deliveries.push(id, endpointKey, Math.round(dueAtMs), ended ?? (owned ? 1 : 0))
+    for (const { id, endpointKey, dueAtMs, owned, terms, ended } of fresh) {
+      deliveries.push(id, endpointKey, Math.round(dueAtMs))
+      deliveries.push(ended ?? (owned ? 1 : 0), terms ?? null)
     }
   }
   const settlements: CommitOnWire['settlements'] = []
   for (const record of group.settlements) flattenSettlement(record, settlements, packer)
   const releases: CommitOnWire['releases'] = []
-  for (const { deliveryId, token, dueAtMs } of group.releases) {
-    releases.push(deliveryId, token, dueAtMs && Math.round(dueAtMs))
+  for (const { deliveryId, token, dueAtMs, cancelled } of group.releases) {
+    releases.push(deliveryId, token, dueAtMs && Math.round(dueAtMs), cancelled ?? null)
   }
   return { events, deliveries, settlements, releases, bytes: packer.bytes }
 }
@@ -75,15 +77,15 @@ function flattenSettlement(
   into.push(attempt.responseBody === null ? null : packer.add(attempt.responseBody))
   into.push(attempt.endpointVersion, settlement.state, settlement.reason)
   into.push(settlement.state === 'waiting' ? Math.round(settlement.dueAtMs) : null)
-  into.push(settlement.effect)
+  into.push(settlement.effect, record.ordered === true ? 1 : 0)
 }
 
 function flattenTargets(targets: readonly NewDelivery[]): string {
   return JSON.stringify(
-    targets.map(({ id, endpointKey, dueAtMs, ended }) => {
-      const target = [id, endpointKey, Math.round(dueAtMs)]
-      return ended === undefined ? target : [...target, ended]
-    }),
+    targets.map(({ id, endpointKey, dueAtMs, terms, ended }) => [
+      ...[id, endpointKey, Math.round(dueAtMs)],
+      ...(terms === undefined && ended === undefined ? [] : [terms ?? null, ended ?? null]),
+    ]),
   )
 }
 
@@ -135,10 +137,10 @@ export function unflattenResult(group: CommitGroup, wire: CommitResultOnWire): C
 const stored = { kind: 'stored' } as const
 
 /**
- * delivery, endpoint, tenant, token, attempts, fresh (0 or 1), event id, event type, accepted at, body,
- * members
+ * delivery, endpoint, tenant, token, attempts, fresh (0 or 1), event id, type, accepted at, body,
+ * members, expires, ordered (0 or 1)
  */
-export const claimWidth = 11
+export const claimWidth = 13
 
 export interface ClaimResultOnWire {
   readonly claims: (string | number | Uint8Array | readonly BatchMember[] | null)[]
@@ -160,6 +162,8 @@ export function unflattenClaims({ claims: flat, heads }: ClaimResultOnWire): Cla
       acceptedAtMs: flat[i + 8] as number,
       body: flat[i + 9] as Uint8Array,
       members: flat[i + 10] as readonly BatchMember[] | null,
+      expiresAtMs: (flat[i + 11] as number | null) ?? undefined,
+      ordered: flat[i + 12] === 1 ? true : undefined,
     })
   }
   return { claims, heads }

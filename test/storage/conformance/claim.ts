@@ -10,6 +10,7 @@ import {
   endpointKey,
   group,
   ownedOf,
+  retryAt,
   room,
   settle,
   text,
@@ -59,29 +60,23 @@ export const claimStories: Stories = {
     expect(third.heads).toEqual([{ endpointKey: endpointKey('endpoint'), dueAtMs: null }])
   },
 
-  'retries and fresh deliveries of a lane take turns by due time': async ({ store, host }) => {
-    const retried = accept(host, { owned: true })
-    const early = accept(host, { dueAtMs: host.now + 10 })
-    const late = accept(host, { dueAtMs: host.now + 30 })
-    await commitAccepts(store, retried, early, late)
-    await store.commit(
-      group({
-        settlements: [
-          settle(host, ownedOf(retried), {
-            state: 'waiting',
-            reason: 'status_503',
-            dueAtMs: host.now + 20,
-            effect: null,
-          }),
-        ],
-      }),
-    )
-    const { claims } = await store.claim([room('endpoint', 2)], host.now + 100)
-    expect(claims.map(({ deliveryId }) => deliveryId)).toEqual([
-      early.deliveries[0]!.id,
-      retried.deliveries[0]!.id,
-    ])
-  },
+  'three deliveries that were never tried come before one that was, however long it is due':
+    async ({ store, host }) => {
+      const retried = [accept(host, { owned: true }), accept(host, { owned: true })]
+      const fresh = [10, 20, 30, 40].map((ms) => accept(host, { dueAtMs: host.now + ms }))
+      await commitAccepts(store, ...retried, ...fresh)
+      const settlements = retried.map((one) => settle(host, ownedOf(one), retryAt(host.now + 5)))
+      await store.commit(group({ settlements }))
+      const idOf = ({ deliveries }: { deliveries: readonly { id: string }[] }) => deliveries[0]!.id
+      const { claims } = await store.claim([room('endpoint', 4)], host.now + 100)
+      const taken = claims.map(({ deliveryId }) => deliveryId).sort()
+      const first = retried.map(idOf).filter((id) => taken.includes(id))
+      expect(first).toHaveLength(1)
+      expect(taken).toEqual([...first, ...fresh.slice(0, 3).map(idOf)].sort())
+      const rest = await store.claim([room('endpoint', 10)], host.now + 100)
+      expect(rest.claims).toHaveLength(2)
+      expect(rest.heads[0]?.dueAtMs).toBeNull()
+    },
 
   'each lane gets its own room': async ({ store, host }) => {
     const to = ['one', 'two', 'three']
@@ -98,6 +93,74 @@ export const claimStories: Stories = {
     expect(left.map(({ endpointKey: key }) => key).sort()).toEqual(
       [endpointKey('one'), endpointKey('three')].sort(),
     )
+  },
+
+  'times of its own: alone beside batches, and its end comes with the claim': async ({
+    store,
+    host,
+  }) => {
+    const timed = accept(host, { id: 'timed', dueAtMs: host.now + 1_000 })
+    const loose = accept(host, { id: 'loose', dueAtMs: host.now + 5_000 })
+    const expiresAtMs = host.now + 9_000
+    const withTerms = {
+      ...timed,
+      deliveries: timed.deliveries.map((one) => ({ ...one, terms: { alone: true, expiresAtMs } })),
+    }
+    await commitAccepts(store, withTerms, loose)
+    const batch = { size: 2, maxBytes: 1_000 }
+    expect(await claimAll(store, host, 'endpoint', batch)).toEqual([])
+    host.now += 1_000
+    const claims = await claimAll(store, host, 'endpoint', batch)
+    expect(claims).toMatchObject([{ eventId: 'timed', members: null, expiresAtMs }])
+  },
+
+  'what has expired ends, wherever it waits; what is in flight does not': async ({
+    store,
+    host,
+  }) => {
+    const expiring = (id: string, to: string, owned: boolean, afterMs: number | null) => {
+      const record = accept(host, { id, to: [to], owned, dueAtMs: host.now + 60_000 })
+      const expiresAtMs = afterMs === null ? null : host.now + afterMs
+      const terms = { alone: true, expiresAtMs }
+      return { ...record, deliveries: record.deliveries.map((one) => ({ ...one, terms })) }
+    }
+    const [soon, later, flying] = [
+      expiring('soon', 'one', false, 10),
+      expiring('later', 'one', false, 11),
+      expiring('flying', 'two', true, 5),
+    ]
+    await commitAccepts(store, soon, later, flying, expiring('always', 'one', false, null))
+    host.now += 10
+    const ended = [{ id: soon.deliveries[0]?.id, endpointKey: endpointKey('one') }]
+    expect(await store.expireDeliveries(host.now, 100)).toEqual(ended)
+    expect(await store.expireDeliveries(host.now, 100)).toEqual([])
+    expect(await store.findDelivery(soon.deliveries[0]?.id ?? '')).toMatchObject({
+      state: 'cancelled',
+      reason: 'expired',
+      settledAtMs: host.now,
+    })
+    // Given back because its time was over before its turn came.
+    const { deliveryId, token } = ownedOf(flying)
+    const release = { deliveryId, token, dueAtMs: host.now, cancelled: 'expired' }
+    await store.commit(group({ releases: [release] }))
+    expect(await store.findDelivery(deliveryId)).toMatchObject({
+      state: 'cancelled',
+      reason: 'expired',
+      attempts: 0,
+    })
+    expect(await store.backlog()).toMatchObject({ waiting: 2, delivering: 0 })
+    expect((await store.audit()).problems).toEqual([])
+  },
+
+  'a wide event keeps its times through the fan-out': async ({ store, host }) => {
+    const wide = accept(host, { to: ['one', 'two'], wide: true, dueAtMs: host.now + 50 })
+    const terms = { alone: true, expiresAtMs: host.now + 90 }
+    const fanOutTo = wide.fanOutTo?.map((one) => ({ ...one, terms })) ?? null
+    await commitAccepts(store, { ...wide, fanOutTo })
+    await store.fanOut(100, host.now)
+    expect(await claimAll(store, host, 'one')).toEqual([])
+    host.now += 50
+    expect(await claimAll(store, host, 'one')).toMatchObject([{ expiresAtMs: host.now + 40 }])
   },
 
   'nobody can claim what is claimed': async ({ store, host }) => {

@@ -16,19 +16,23 @@ export const endpointStories: Stories = {
         { secret: 'old-secret-of-16', createdAtMs: startMs, expiresAtMs: startMs + 9 },
       ],
       filters: { providerId: ['a', 'b'], tier: [1, true] },
+      bodyFilter: { and: [{ path: 'amount', gt: 5 }, { not: { path: ['a.b'], eq: '한' } }] },
       retryConfig: { retryScheduleMs: [1, 2], jitter: false },
       timeoutMs: 5_000,
       batch: { size: 4, timeoutMs: 100 },
+      ordering: null,
       warning: 'look at this',
       rateLimit: { limit: 10, perMs: 1_000 },
       version: 3,
     })
     await store.saveEndpoint(saved, change('registered'))
+    const ordering = { key: 'userId', onExhausted: 'block' } as const
+    await store.saveEndpoint(endpoint('three', { ordering }), change('registered'))
     const other = endpoint('two', { batch: true })
     await store.saveEndpoint(other, change('registered'))
     const again = await reopen()
     expect(await again.loadEndpoints()).toEqual(
-      [saved, other].sort((a, b) => (a.key < b.key ? -1 : 1)),
+      [saved, other, endpoint('three', { ordering })].sort((a, b) => (a.key < b.key ? -1 : 1)),
     )
   },
 
@@ -52,17 +56,42 @@ export const endpointStories: Stories = {
     await store.saveEndpoint(changed, second)
     await store.saveEndpoint(changed, second)
     expect(await store.loadEndpoints()).toEqual([changed])
-    expect(await store.endpointHistory(endpointKey('one'))).toEqual([change('registered'), second])
+    expect(await store.endpointHistory(endpointKey('one'), 100, null)).toEqual([
+      change('registered'),
+      second,
+    ])
+  },
+
+  'history is read from its end, a page at a time, and keeps the last thousand': async ({
+    store,
+  }) => {
+    const one = endpointKey('one')
+    for (let version = 1; version <= 1_005; version += 1) {
+      const atMs = startMs + version
+      await store.saveEndpoint(
+        endpoint('one', { version }),
+        change('updated', { version, atMs, fields: ['name'] }),
+      )
+    }
+    await store.saveEndpoint(endpoint('two'), change('registered'))
+    const versions = (changes: readonly { version: number }[]) => changes.map((c) => c.version)
+    const last = await store.endpointHistory(one, 3, null)
+    expect(versions(last)).toEqual([1_003, 1_004, 1_005])
+    const before = await store.endpointHistory(one, 2, last[0] ?? null)
+    expect(versions(before)).toEqual([1_001, 1_002])
+    const all = await store.endpointHistory(one, 2_000, null)
+    expect([all.length, all[0]?.version]).toEqual([1_000, 6])
+    expect(await store.endpointHistory(one, 9, all[0] ?? null)).toEqual([])
+    expect(await store.endpointHistory(endpointKey('two'), 9, null)).toHaveLength(1)
   },
 
   'a removed endpoint is gone, its history is not, and its id is free': async ({ store }) => {
     await store.saveEndpoint(endpoint('one'), change('registered'))
     await store.removeEndpoint(endpointKey('one'), change('removed', { version: 2 }))
     expect(await store.loadEndpoints()).toEqual([])
-    expect((await store.endpointHistory(endpointKey('one'))).map(({ what }) => what)).toEqual([
-      'registered',
-      'removed',
-    ])
+    expect(
+      (await store.endpointHistory(endpointKey('one'), 100, null)).map(({ what }) => what),
+    ).toEqual(['registered', 'removed'])
     const successor = endpoint('one', { key: endpointKey('later') })
     await store.saveEndpoint(successor, change('registered'))
     expect(await store.loadEndpoints()).toEqual([successor])

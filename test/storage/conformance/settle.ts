@@ -225,7 +225,7 @@ export const settleStories: Stories = {
       statusChangedAtMs: host.now,
       version: 2,
     })
-    const history = await store.endpointHistory(endpointKey('gone'))
+    const history = await store.endpointHistory(endpointKey('gone'), 100, null)
     expect(history.map(({ what, reason }) => [what, reason])).toEqual([
       ['registered', null],
       ['disabled', 'gone'],

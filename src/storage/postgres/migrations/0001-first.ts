@@ -57,6 +57,7 @@ create table kmsg.endpoint (
   secrets text not null,
   signature_schemes text,
   filters text not null,
+  body_filter text not null,
   retry_config text not null,
   headers text not null,
   tls text not null,
@@ -64,6 +65,7 @@ create table kmsg.endpoint (
   concurrency integer,
   rate_limit text,
   batch text not null,
+  ordering text not null,
   version bigint not null,
   warning text,
   created_at_ms bigint not null,
@@ -98,7 +100,21 @@ create table kmsg.endpoint_change (
   at_ms bigint not null,
   reason text,
   fields text not null,
-  primary key (endpoint_key, version, what)
+  -- One version can be warned about more than once.
+  primary key (endpoint_key, version, at_ms, what)
+);
+
+-- Apart from endpoint, because failures write it often and a row there holds secrets.
+create table kmsg.endpoint_health (
+  endpoint_key text collate "C" primary key,
+  revision bigint not null,
+  failing_since_ms bigint,
+  last_failed_at_ms bigint not null,
+  failed_hours integer not null,
+  failed_deliveries bigint not null,
+  warned text not null check (warned in ('no', 'early', 'final')),
+  warned_at_ms bigint not null,
+  cleared_at_ms bigint not null
 );
 
 create table kmsg.event (
@@ -139,7 +155,9 @@ create table kmsg.intake (
   type text not null,
   accepted_at_ms bigint not null,
   content_hash bytea not null,
-  body bytea not null
+  body bytea not null,
+  deliver_at_ms bigint,
+  expires_at_ms bigint
 ) with (${queueSettings});
 
 create table kmsg.live (
@@ -165,6 +183,11 @@ create table kmsg.live (
   repair_id text collate "C",
   -- Owned, and to end as cancelled where it would wait again.
   cancel_reason text,
+  expires_at_ms bigint,
+  -- What waits behind another of its key is due at the end of time (storage.ts, behindMs).
+  order_key text collate "C",
+  order_no bigint,
+  order_blocks boolean,
   check ((owner is null) = (state = 'waiting')),
   check (alone = 1 or (kind = 'single' and attempts = 0)),
   check ((event_key is null) = (kind = 'batch')),
@@ -176,6 +199,19 @@ create index live_due on kmsg.live (endpoint_key, alone, due_at_ms)
 
 create index live_repair on kmsg.live (repair_id, due_at_ms) where repair_id is not null;
 create index live_cancelled on kmsg.live (id) where cancel_reason is not null;
+create index live_expiry on kmsg.live (expires_at_ms)
+  where expires_at_ms is not null and owner is null;
+create index live_order on kmsg.live (endpoint_key, order_key, order_no, id)
+  where order_key is not null;
+
+-- A key held up by a delivery that failed at its head.
+create table kmsg.order_block (
+  endpoint_key text collate "C" not null,
+  order_key text collate "C" not null,
+  delivery_id text collate "C" not null,
+  at_ms bigint not null,
+  primary key (endpoint_key, order_key)
+);
 
 create table kmsg.done (
   id text collate "C" primary key,

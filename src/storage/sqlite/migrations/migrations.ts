@@ -4,7 +4,8 @@ import { deliverySlots } from './0002-delivery-slots.ts'
 import { signatureSchemes } from './0003-signature-schemes.ts'
 import { endpointTls } from './0004-endpoint-tls.ts'
 import { endpointFlow } from './0005-endpoint-flow.ts'
-import { repairs } from './0006-repairs.ts'
+import { endpointLife } from './0006-endpoint-life.ts'
+import { repairs } from './0007-repairs.ts'
 
 /** Migration n brings a database from `user_version` n - 1 to n. */
 export const migrations: readonly string[] = [
@@ -13,5 +14,6 @@ export const migrations: readonly string[] = [
   signatureSchemes,
   endpointTls,
   endpointFlow,
+  endpointLife,
   repairs,
 ]

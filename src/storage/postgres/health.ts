@@ -1,0 +1,83 @@
+/** The runs of failures of endpoints, written only by whoever saw the last state. */
+import type { EndpointHealth } from '../../model/health.ts'
+import type { EndpointChange, HealthSaved } from '../storage.ts'
+import type { Connection } from './connection.ts'
+import { appendChange } from './endpoint.ts'
+import type { Session } from './session.ts'
+
+const columns = `endpoint_key, revision, failing_since_ms, last_failed_at_ms, failed_hours,
+       failed_deliveries, warned, warned_at_ms, cleared_at_ms`
+
+const readFailing = `select ${columns} from kmsg.endpoint_health where failing_since_ms is not null`
+const readOne = `select ${columns} from kmsg.endpoint_health where endpoint_key = $1`
+
+const save = `
+  insert into kmsg.endpoint_health as h (${columns})
+  values ($1, $2::bigint + 1, $3, $4, $5, $6, $7, $8, $9)
+  on conflict (endpoint_key) do update
+     set revision = excluded.revision, failing_since_ms = excluded.failing_since_ms,
+         last_failed_at_ms = excluded.last_failed_at_ms, failed_hours = excluded.failed_hours,
+         failed_deliveries = excluded.failed_deliveries, warned = excluded.warned,
+         warned_at_ms = excluded.warned_at_ms, cleared_at_ms = excluded.cleared_at_ms
+   where h.revision = $2::bigint`
+
+export async function loadHealth({ database }: Session): Promise<EndpointHealth[]> {
+  const rows = await database.read((connection) => connection.all<HealthRow>(readFailing))
+  return rows.map(fromRow)
+}
+
+export async function saveHealth(
+  { database }: Session,
+  health: EndpointHealth,
+  change: EndpointChange | null,
+): Promise<HealthSaved> {
+  return await database.write((connection) => write(connection, health, change))
+}
+
+async function write(
+  connection: Connection,
+  health: EndpointHealth,
+  change: EndpointChange | null,
+): Promise<HealthSaved> {
+  const written = await connection.run(
+    save,
+    health.endpointKey,
+    health.revision,
+    health.failingSinceMs === null ? null : Math.round(health.failingSinceMs),
+    Math.round(health.lastFailedAtMs),
+    health.failedHours,
+    health.failedDeliveries,
+    health.warned,
+    Math.round(health.warnedAtMs),
+    Math.round(health.clearedAtMs),
+  )
+  if (written === 1 && change !== null) await appendChange(connection, health.endpointKey, change)
+  const row = (await connection.get<HealthRow>(readOne, health.endpointKey)) as HealthRow
+  return { isWritten: written === 1, health: fromRow(row) }
+}
+
+interface HealthRow {
+  readonly endpoint_key: string
+  readonly revision: number
+  readonly failing_since_ms: number | null
+  readonly last_failed_at_ms: number
+  readonly failed_hours: number
+  readonly failed_deliveries: number
+  readonly warned: EndpointHealth['warned']
+  readonly warned_at_ms: number
+  readonly cleared_at_ms: number
+}
+
+function fromRow(row: HealthRow): EndpointHealth {
+  return {
+    endpointKey: row.endpoint_key,
+    revision: row.revision,
+    failingSinceMs: row.failing_since_ms,
+    lastFailedAtMs: row.last_failed_at_ms,
+    failedHours: row.failed_hours,
+    failedDeliveries: row.failed_deliveries,
+    warned: row.warned,
+    warnedAtMs: row.warned_at_ms,
+    clearedAtMs: row.cleared_at_ms,
+  }
+}

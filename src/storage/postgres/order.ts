@@ -1,0 +1,144 @@
+/**
+ * Order per key. Only the first delivery of a key can be claimed; those behind it are due at the end
+ * of time (behindMs), until whatever ends the first makes the next one due, in the same transaction.
+ * Replays have no key and stand outside, except that of a delivery that holds its key up.
+ *
+ * Who adds to a key and who ends its first take turns, by a lock that is taken before the statement
+ * that looks: else one would not see the other, and what was added would wait for ever.
+ */
+import { behindMs } from '../storage.ts'
+import type { Connection } from './connection.ts'
+import type { Session } from './session.ts'
+import { textArray } from './text.ts'
+
+export interface OrderedKey {
+  readonly endpointKey: string
+  readonly key: string
+}
+
+/** In their order, so that two processes wait for each other in one direction only. */
+const lock = `
+  select pg_advisory_xact_lock(hashtextextended('kmsg order ' || $1 || ' ' || name, 0))
+    from (select distinct unnest($2::text[]) as name order by 1) as names`
+
+const promoteFirst = `
+  update kmsg.live set due_at_ms = $1
+   where id in (
+     select first.id
+       from unnest($2::text[], $3::text[]) as k (endpoint_key, order_key) cross join lateral (
+         select id, due_at_ms from kmsg.live x
+          where x.endpoint_key = k.endpoint_key and x.order_key = k.order_key
+          order by order_no, id limit 1) as first
+      where first.due_at_ms = ${behindMs}
+        and not exists (select from kmsg.order_block b
+                         where b.endpoint_key = k.endpoint_key and b.order_key = k.order_key))`
+
+const block = `
+  insert into kmsg.order_block (endpoint_key, order_key, delivery_id, at_ms)
+  select * from unnest($1::text[], $2::text[], $3::text[])
+         as given (endpoint_key, order_key, delivery_id), (values ($4::bigint)) as at (ms)
+  on conflict (endpoint_key, order_key)
+     do update set delivery_id = excluded.delivery_id, at_ms = excluded.at_ms`
+
+const unblock = `
+  delete from kmsg.order_block where endpoint_key = $1 and delivery_id = coalesce($2, delivery_id)
+  returning order_key`
+
+const putFirst = `
+  with freed as (
+    delete from kmsg.order_block b using kmsg.done
+     where b.endpoint_key = $1 and b.delivery_id = any($2::text[]) and done.id = b.delivery_id
+       and done.retried_as is not null
+    returning b.order_key, done.retried_as
+  )
+  update kmsg.live set order_key = freed.order_key, order_no = 0, order_blocks = true
+    from freed where live.id = freed.retried_as`
+
+/** For the due time of a new row of this key: whether anything is before it. */
+export const isBehind = `
+  (exists (select from kmsg.live x
+            where x.endpoint_key = d.endpoint_key and x.order_key = d.order_key)
+   or exists (select from kmsg.order_block b
+               where b.endpoint_key = d.endpoint_key and b.order_key = d.order_key))`
+
+/** Its place before others of the same statement are counted. */
+export const lastNo = `
+  coalesce((select max(x.order_no) from kmsg.live x
+             where x.endpoint_key = d.endpoint_key and x.order_key = d.order_key), 0)`
+
+export async function lockKeys(
+  { database }: Pick<Session, 'database'>,
+  connection: Connection,
+  keys: readonly OrderedKey[],
+): Promise<void> {
+  const names = keys.map(({ endpointKey, key }) => `${endpointKey} ${key}`)
+  await connection.run(lock, database.schema.name, textArray(names))
+}
+
+/** After the first of these keys have ended. */
+export async function promote(
+  session: Pick<Session, 'database'>,
+  connection: Connection,
+  keys: readonly OrderedKey[],
+  nowMs: number,
+): Promise<void> {
+  if (keys.length === 0) return
+  await lockKeys(session, connection, keys)
+  await connection.run(
+    promoteFirst,
+    nowMs,
+    textArray(keys.map(({ endpointKey }) => endpointKey)),
+    textArray(keys.map(({ key }) => key)),
+  )
+}
+
+export async function blockKeys(
+  connection: Connection,
+  failed: readonly (OrderedKey & { readonly id: string })[],
+  nowMs: number,
+): Promise<void> {
+  if (failed.length === 0) return
+  await connection.run(
+    block,
+    textArray(failed.map(({ endpointKey }) => endpointKey)),
+    textArray(failed.map(({ key }) => key)),
+    textArray(failed.map(({ id }) => id)),
+    nowMs,
+  )
+}
+
+export async function releaseOrder(
+  session: Session,
+  endpointKey: string,
+  deliveryId: string | null,
+  nowMs: number,
+): Promise<boolean> {
+  const released = await session.database.write((connection) =>
+    unblockKeys(session, connection, endpointKey, deliveryId, nowMs),
+  )
+  if (released) session.hints.due([endpointKey])
+  return released
+}
+
+/** @returns whether anything goes on */
+export async function unblockKeys(
+  session: Session,
+  connection: Connection,
+  endpointKey: string,
+  deliveryId: string | null,
+  nowMs: number,
+): Promise<boolean> {
+  const rows = await connection.all<{ order_key: string }>(unblock, endpointKey, deliveryId)
+  const keys = rows.map((row) => ({ endpointKey, key: row.order_key }))
+  await promote(session, connection, keys, nowMs)
+  return keys.length > 0
+}
+
+/** New rounds of deliveries that hold their keys up are sent before what waits behind them. */
+export async function retryFirst(
+  connection: Connection,
+  endpointKey: string,
+  deliveryIds: readonly string[],
+): Promise<void> {
+  await connection.run(putFirst, endpointKey, textArray(deliveryIds))
+}
