@@ -4,8 +4,17 @@ export type { DispatcherOptions, LookupAll, RedirectRule } from './deliver/attem
 export { WebhookDispatcher } from './deliver/dispatcher.ts'
 export type { DnsOptions, ProxyOptions, TlsOptions } from './deliver/network-options.ts'
 export type { DispatchResult } from './deliver/single-dispatch.ts'
+export type { EndpointExplanation, EventExplanation } from './engine/explain.ts'
 export type { RetentionOptions, SystemEventsTarget, WebhookConfig } from './engine/options.ts'
 export type { DeliveryListQuery, DeliveryPage, EventReport } from './engine/queries.ts'
+export type { CancelPendingQuery } from './engine/repair.ts'
+export type {
+  BackfillQuery,
+  Repair,
+  RepairOptions,
+  RepairPreview,
+  ReplayQuery,
+} from './engine/repair-query.ts'
 export type { WebhookAttempt } from './model/attempt.ts'
 export type { BodyFilter, BodyTest, FilterPath, FilterScalar } from './model/body-filter.ts'
 export type { Clock, Random } from './model/clock.ts'
@@ -13,6 +22,7 @@ export type {
   DeliveryState,
   FailedDelivery,
   NotMatchedReason,
+  WaitingFor,
   WebhookDelivery,
 } from './model/delivery.ts'
 export type {
@@ -36,6 +46,7 @@ export {
 } from './model/event.ts'
 export type { BreakerState, RateLimit } from './model/flow.ts'
 export type { OutcomeKind } from './model/outcome.ts'
+export type { RepairKind, RepairState } from './model/repair.ts'
 export type { SecretType, SignatureScheme, SigningKey } from './model/signature.ts'
 export type {
   AttemptFact,
@@ -43,6 +54,7 @@ export type {
   EndpointFact,
   FactListener,
   FactName,
+  RepairFact,
   WebhookFacts,
 } from './observe/facts.ts'
 export type { Logger } from './observe/log.ts'

@@ -9,6 +9,7 @@ import { type CheckedEvent, checkEvent, checkIsList, checkTimes } from './accept
 import { WebhookDispatcher } from './deliver/dispatcher.ts'
 import { resultOf } from './deliver/single-dispatch.ts'
 import { closedError, Engine } from './engine/engine.ts'
+import { type EventExplanation, explainEvent } from './engine/explain.ts'
 import { warnOfClearText, warnOfNoSignature, warnOfShortSecret } from './engine/notices.ts'
 import { checkConfig, type ServiceOptions, type WebhookConfig } from './engine/options.ts'
 import {
@@ -18,7 +19,22 @@ import {
   type EventReport,
   Queries,
 } from './engine/queries.ts'
-import { retryDelivery, skipDelivery } from './engine/repair.ts'
+import {
+  type CancelPendingQuery,
+  cancelDelivery,
+  cancelPending,
+  type RepairTools,
+  retryDelivery,
+  skipDelivery,
+} from './engine/repair.ts'
+import {
+  type BackfillQuery,
+  checkBackfill,
+  checkReplay,
+  type Repair,
+  type RepairPreview,
+  type ReplayQuery,
+} from './engine/repair-query.ts'
 import { type SystemClock, systemClock } from './engine/system-clock.ts'
 import type { Clock, Random } from './model/clock.ts'
 import type { FailedDelivery, WebhookDelivery } from './model/delivery.ts'
@@ -264,9 +280,18 @@ export class WebhookService implements AsyncDisposable {
     )
   }
 
-  /** "Where is my event?": its deliveries with their attempts, and why others did not get it. */
+  /** All that is stored of an event: its deliveries with their attempts, and why others did not get it. */
   async getEvent(id: string, scope?: TenantScope): Promise<EventReport | null> {
     return (await this.#use()).queries.event(id, scope)
+  }
+
+  /**
+   * "Where is my event?": for each endpoint of the tenant whether it was delivered, what it waits for
+   * and until when, why it ended, or which rule did not match. Null for an unknown event.
+   */
+  async explainEvent(id: string, scope?: TenantScope): Promise<EventExplanation | null> {
+    const { queries } = await this.#use()
+    return explainEvent(queries, this.registry, id, scope)
   }
 
   /**
@@ -433,9 +458,94 @@ export class WebhookService implements AsyncDisposable {
    *   ENDPOINT_NOT_FOUND
    */
   async retryDelivery(id: string, scope?: TenantScope): Promise<WebhookDelivery> {
-    const { engine, queries } = await this.#use()
-    const { registry } = this
-    return retryDelivery({ engine, queries, registry, nowMs: this.#clock.nowMs() }, id, scope)
+    return retryDelivery(await this.#repairTools(), id, scope)
+  }
+
+  /**
+   * Ends a delivery that waits. One whose request is under way is not cut off: its answer counts, and
+   * no further attempt follows.
+   *
+   * @throws WebhookError DELIVERY_NOT_FOUND, DELIVERY_NOT_CANCELLABLE (ended, or in a sealed batch)
+   */
+  async cancelDelivery(id: string, scope?: TenantScope): Promise<WebhookDelivery> {
+    return cancelDelivery(await this.#repairTools(), id, scope)
+  }
+
+  /**
+   * Ends what waits for an endpoint: all, or some types, or what was accepted before a time; sealed
+   * batches only with all. Requests under way go on.
+   *
+   * @returns how many deliveries ended
+   * @throws WebhookError ENDPOINT_NOT_FOUND, OPTION_INVALID, EVENT_TYPE_INVALID
+   */
+  async cancelPending(endpointId: string, query: CancelPendingQuery = {}): Promise<number> {
+    return cancelPending(await this.#repairTools(), endpointId, query)
+  }
+
+  // ── repairs of many deliveries ─────────────────────────────────────────────────────────────────
+
+  /**
+   * Sends again what failed: a new round of what has ended, at once what waits for its next attempt.
+   * Like every repair it runs in the background, oldest event first, goes on after a restart, gives
+   * live events their way, and keeps the event's id, so that receivers can deduplicate.
+   *
+   * @throws WebhookError ENDPOINT_NOT_FOUND, ENDPOINT_DISABLED, OPTION_…
+   */
+  retryFailed(query: ReplayQuery & { dryRun: true }): Promise<RepairPreview>
+  retryFailed(query: ReplayQuery & { dryRun?: false | undefined }): Promise<Repair>
+  retryFailed(query: ReplayQuery): Promise<Repair | RepairPreview>
+  async retryFailed(query: ReplayQuery): Promise<Repair | RepairPreview> {
+    const checked = checkReplay('retry', query, this.#clock.nowMs())
+    return (await this.#use()).engine.repairs.begin(checked)
+  }
+
+  /**
+   * Sends again what was delivered, too.
+   *
+   * @throws WebhookError ENDPOINT_NOT_FOUND, ENDPOINT_DISABLED, OPTION_…
+   */
+  replay(query: ReplayQuery & { dryRun: true }): Promise<RepairPreview>
+  replay(query: ReplayQuery & { dryRun?: false | undefined }): Promise<Repair>
+  replay(query: ReplayQuery): Promise<Repair | RepairPreview>
+  async replay(query: ReplayQuery): Promise<Repair | RepairPreview> {
+    const checked = checkReplay('replay', query, this.#clock.nowMs())
+    return (await this.#use()).engine.repairs.begin(checked)
+  }
+
+  /**
+   * Sends stored events that an endpoint never got and would get as it is now: to a new endpoint, or
+   * one whose filters were wrong.
+   *
+   * @throws WebhookError ENDPOINT_NOT_FOUND, ENDPOINT_DISABLED, OPTION_…
+   */
+  backfill(endpointId: string, query: BackfillQuery & { dryRun: true }): Promise<RepairPreview>
+  backfill(
+    endpointId: string,
+    query: BackfillQuery & { dryRun?: false | undefined },
+  ): Promise<Repair>
+  backfill(endpointId: string, query: BackfillQuery): Promise<Repair | RepairPreview>
+  async backfill(endpointId: string, query: BackfillQuery): Promise<Repair | RepairPreview> {
+    const checked = checkBackfill(endpointId, query, this.#clock.nowMs())
+    return (await this.#use()).engine.repairs.begin(checked)
+  }
+
+  /** How far a repair has come; kept as long as settled deliveries are. */
+  async getRepair(id: string, scope?: TenantScope): Promise<Repair | null> {
+    return (await this.#use()).engine.repairs.find(id, scope)
+  }
+
+  /** The newest hundred, newest first. */
+  async listRepairs(scope?: TenantScope): Promise<Repair[]> {
+    return (await this.#use()).engine.repairs.list(scope)
+  }
+
+  /**
+   * Queues no more of a repair; the few that it has queued go on.
+   *
+   * @throws WebhookError REPAIR_NOT_FOUND
+   */
+  async cancelRepair(id: string, scope?: TenantScope): Promise<Repair> {
+    return (await this.#use()).engine.repairs.cancel(id, scope)
   }
 
   /**
@@ -444,9 +554,7 @@ export class WebhookService implements AsyncDisposable {
    * @throws WebhookError DELIVERY_NOT_FOUND when it holds up nothing
    */
   async skipDelivery(id: string, scope?: TenantScope): Promise<void> {
-    const { engine, queries } = await this.#use()
-    const { registry } = this
-    await skipDelivery({ engine, queries, registry, nowMs: this.#clock.nowMs() }, id, scope)
+    await skipDelivery(await this.#repairTools(), id, scope)
   }
 
   // ── statistics ─────────────────────────────────────────────────────────────────────────────────
@@ -496,8 +604,8 @@ export class WebhookService implements AsyncDisposable {
   }
 
   /**
-   * Resolves when every delivery has ended, retries included. What paused endpoints hold does not
-   * count.
+   * Resolves when every delivery has ended, retries included. What paused endpoints hold and what a
+   * repair has not queued yet do not count.
    *
    * @throws WebhookError DRAIN_TIMEOUT
    */
@@ -636,6 +744,11 @@ export class WebhookService implements AsyncDisposable {
 
   #use(): Promise<Opened> {
     return this.#closing === null ? this.#opening : Promise.reject(closedError())
+  }
+
+  async #repairTools(): Promise<RepairTools> {
+    const { engine, queries } = await this.#use()
+    return { engine, queries, registry: this.registry, nowMs: this.#clock.nowMs() }
   }
 
   #refuseClosed(): void {

@@ -303,6 +303,7 @@ export class Acceptor {
       tenantId: event.tenantId,
       token: 1,
       attempts: 0,
+      isFresh: true,
       eventId: event.id,
       eventType: event.type,
       acceptedAtMs: event.acceptedAtMs,

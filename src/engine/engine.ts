@@ -22,7 +22,9 @@ import type { LaneLimits } from '../schedule/lane.ts'
 import { Scheduler } from '../schedule/scheduler.ts'
 import { GroupCommit } from '../storage/group-commit.ts'
 import type {
+  CancelResult,
   Claim,
+  DeliveryFound,
   EndpointChange,
   EraseSelection,
   IntakeRecord,
@@ -38,6 +40,7 @@ import { createHealthKeeper, isFailedEnd } from './health-telling.ts'
 import { Janitor } from './janitor.ts'
 import { warnOfNewSecret, warnOfVoidSecret } from './notices.ts'
 import type { ServiceOptions } from './options.ts'
+import { Repairs } from './repairs.ts'
 import { Rest } from './rest.ts'
 import { SecretKeeper } from './secret-keeper.ts'
 import { SystemEvents } from './system-events.ts'
@@ -72,6 +75,13 @@ export function closedError(): WebhookError {
   )
 }
 
+/** Cancelled while it was in flight: where it would wait again, the store has ended it. */
+function ended(record: SettlementRecord): SettlementRecord {
+  const { settlement, settledAtMs } = record
+  if (settlement.state !== 'waiting') return record
+  return { ...record, settlement: { ...settlement, dueAtMs: settledAtMs } }
+}
+
 type Sendable = Pick<Claim, 'deliveryId' | 'eventId' | 'eventType' | 'body'>
 
 export class Engine {
@@ -79,6 +89,7 @@ export class Engine {
   readonly commits: GroupCommit
   readonly scheduler: Scheduler
   readonly encryption: EndpointEncryption
+  readonly repairs: Repairs
   /** Tests of endpoints share the connections of deliveries, and must not take them all. */
   readonly #tries = new AtMost(maxTriesAtOnce)
   readonly #parts: EngineParts
@@ -98,6 +109,8 @@ export class Engine {
   /** The newest the store has told of. */
   #newestVersion: number | null = null
   #refreshing: Promise<void> | null = null
+  /** Deliveries that this process sends and somebody has cancelled: they will not wait again. */
+  readonly #cancelled = new Set<string>()
 
   constructor(parts: EngineParts) {
     this.#parts = parts
@@ -126,6 +139,14 @@ export class Engine {
       takeIntake: () => this.#acceptor.takeIntake(),
       syncHealth: () => this.#health.sync(),
     })
+    const newKey = createKeyMaker(() => clock.nowMs(), parts.randomBytes)
+    this.repairs = new Repairs({
+      ...parts,
+      newKey,
+      stored: (endpointKey, dueAtMs) => this.scheduler.stored(endpointKey, dueAtMs),
+      refresh: () => this.#refreshIfShared(),
+      during: (work) => this.#rest.during(work),
+    })
     this.#systemEvents = new SystemEvents({
       to: parts.options.systemEvents,
       find: (id, tenantId) => parts.registry.find(id, { tenantId }),
@@ -135,7 +156,7 @@ export class Engine {
     this.#health = createHealthKeeper(parts, this.#systemEvents, (work) => this.#rest.during(work))
     this.#acceptor = new Acceptor({
       clock,
-      newKey: createKeyMaker(() => clock.nowMs(), parts.randomBytes),
+      newKey,
       match: (tenantId, type, metadata, data) =>
         parts.registry.matchRecords(tenantId, type, metadata, data),
       endpointsVersion: () => this.#endpointsVersion,
@@ -169,7 +190,8 @@ export class Engine {
       commits: this.commits,
       recorded: (claim, record, endpoint, result, outcome) => {
         this.#uncount(claim, record, result)
-        if (result !== 'late') this.#follow(claim, record, endpoint)
+        const isCancelled = this.#cancelled.delete(claim.deliveryId)
+        if (result !== 'late') this.#follow(claim, isCancelled ? ended(record) : record, endpoint)
         else if (record.settlement.effect?.kind === 'disable') {
           this.scheduler.unsuspend(claim.endpointKey)
         }
@@ -212,6 +234,7 @@ export class Engine {
     this.#rest.during(this.#janitor.fanOut())
     this.#janitor.start()
     this.#rest.during(this.#secretKeeper.start())
+    this.repairs.look()
     await store.watch({
       endpointsChanged: (version) => {
         this.#newestVersion = version
@@ -229,7 +252,11 @@ export class Engine {
           if (dueAtMs !== null) this.scheduler.stored(endpointKey, dueAtMs)
         }
       },
-      lost: () => this.scheduler.disown(),
+      repairs: () => this.repairs.look(),
+      lost: () => {
+        this.#cancelled.clear()
+        this.scheduler.disown()
+      },
       confirmed: () => this.scheduler.pump(),
     })
     await this.#refreshIfShared()
@@ -282,6 +309,62 @@ export class Engine {
     }
   }
 
+  /**
+   * Ends what waits of an endpoint while nothing of it is held in memory: what is held is owned, and
+   * would be sent.
+   *
+   * @param work ends all that waits now, and counts it
+   */
+  async whileSuspended(endpointKey: string, work: () => Promise<number>): Promise<number> {
+    const isOurs = this.scheduler.suspend(endpointKey)
+    try {
+      let count = 0
+      for (;;) {
+        // What a claim brings that is under way goes back as well, and is ended the next time.
+        const wasClaiming = this.scheduler.isClaiming(endpointKey)
+        await this.commits.written()
+        count += await work()
+        if (!wasClaiming) return count
+      }
+    } finally {
+      if (isOurs) this.scheduler.unsuspend(endpointKey)
+      // What was to be sent later is gone: nobody should wait for it.
+      this.scheduler.stored(endpointKey, this.#parts.clock.nowMs())
+    }
+  }
+
+  /** Ends a delivery that waits, or sees to it that one that is owned does not wait again. */
+  async cancelDelivery(
+    deliveryId: string,
+    { endpointKey, endpointId }: Pick<DeliveryFound, 'endpointKey' | 'endpointId'>,
+    reason: string,
+  ): Promise<CancelResult> {
+    // Before the store knows: its outcome may be written at this moment.
+    this.#cancelled.add(deliveryId)
+    const nowMs = this.#parts.clock.nowMs()
+    let result: CancelResult = 'unknown'
+    try {
+      result = (await this.store.cancelSome([deliveryId], reason, nowMs))[0] ?? 'unknown'
+    } finally {
+      if (result !== 'marked') this.#cancelled.delete(deliveryId)
+    }
+    if (result === 'marked') {
+      // In memory and not begun: it need not be sent to be over.
+      if (this.scheduler.giveBack(endpointKey, deliveryId)) this.#cancelled.delete(deliveryId)
+      await this.commits.written()
+    }
+    if (result === 'cancelled') this.tellCancelled([deliveryId], endpointId, reason)
+    // When it was to be sent, nobody should wait for any more.
+    this.scheduler.stored(endpointKey, nowMs)
+    return result
+  }
+
+  tellCancelled(deliveryIds: readonly string[], endpointId: string, reason: string): void {
+    for (const deliveryId of deliveryIds) {
+      this.#parts.facts.tell('delivery.cancelled', { deliveryId, endpointId, reason })
+    }
+  }
+
   /** Sends what is due now and resolves when all of it is settled and recorded. */
   async runDue(): Promise<void> {
     this.scheduler.wake()
@@ -297,6 +380,7 @@ export class Engine {
   async stop(graceMs: number): Promise<void> {
     this.#janitor.stop()
     this.#secretKeeper.stop()
+    this.repairs.stop()
     this.scheduler.stop()
     if (!this.scheduler.isInactive) {
       const cancel = this.#parts.clock.setTimer(() => {

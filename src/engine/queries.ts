@@ -11,7 +11,7 @@ import { describeValue, WebhookError } from '../model/errors.ts'
 import type { WebhookEventBody, WebhookEventType } from '../model/event.ts'
 import { parseDeliveryId } from '../model/ids.ts'
 import { scopedTenantId } from '../model/names.ts'
-import { whyNotMatched } from '../policy/match.ts'
+import { isSystemEvent, whyNotMatched } from '../policy/match.ts'
 import { type WaitingReason, waitingReason } from '../policy/waiting-reason.ts'
 import type { TenantScope, WebhookRegistry } from '../registry/webhook-registry.ts'
 import {
@@ -22,7 +22,6 @@ import {
   type EventFound,
   type Store,
 } from '../storage/storage.ts'
-import { isSystemEvent } from './system-events.ts'
 
 /** Filters of `listDeliveries`. `tenantId: '*'` reads every tenant. */
 export interface DeliveryListQuery extends TenantScope {
@@ -87,10 +86,20 @@ export class Queries {
     return waitingReason(endpoint, flow, found, this.#nowMs())
   }
 
+  /** Send times that other processes have taken are known to the store alone. */
+  async #noteSendTimes(deliveries: readonly DeliveryFound[]): Promise<void> {
+    const paced = deliveries.filter(
+      ({ state, endpointKey }) =>
+        state === 'waiting' && Boolean(this.#registry.byKey(endpointKey)?.rateLimit),
+    )
+    await Promise.all(paced.map((one) => this.waitingReason(one)))
+  }
+
   async event(id: string, scope?: TenantScope): Promise<EventReport | null> {
     const found = await this.#store.findEvent(scopedTenantId(scope?.tenantId), id)
     if (found === null) return null
     const body = found.body === null ? null : parseBody(found.body)
+    await this.#noteSendTimes(found.deliveries)
     return {
       id: found.id,
       type: found.type,

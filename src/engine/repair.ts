@@ -1,7 +1,11 @@
-/** Repairs by hand: making a delivery due now, and saying why that cannot be. */
+/** Repairs by hand, one delivery or one backlog at a time; and saying why something cannot be. */
 
 import type { WebhookDelivery } from '../model/delivery.ts'
-import { WebhookError } from '../model/errors.ts'
+import type { EndpointRecord } from '../model/endpoint.ts'
+import { describeValue, WebhookError } from '../model/errors.ts'
+import type { WebhookEventType } from '../model/event.ts'
+import { checkEventPattern } from '../model/names.ts'
+import { typeMatches } from '../policy/match.ts'
 import type { TenantScope, WebhookRegistry } from '../registry/webhook-registry.ts'
 import type { DeliveryFound } from '../storage/storage.ts'
 import type { Engine } from './engine.ts'
@@ -13,6 +17,18 @@ export interface RepairTools {
   readonly registry: WebhookRegistry
   readonly nowMs: number
 }
+
+/** Which deliveries of an endpoint `cancelPending` ends; all that wait by default. */
+export interface CancelPendingQuery extends TenantScope {
+  /** Exact types, `message.*`, or `*`. */
+  types?: readonly WebhookEventType[] | undefined
+  /** By the time the event was accepted: before (exclusive). */
+  until?: Date | undefined
+}
+
+/** Why a delivery was cancelled by `cancelDelivery` and `cancelPending`. */
+const byRequest = 'by_request'
+const cancelStep = 1_000
 
 /**
  * @throws WebhookError DELIVERY_NOT_FOUND, DELIVERY_NOT_RETRIABLE, ENDPOINT_DISABLED,
@@ -44,6 +60,119 @@ export async function retryDelivery(
   return retried
 }
 
+/** @throws WebhookError DELIVERY_NOT_FOUND, DELIVERY_NOT_CANCELLABLE */
+export async function cancelDelivery(
+  { engine, queries }: RepairTools,
+  id: string,
+  scope: TenantScope | undefined,
+): Promise<WebhookDelivery> {
+  const found = await queries.find(id, scope)
+  if (found === null) throw unknownDelivery(id)
+  const result = await engine.cancelDelivery(id, found, byRequest)
+  if (result === 'in-batch' || result === 'ended') {
+    const why =
+      result === 'in-batch'
+        ? `${JSON.stringify(id)} of the sealed batch ${found.batchId}, whose bytes never change`
+        : `${JSON.stringify(id)}, which has ended`
+    throw new WebhookError(
+      'DELIVERY_NOT_CANCELLABLE',
+      `Expected a delivery that waits or is in flight on its own, got ${why}; \`cancelPending\` ends whole batches.`,
+    )
+  }
+  const cancelled = await queries.delivery(id, { tenantId: '*' })
+  if (cancelled === null) throw unknownDelivery(id)
+  return cancelled
+}
+
+/**
+ * Ends what waits for an endpoint, in steps. What is in flight goes on.
+ *
+ * @returns how many deliveries ended
+ * @throws WebhookError ENDPOINT_NOT_FOUND, OPTION_INVALID, EVENT_TYPE_INVALID
+ */
+export async function cancelPending(
+  tools: RepairTools,
+  endpointId: string,
+  query: CancelPendingQuery,
+): Promise<number> {
+  const { engine, registry } = tools
+  const chosen = checkPending(query)
+  const endpoint = registry.find(endpointId, query)
+  if (endpoint === undefined) throw unknownEndpoint(endpointId)
+  // What memory holds is owned, so it has to go back first, and nothing may be claimed meanwhile.
+  return await engine.whileSuspended(endpoint.key, () =>
+    chosen.types === null && chosen.until === null
+      ? cancelAll(tools, endpoint)
+      : cancelChosen(tools, endpoint, chosen),
+  )
+}
+
+interface Chosen {
+  readonly types: readonly string[] | null
+  readonly until: Date | null
+}
+
+async function cancelAll({ engine, nowMs }: RepairTools, endpoint: EndpointRecord) {
+  let count = 0
+  for (;;) {
+    const ids = await engine.store.cancelDeliveries(endpoint.key, byRequest, nowMs, cancelStep)
+    engine.tellCancelled(ids, endpoint.id, byRequest)
+    count += ids.length
+    if (ids.length === 0) return count
+  }
+}
+
+/** Types are judged here and nowhere else; a sealed batch stays whole. */
+async function cancelChosen(
+  { engine, nowMs }: RepairTools,
+  endpoint: EndpointRecord,
+  { types, until }: Chosen,
+): Promise<number> {
+  let count = 0
+  let before: string | null = null
+  do {
+    const page: DeliveryFound[] = await engine.store.listDeliveries({
+      tenantId: endpoint.tenantId,
+      endpointKey: endpoint.key,
+      states: ['waiting'],
+      eventType: null,
+      fromMs: null,
+      toMs: until === null ? null : until.getTime(),
+      skipRetried: false,
+      before,
+      limit: cancelStep,
+    })
+    const ids = page
+      .filter(({ batchId }) => batchId === null)
+      .filter(({ eventType }) => types?.some((one) => typeMatches(one, eventType)) ?? true)
+      .map(({ id }) => id)
+    const results = await engine.store.cancelSome(ids, byRequest, nowMs)
+    const ended = ids.filter((_, i) => results[i] === 'cancelled')
+    engine.tellCancelled(ended, endpoint.id, byRequest)
+    count += ended.length
+    before = page.length === cancelStep ? (page.at(-1)?.id ?? null) : null
+  } while (before !== null)
+  return count
+}
+
+function checkPending({ types, until }: CancelPendingQuery): Chosen {
+  // A choice that came to nothing is a mistake, and must not end more than was meant.
+  if (types !== undefined && (!Array.isArray(types) || types.length === 0)) {
+    throw new WebhookError(
+      'OPTION_INVALID',
+      `Expected \`types\` to be a non-empty list such as ['message.*'], got ${describeValue(types)}.`,
+    )
+  }
+  for (const pattern of types ?? []) checkEventPattern(pattern)
+  if (until !== undefined && !(until instanceof Date && !Number.isNaN(until.getTime()))) {
+    throw new WebhookError(
+      'OPTION_INVALID',
+      `Expected \`until\` to be a valid Date, got ${describeValue(until)}.`,
+    )
+  }
+  return { types: types ?? null, until: until ?? null }
+}
+
 /**
  * Lets go on what waits behind a delivery that failed at the head of its key. It stays failed.
  *
@@ -72,12 +201,23 @@ function refuseUnsendable(registry: WebhookRegistry, found: DeliveryFound): void
       `Expected endpoint "${found.endpointId}" to be there, but it was removed; register it again and dispatch the event under a new id.`,
     )
   }
-  if (endpoint.status === 'disabled') {
-    throw new WebhookError(
-      'ENDPOINT_DISABLED',
-      `Expected endpoint "${found.endpointId}" to be enabled, but it is disabled (${endpoint.statusReason ?? 'no reason given'}); enable it with \`resumeEndpoint\` first.`,
-    )
-  }
+  refuseDisabled(endpoint)
+}
+
+/** @throws WebhookError ENDPOINT_DISABLED */
+export function refuseDisabled({ id, status, statusReason }: EndpointRecord): void {
+  if (status !== 'disabled') return
+  throw new WebhookError(
+    'ENDPOINT_DISABLED',
+    `Expected endpoint "${id}" to be enabled, but it is disabled (${statusReason ?? 'no reason given'}); enable it with \`resumeEndpoint\` first.`,
+  )
+}
+
+export function unknownEndpoint(id: string): WebhookError {
+  return new WebhookError(
+    'ENDPOINT_NOT_FOUND',
+    `Expected the id of a registered endpoint, got ${JSON.stringify(id)}; register it first with \`registerEndpoint\`.`,
+  )
 }
 
 function unknownDelivery(id: string): WebhookError {

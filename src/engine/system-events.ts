@@ -65,8 +65,3 @@ export class SystemEvents {
     }
   }
 }
-
-/** Types that go to the endpoint of `systemEvents` alone. */
-export function isSystemEvent(type: string): boolean {
-  return type.startsWith('system.endpoint.')
-}

@@ -19,9 +19,9 @@ export type EndState = Exclude<DeliveryState, 'waiting' | 'delivering'>
 
 /**
  * `schedule`: its due time. `retry-after`: the receiver asked for time. `rate`: the endpoint's rate
- * limit. `breaker`: too many attempts in a row failed. `paused`: by a person. `concurrency`: nothing
- * of these; it is its turn next to what the endpoint is sent already. `ordering`: another of its key
- * comes before it.
+ * limit. `breaker`: too many attempts in a row failed. `paused`: by a person. `ordering`: another of its
+ * key is before it. `concurrency`: nothing of these; it is its turn next to what the endpoint is sent
+ * already.
  */
 export type WaitingFor =
   | 'schedule'

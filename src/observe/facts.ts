@@ -3,6 +3,7 @@
  * delivery, and a fact nobody listens to is not even built.
  */
 import type { OutcomeKind } from '../model/outcome.ts'
+import type { RepairKind, RepairState } from '../model/repair.ts'
 
 export interface DeliveryFact {
   deliveryId: string
@@ -33,6 +34,17 @@ export interface AttemptFact {
   nextAttemptAt: Date | null
   /** Deliveries it carried: 1, or the members of a batch. */
   deliveries: number
+}
+
+export interface RepairFact {
+  repairId: string
+  kind: RepairKind
+  endpointId: string
+  tenantId: string | null
+  /** So far, as in `getRepair`. */
+  matched: number
+  queued: number
+  skipped: Readonly<Record<string, number>>
 }
 
 export interface EndpointFact {
@@ -87,6 +99,10 @@ export interface WebhookFacts {
   /** It answers again after an `endpoint.failing`. */
   'endpoint.recovered': EndpointFact & { since: Date; failedDeliveries: number }
   'endpoint.warning': { endpointId: string; tenantId: string | null; warning: string }
+  /** It has made a step. */
+  'repair.progress': RepairFact
+  /** It has ended: `done`, `cancelled` or `failed`. */
+  'repair.done': RepairFact & { state: RepairState; reason: string | null }
   /** `maxBacklog` or `maxTenantBacklog` is reached, or one endpoint holds half of it. Told once each time. */
   'backlog.full': {
     scope: 'service' | 'tenant' | 'endpoint'

@@ -22,6 +22,11 @@ export function whyNotMatched(
   return why === null ? null : `body_filter: ${why}`
 }
 
+/** Types that go to the endpoint of `systemEvents` alone. */
+export function isSystemEvent(type: string): boolean {
+  return type.startsWith('system.endpoint.')
+}
+
 /** `*` is every type, `message.*` every type under `message`, anything else itself. */
 export function typeMatches(pattern: string, eventType: string): boolean {
   if (pattern === '*' || pattern === eventType) return true

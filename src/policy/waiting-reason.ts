@@ -16,7 +16,8 @@ export interface WaitingReason {
 
 /**
  * @param flow of its endpoint; null when nothing is stored of it
- * @returns what ends last of all that it waits for; null when it does not wait
+ * @returns what ends last of all that it waits for, and of two at once what made it so: after a
+ *   `Retry-After` the next attempt is due when that ends; null when it does not wait
  */
 export function waitingReason(
   endpoint: { readonly status: EndpointStatus },
@@ -37,7 +38,7 @@ export function waitingReason(
     ['rate', flow?.nextSendAtMs ?? 0],
   ]
   let last: [WaitingFor, number] | null = null
-  for (const wait of waits) if (wait[1] > nowMs && wait[1] > (last?.[1] ?? 0)) last = wait
+  for (const wait of waits) if (wait[1] > nowMs && wait[1] >= (last?.[1] ?? 0)) last = wait
   if (last === null) return { waitingFor: 'concurrency', untilMs: null }
   const [waitingFor, untilMs] = last
   if (waitingFor === 'breaker' && (breaker?.untilMs ?? 0) <= nowMs) {

@@ -23,6 +23,12 @@ export class Queue<T> {
     return item
   }
 
+  /** Takes the first that fits out of its middle: linear, for what is seldom done. */
+  remove(fits: (item: T) => boolean): T | undefined {
+    const at = this.#items.findIndex((item, i) => i >= this.#head && fits(item as T))
+    return at === -1 ? undefined : this.#items.splice(at, 1)[0]
+  }
+
   /** Empties it. */
   takeAll(): T[] {
     const all = this.#items.slice(this.#head) as T[]

@@ -1,6 +1,7 @@
 /**
- * What a lane may send: deliveries that were never tried before those that were, because an endpoint
- * that has failed for an hour should still get news at once. One in four is a retry all the same.
+ * What a lane may send: what is fresh before what was tried or is sent again by hand, because an
+ * endpoint that has failed for an hour, or is being repaired, should still get news at once. One in
+ * four is of the others all the same.
  */
 import type { Claim } from '../storage/storage.ts'
 import { Queue } from './queue.ts'
@@ -17,7 +18,7 @@ export class Ready {
   }
 
   push(claim: Claim): void {
-    if (claim.attempts === 0) this.#fresh.push(claim)
+    if (claim.isFresh) this.#fresh.push(claim)
     else this.#retries.push(claim)
   }
 
@@ -26,6 +27,11 @@ export class Ready {
       this.#retries.length > 0 && (this.#fresh.length === 0 || this.#freshInARow >= freshInARow)
     this.#freshInARow = isRetry ? 0 : this.#freshInARow + 1
     return isRetry ? this.#retries.shift() : this.#fresh.shift()
+  }
+
+  /** Takes the first that fits out of its middle: linear, for what is seldom done. */
+  remove(fits: (claim: Claim) => boolean): Claim | undefined {
+    return this.#fresh.remove(fits) ?? this.#retries.remove(fits)
   }
 
   /** Empties it. */

@@ -262,6 +262,22 @@ export class Scheduler {
     }
   }
 
+  /** Gives one delivery back that waits in memory. @returns false when none does */
+  giveBack(endpointKey: string, deliveryId: string): boolean {
+    const lane = this.#lanes.get(endpointKey)
+    const claim = lane?.ready.remove((one) => one.deliveryId === deliveryId)
+    if (lane === undefined || claim === undefined) return false
+    this.#memory.remove(claim)
+    this.#giveBack(claim)
+    this.#forget(lane)
+    return true
+  }
+
+  /** A claim is under way that may bring deliveries of this endpoint. */
+  isClaiming(endpointKey: string): boolean {
+    return this.#lanes.get(endpointKey)?.claiming ?? false
+  }
+
   /** What is stored of an endpoint's hold and breaker, whoever changed it. */
   flowChanged({ endpointKey, heldUntilMs, breaker }: EndpointFlow): void {
     const lane = this.#lanes.get(endpointKey)
@@ -301,13 +317,18 @@ export class Scheduler {
     this.#watch(lane)
   }
 
-  /** Begins nothing more for this endpoint, until `unsuspend` or a refresh to disabled. */
-  suspend(endpointKey: string): void {
+  /**
+   * Begins nothing more for this endpoint, until `unsuspend` or a refresh to disabled.
+   *
+   * @returns false when it was so already
+   */
+  suspend(endpointKey: string): boolean {
     const lane = this.#lane(endpointKey)
-    if (lane.suspended) return
+    if (lane.suspended) return false
     lane.suspended = true
     this.#empty(lane)
     this.#reader.drop(lane)
+    return true
   }
 
   unsuspend(endpointKey: string): void {

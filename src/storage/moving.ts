@@ -130,6 +130,8 @@ export const movingTables: readonly MovingTable[] = [
       round: 'integer',
       batch_id: 'text',
       created_at_ms: 'integer',
+      repair_id: 'text',
+      cancel_reason: 'text',
       expires_at_ms: 'integer',
       order_key: 'text',
       order_no: 'integer',
@@ -197,6 +199,26 @@ export const movingTables: readonly MovingTable[] = [
     columns: { event_key: 'text', targets: 'json', total: 'integer', position: 'integer' },
   },
   {
+    name: 'repair',
+    columns: {
+      id: 'text',
+      kind: 'text',
+      tenant_id: 'text',
+      endpoint_key: 'text',
+      criteria: 'text',
+      max_per_second: 'integer',
+      state: 'text',
+      reason: 'text',
+      cursor: 'text',
+      next_step_at_ms: 'integer',
+      matched: 'integer',
+      queued: 'integer',
+      skipped: 'text',
+      created_at_ms: 'integer',
+      ended_at_ms: 'integer',
+    },
+  },
+  {
     name: 'rollup',
     columns: {
       endpoint_key: 'text',
@@ -222,7 +244,7 @@ export const movingTables: readonly MovingTable[] = [
  * place own nothing in the new one; sums get the new place's writer.
  */
 export const staying: readonly string[] = [
-  ...['worker', 'live.owner', 'live.claim_no', 'rollup.writer'],
+  ...['worker', 'live.owner', 'live.claim_no', 'repair.worker', 'rollup.writer'],
   // Only where several processes share a database.
   ...['migration', 'endpoints_version', 'intake', 'pruned_day'],
   ...['endpoint.changed', 'endpoint_flow.changed'],

@@ -12,7 +12,17 @@ import type { EndpointRecord } from '../model/endpoint.ts'
 import type { EventRecord } from '../model/event-record.ts'
 import type { Breaker, EndpointFlow } from '../model/flow.ts'
 import type { EndpointHealth } from '../model/health.ts'
+import type { RepairState } from '../model/repair.ts'
 import type { Settlement } from '../model/settlement.ts'
+import type {
+  CandidatePage,
+  CandidateQuery,
+  NewRepair,
+  RepairQuery,
+  RepairRecord,
+  RepairStep,
+  RepairStepped,
+} from './repairs.ts'
 
 export { behindMs } from '../model/delivery.ts'
 
@@ -126,8 +136,10 @@ export interface Store {
   ): Promise<EndpointChange[]>
 
   /**
-   * Ends up to `limit` unowned deliveries of an endpoint as cancelled (a sealed batch with its
-   * members); the engine repeats it until 0 comes back.
+   * Ends up to about `limit` unowned deliveries of an endpoint as cancelled (a sealed batch with its
+   * members); the engine repeats it until none comes back.
+   *
+   * @returns ids of the deliveries that ended
    */
   cancelDeliveries(
     endpointKey: string,
@@ -195,6 +207,29 @@ export interface Store {
    * @returns false when nothing was held up
    */
   releaseOrder(endpointKey: string, deliveryId: string | null, nowMs: number): Promise<boolean>
+
+  /**
+   * Ends deliveries that wait. One that is owned is marked: its request, if there is one, counts, and
+   * instead of waiting again it ends with the reason.
+   *
+   * @returns what became of each, in their order
+   */
+  cancelSome(deliveryIds: readonly string[], reason: string, nowMs: number): Promise<CancelResult[]>
+
+  /** Begins a repair of many deliveries; the same id again changes nothing. */
+  createRepair(repair: NewRepair): Promise<void>
+  /** Newest first. */
+  listRepairs(query: RepairQuery, nowMs: number): Promise<RepairRecord[]>
+  /** What a repair may be about, looking at a bounded number of rows. */
+  findCandidates(query: CandidateQuery): Promise<CandidatePage>
+  /**
+   * Moves a repair on: its cursor and what was chosen, in one transaction. Of (event, endpoint) that is
+   * still live, what waits becomes due, what is owned or behind another of its key stays; what has ended
+   * gets a new round. When its endpoint is closed the repair ends as failed.
+   */
+  stepRepair(step: RepairStep, nowMs: number): Promise<RepairStepped>
+  /** Ends a running repair. What it has queued goes on. @returns false when it does not run */
+  endRepair(id: string, state: RepairState, reason: string, nowMs: number): Promise<boolean>
 
   // ── questions ──────────────────────────────────────────────────────────────────────────────────
 
@@ -351,6 +386,8 @@ export interface Claim {
   readonly token: number
   /** Attempts made so far; the next one is `attempts + 1`. */
   readonly attempts: number
+  /** Never tried, and not made by hand or by a repair: lanes send it before what is not. */
+  readonly isFresh: boolean
   /** The event's id, or the batch's. */
   readonly eventId: string
   /** The event's type, or `batch`. */
@@ -475,6 +512,8 @@ export interface StoreWatcher {
   intake(): void
   /** Deliveries that nobody owns, and when they are due. */
   due(heads: readonly LaneHead[]): void
+  /** A repair runs, in this process or another. */
+  repairs(): void
   /** What this process owned is another's now; it goes on with nothing. */
   lost(): void
   /** `isOwner` is true again. */
@@ -489,6 +528,9 @@ export type RetryResult =
       readonly dueAtMs: number
     }
   | { readonly kind: 'unknown' | 'in-flight' | 'body-gone' | 'behind another of its key' }
+
+/** `marked`: it is owned, and ends when its attempt has. */
+export type CancelResult = 'cancelled' | 'marked' | 'in-batch' | 'ended' | 'unknown'
 
 // ── questions ────────────────────────────────────────────────────────────────────────────────────
 

@@ -20,6 +20,8 @@ import { ScriptedDispatcher, type Sent } from './scripted-dispatcher.ts'
 const endpointIds = ['a', 'b', 'c', 'd']
 const retryScheduleMs = [1_000, 5_000, 30_000]
 const concurrency = 3
+/** Rounds that a replay makes; what waits keeps its time. */
+const ends = ['delivered', 'exhausted', 'rejected'] as const
 
 export interface Outcome {
   readonly broken: readonly string[]
@@ -98,7 +100,10 @@ export class World {
     const id = this.#pick(endpointIds)
     if (dice < 0.34) this.#dispatch(1 + Math.floor(this.#random() * 4))
     else if (dice < 0.36) this.#dispatch(60)
-    else if (dice < 0.54) this.#pass(this.#random() * 4_000)
+    else if (dice < 0.51) this.#pass(this.#random() * 4_000)
+    else if (dice < 0.525) this.#cancelOne()
+    else if (dice < 0.53) this.#ask((service) => service.cancelPending(id))
+    else if (dice < 0.54) this.#ask((service) => service.replay({ endpointId: id, states: ends }))
     else if (dice < 0.57) this.#pass(this.#random() * 60_000)
     else if (dice < 0.67) this.#now.dispatcher.letGo()
     else if (dice < 0.7) this.#ask((service) => service.pauseEndpoint(id))
@@ -166,6 +171,13 @@ export class World {
       if (one.batchId !== null) this.#hurried.add(one.batchId)
       const { batchId } = await service.retryDelivery(one.id)
       if (batchId !== null) this.#hurried.add(batchId)
+    })
+  }
+
+  #cancelOne(): void {
+    this.#ask(async (service) => {
+      const { deliveries } = await service.listDeliveries({ limit: 50 })
+      await service.cancelDelivery(this.#pick(deliveries).id)
     })
   }
 
@@ -260,6 +272,7 @@ export class World {
     })
     service.on('delivery.delivered', ({ deliveryId }) => this.#ended.add(deliveryId))
     service.on('delivery.failed', ({ deliveryId }) => this.#ended.add(deliveryId))
+    service.on('delivery.cancelled', ({ deliveryId }) => this.#ended.add(deliveryId))
   }
 
   #begins(run: Run, sent: Sent): void {
@@ -305,6 +318,7 @@ export class World {
     await this.#rest()
     for (const id of endpointIds) this.#ask((one) => one.resumeEndpoint(id))
     await this.#rest()
+    await this.#endRepairs()
     const drained = service.drain().then(() => true)
     let isDrained = false
     void drained.then(() => {
@@ -318,6 +332,17 @@ export class World {
     }
     if (!isDrained) this.#breaks('it does not come to rest')
     await this.#rest()
+  }
+
+  async #endRepairs(): Promise<void> {
+    for (let i = 0; i < 3_000; i += 1) {
+      const repairs = await this.#now.service.listRepairs()
+      if (repairs.every(({ state }) => state !== 'running')) return
+      this.#now.dispatcher.letGo()
+      await this.#turns()
+      this.#pass(100)
+    }
+    this.#breaks('a repair does not end')
   }
 
   async #judge(): Promise<void> {

@@ -112,6 +112,20 @@ function deliveredTo(eventId) {
   })
 }
 
+let repairEnded = () => {}
+service.on('repair.done', () => repairEnded())
+
+async function repairsEnded() {
+  for (;;) {
+    const next = new Promise((resolve) => {
+      repairEnded = resolve
+    })
+    const repairs = await service.listRepairs()
+    if (repairs.every(({ state }) => state !== 'running')) return repairs
+    await next
+  }
+}
+
 const steps = {
   register,
   publish: () => publish(Array.from({ length: 12 }, () => event())),
@@ -140,6 +154,19 @@ const steps = {
     const { deliveries } = await service.listDeliveries({ endpointId: 'healthy' })
     await service.retryDelivery(deliveries[0].id)
   },
+  /** In three steps, while events go on coming. */
+  async replay() {
+    await service.replay({ endpointId: 'healthy', maxPerSecond: 50 })
+    await repairsEnded()
+  },
+  /** One that waits for its next attempt: the endpoint fails each delivery once. */
+  async cancelOne() {
+    await steps.publish()
+    const { deliveries } = await service.listDeliveries({ endpointId: 'flaky' })
+    await service.cancelDelivery(deliveries[0].id).catch(({ code }) => {
+      if (code !== 'DELIVERY_NOT_CANCELLABLE') throw new Error(code)
+    })
+  },
   erase: () => service.eraseEvents({ ids: [`message_${prefix}_1`, `message_${prefix}_2`] }),
   backup: () => service.backup(`${dataFile}.${process.pid}.backup`),
   prune: () => prunedOnce,
@@ -157,6 +184,7 @@ async function finish() {
   for (const { id, status } of await service.listEndpoints()) {
     if (status === 'paused') await service.resumeEndpoint(id)
   }
+  const repairs = await repairsEnded()
   await service.drain()
   const lines = readFileSync(ledgerFile, 'utf8').split('\n')
   const accepted = lines.filter((line) => line.startsWith('= ')).map((line) => line.slice(2))
@@ -173,7 +201,9 @@ async function finish() {
   const { backlog } = await service.health()
   await service.close()
   await dispatcher.close()
-  process.stdout.write(`${JSON.stringify({ unended, forgotten, problems, counts, backlog })}\n`)
+  process.stdout.write(
+    `${JSON.stringify({ unended, forgotten, problems, counts, backlog, repairs })}\n`,
+  )
 }
 
 await { load, steps: runSteps, finish }[options.mode]()

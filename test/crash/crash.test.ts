@@ -32,6 +32,9 @@ describe('a process killed at a named step loses nothing', () => {
     ['after claim', 3],
     ['after send', 20],
     ['after register', 5],
+    ['before repair', 2],
+    ['after repair', 2],
+    ['after repair', 3],
   ] as const)('%s, the %i-th time', (point, nth) => dieOnce(point, nth, wideFile), 60_000)
 
   test('while a request is under way: the same id again, with a new signature', async () => {

@@ -10,12 +10,16 @@ interface Plan extends Omit<ChildOptions, 'mode' | 'crashAt'> {
   /** Retention may have taken events. */
   readonly forgets?: boolean
   readonly wide?: boolean
+  /** Somebody may have cancelled a delivery. */
+  readonly cancels?: boolean
 }
 
 /** Three rounds, so that every step of them is reached three times. */
 const rounds = Array(3).fill(['publish', 'drain']).flat()
 const publish: Plan = { steps: ['register', ...rounds] }
 const doomed: Plan = { steps: ['register', 'doomed'] }
+
+const replay: Plan = { steps: ['register', 'publish', 'drain', 'replay', 'drain'], replays: 12 }
 
 /** What the process does, so that the step is surely reached. */
 export const plans: Record<string, Plan> = {
@@ -33,6 +37,9 @@ export const plans: Record<string, Plan> = {
   remove: doomed,
   register: { steps: ['register', 'publish', 'pauseAndResume', 'drain'] },
   retry: { steps: ['register', 'publish', 'drain', 'retry', 'drain'], replays: 1 },
+  'repair-begin': replay,
+  repair: replay,
+  'cancel-one': { steps: ['register', 'cancelOne', 'drain'], cancels: true },
   erase: { steps: ['register', 'publish', 'drain', 'erase'] },
   backup: { steps: ['register', 'publish', 'backup', 'drain'] },
   prune: {
@@ -67,8 +74,12 @@ export async function dieOnce(point: string, nth: number, wideFile: string): Pro
     backlog: { waiting: 0, delivering: 0 },
   })
   if (!plan.forgets) expect(finished.forgotten).toEqual([])
+  // Whenever it died: what was begun is through, each event queued once.
+  for (const repair of finished.repairs) expect(repair).toMatchObject({ state: 'done', queued: 12 })
   const verdict = site.judge()
-  expect(verdict).toMatchObject({ lost: [], unexpected: [], half: [], badSignatures: 0 })
+  expect(verdict).toMatchObject({ unexpected: [], badSignatures: 0 })
+  if (!plan.cancels) expect(verdict).toMatchObject({ lost: [], half: [] })
+  expect(verdict.lost.length).toBeLessThanOrEqual(plan.cancels ? 1 : 0)
   expect(verdict.duplicates).toBeLessThanOrEqual(inFlight + (plan.replays ?? 0))
   if (plan.wide) expect([0, 2_100]).toContain(site.deliveriesAt('wide'))
 }

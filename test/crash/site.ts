@@ -37,6 +37,7 @@ export interface Finished {
   readonly problems: readonly { readonly invariant: string }[]
   readonly counts: Record<string, number>
   readonly backlog: { readonly waiting: number; readonly delivering: number }
+  readonly repairs: readonly { readonly state: string; readonly queued: number }[]
 }
 
 export interface Verdict {

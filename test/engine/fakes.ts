@@ -82,6 +82,7 @@ export function claimOf(deliveryId: string, endpointKey: string, bytes = 10): Cl
     tenantId: '',
     token: 1,
     attempts: 0,
+    isFresh: true,
     eventId: deliveryId,
     eventType: 'message.sent',
     acceptedAtMs: 0,

@@ -40,6 +40,9 @@ describe('order per key', () => {
     expect(arrived(stage).filter((id) => id.startsWith('kim'))).toEqual(['kim_1'])
     const waiting = await stage.delivery(service, 'kim_2', 'shop')
     expect(waiting).toMatchObject({ state: 'waiting', nextAttemptAt: null })
+    expect(waiting?.waiting).toEqual({ for: 'ordering', until: null })
+    const explained = await service.explainEvent('kim_2')
+    expect(explained?.endpoints).toMatchObject([{ waitingFor: 'ordering', until: null }])
     hold.open()
     await service.drain()
     const ids = arrived(stage)
@@ -71,6 +74,24 @@ describe('order per key', () => {
       ])
     },
   )
+
+  journey('a head that is cancelled in flight lets the next one go', async (stage) => {
+    const hold = gate()
+    stage.inbox.setAnswer(({ headers }) =>
+      headers['webhook-id'] === 'kim_1' ? { status: 503, after: hold.opened } : {},
+    )
+    const service = await stage.open()
+    await service.registerEndpoint(stage.endpoint('shop', { ordering: perUser }))
+    for (const number of [1, 2, 3]) await service.dispatchEvent(of(stage, 'kim', number))
+    await stage.inbox.waitForCount(1)
+    for (const id of ['kim_2', 'kim_1']) {
+      await service.cancelDelivery((await stage.delivery(service, id, 'shop')).id)
+    }
+    hold.open()
+    await service.drain()
+    expect(arrived(stage)).toEqual(['kim_1', 'kim_3'])
+    expect(await stage.delivery(service, 'kim_1', 'shop')).toMatchObject({ state: 'cancelled' })
+  })
 
   journey('block: what follows waits, over a restart, until a retry succeeds', async (stage) => {
     let status = 500

@@ -18,6 +18,7 @@ describe('why a delivery waits', () => {
       ['paused', { heldUntilMs: nowMs + 9 }, 500, 'paused', null],
       ['active', { heldUntilMs: nowMs + 9 }, behindMs, 'ordering', null],
       ['active', { heldUntilMs: nowMs + 600 }, 500, 'retry-after', nowMs + 600],
+      ['active', { heldUntilMs: nowMs + 500 }, 500, 'retry-after', nowMs + 500],
       ['active', { heldUntilMs: nowMs + 400 }, 500, 'schedule', nowMs + 500],
       ['active', { heldUntilMs: nowMs - 1 }, 0, 'concurrency', null],
       ['active', breaker('open', nowMs + 30_000), 0, 'breaker', nowMs + 30_000],

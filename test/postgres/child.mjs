@@ -1,13 +1,14 @@
 // One process of several: accepts its events and delivers what is due on the database it is given,
-// until it is killed. To a file, so that no kill can take it back: `= event` once one is stored,
-// `+ delivery` and `@ delivery time` before each request, `- delivery` once its outcome is written.
+// until it is killed; with `replay` (per second) it then has them sent again. To a file, so that no
+// kill can take it back: `= event` once one is stored, `+ delivery` and `@ delivery time` before each
+// request, `- delivery` once its outcome is written.
 import { openSync, writeSync } from 'node:fs'
 import { WebhookDispatcher, WebhookService } from '@k-msg/webhook'
 import { postgres } from '@k-msg/webhook/postgres'
 import { watchedDispatcher, watchedStorage } from '../crash/failpoints.mjs'
 
 const [url, schema, ledgerFile, secretKey, name, count, more] = process.argv.slice(2)
-const { leaseMs = 1_500, pauseMs = 0, ...others } = JSON.parse(more ?? '{}')
+const { leaseMs = 1_500, pauseMs = 0, replay, ...others } = JSON.parse(more ?? '{}')
 const ledger = openSync(ledgerFile, 'a')
 const note = (sign, ids) => writeSync(ledger, ids.map((id) => `${sign} ${id}\n`).join(''))
 const Dispatcher = watchedDispatcher(
@@ -51,5 +52,9 @@ for (let i = 0; i < Number(count); i += 20) {
     events.map(({ id }) => id),
   )
   if (pauseMs > 0) await new Promise((resolve) => setTimeout(resolve, Number(pauseMs)))
+}
+if (replay !== undefined) {
+  await service.drain()
+  await service.replay({ endpointId: 'hook', maxPerSecond: replay })
 }
 process.stdout.write('accepted\n')

@@ -3,7 +3,15 @@
 import { type Storage, sqlite } from '@k-msg/webhook'
 import type { Store } from '../../src/storage/storage.ts'
 import { type Stage, secret } from '../journey/stage.ts'
-import { accept, commitAccepts, testHost } from '../storage/fixtures.ts'
+import {
+  accept,
+  commitAccepts,
+  exhausted,
+  group,
+  ownedOf,
+  settle,
+  testHost,
+} from '../storage/fixtures.ts'
 
 export const hourMs = 3_600_000
 const dayMs = 24 * hourMs
@@ -88,7 +96,10 @@ export async function live(stage: Stage): Promise<void> {
   await die(stage)
 }
 
-/** An attempt under way, a late one in the log, and an event on its way to more than one commit holds. */
+/**
+ * An attempt under way, an event on its way to more than one commit holds, a repair, a send time that
+ * is taken, and a key that is held up.
+ */
 async function die(stage: Stage): Promise<void> {
   const host = testHost()
   host.now = stage.clock.nowMs()
@@ -97,6 +108,20 @@ async function die(stage: Stage): Promise<void> {
   const to = [shop?.key ?? '']
   await commitAccepts(store, accept(host, { id: 'under-way', to, owned: true }))
   await commitAccepts(store, accept(host, { id: 'wide', to, wide: true }))
+  await store.takeSendTimes([{ endpointKey: to[0] ?? '', count: 1, intervalMs: 0.5 }], host.now)
+  const head = accept(host, { id: 'head', to, owned: true })
+  const terms = { alone: true, expiresAtMs: null, order: { key: 'kim \0 \uFDD0', blocks: true } }
+  const deliveries = head.deliveries.map((one) => ({ ...one, terms }))
+  await commitAccepts(store, { ...head, deliveries })
+  const failed = { ...settle(host, ownedOf(head), exhausted), ordered: true }
+  await store.commit(group({ settlements: [failed] }))
+  const metadata = { 'a \0 \uFDD0': ['안녕'] }
+  const criteria = { sinceMs: 0, untilMs: host.now, types: null, states: [], metadata }
+  const id = `rep_${'0'.repeat(24)}`
+  const wanted = { kind: 'backfill', tenantId: '', criteria, maxPerSecond: 1, cursor: '0' } as const
+  const endpointKey = shop?.key ?? ''
+  await store.createRepair({ ...wanted, id, endpointKey, createdAtMs: host.now })
+  await store.endRepair(id, 'cancelled', 'by_request', host.now)
   await store.close()
 }
 
@@ -114,6 +139,9 @@ async function prune(store: Store, nowMs: number): Promise<void> {
 export async function answersOf(store: Store): Promise<Record<string, unknown>> {
   const endpoints = await store.loadEndpoints()
   const everything = { tenantId: null, endpointKey: null, fromMs: null, toMs: null }
+  const anyRepair = { tenantId: null, id: null, onlyRunning: false, limit: 10 }
+  // Whose step it was, only the new place can know.
+  const repairs = (await store.listRepairs(anyRepair, 0)).map((one) => ({ ...one, isOwn: true }))
   const deliveries = await store.listDeliveries({
     ...everything,
     states: null,
@@ -132,6 +160,7 @@ export async function answersOf(store: Store): Promise<Record<string, unknown>> 
     histories: await Promise.all(
       sorted(endpoints).map(({ key }) => store.endpointHistory(key, 1_000, null)),
     ),
+    repairs,
     deliveries,
     attempts: [...(await store.attemptsOf(deliveries))].sort(),
     events: await Promise.all(

@@ -77,6 +77,7 @@ class Process {
   #watcher(): StoreWatcher {
     return {
       endpointsChanged: (version) => this.told.push(`endpoints ${version}`),
+      repairs: () => this.told.push('repairs'),
       flowsChanged: (flows) => this.told.push(...flows.map((one) => `flow ${one.endpointKey}`)),
       sharesChanged: () => true,
       intake: () => this.told.push('intake'),

@@ -324,7 +324,10 @@ describe('kmsg-webhook migrate', () => {
     const moved = await run(['migrate', '--from', `sqlite:${stage.dataFile}`, ...to])
     expect(moved.stderr).toBe('')
     expect(moved.stdout).toMatch(/^endpoint +9 +9 {2}([0-9a-f]{16}) {2}\1 {2}same$/m)
-    expect(moved.stdout).toMatch(/^\d+ rows of \d+ tables moved, and read back as they were\.$/m)
+    const all = `rows of ${movingTables.length} tables moved, and read back as they were.`
+    expect(moved.stdout.split('\n').some((line) => /^\d+ /.test(line) && line.endsWith(all))).toBe(
+      true,
+    )
     expect(moved.code).toBe(0)
 
     const well = await run(['doctor', '--data', target.url, '--schema', target.name])

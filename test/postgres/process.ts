@@ -16,12 +16,13 @@ export class Process {
   readonly accepted: Promise<unknown>
   readonly #ledgerFile: string
 
+  /** @param config and, as `replay`, how many per second it replays once all are delivered */
   constructor(
     schema: TestSchema,
     folder: string,
     name: string,
     events: number,
-    config: WebhookConfig = {},
+    config: WebhookConfig & { replay?: number } = {},
   ) {
     const file = path.join(import.meta.dirname, 'child.mjs')
     this.#ledgerFile = path.join(folder, name)

@@ -124,3 +124,46 @@ describe('three processes on one database', () => {
     })
   }
 })
+
+describe('a repair on one database', () => {
+  test('goes on in another process when one is killed, each event once more', async () => {
+    const events = 300
+    const schema = freshSchema()
+    const folder = mkdtempSync(path.join(tmpdir(), 'kmsg-processes-'))
+    const inbox = await createInbox({ secret })
+    const storage = postgres(schema.url, { schema: schema.name })
+    const store = await storage.open({ nowMs: Date.now, log: () => {}, onFatal: () => {} })
+    const hook = endpoint('hook', { url: `${inbox.url}/hook`, events: ['*'], filters: {} })
+    await store.saveEndpoint({ ...hook, concurrency: 20, secrets: [] }, change('registered'))
+    const victim = new Process(schema, folder, 'a', events, { replay: 200 })
+    const heirs: Process[] = []
+    try {
+      await inbox.waitForCount(events + 40)
+      await victim.kill()
+      heirs.push(...['b', 'c'].map((name) => new Process(schema, folder, name, 0)))
+      const again = () => inbox.received.filter(isSecondRound)
+      const ids = () => again().map(({ headers }) => headers['x-webhook-delivery'] ?? '')
+      for (let next = inbox.received.length; new Set(ids()).size < events; next += 1) {
+        await inbox.waitForCount(next + 1)
+      }
+      const twice = ids().filter((id, i, all) => all.indexOf(id) !== i)
+      expect(twice.filter((id) => !victim.unknown.has(id))).toEqual([])
+      expect(new Set(again().map(({ headers }) => headers['webhook-id'])).size).toBe(events)
+      const query = { tenantId: null, id: null, onlyRunning: false, limit: 10 }
+      const [repair] = await store.listRepairs(query, Date.now())
+      expect(repair).toMatchObject({ queued: events, matched: events, skipped: {} })
+      expect((await store.audit()).problems).toEqual([])
+    } finally {
+      for (const one of heirs) await one.kill()
+      if (victim.child.signalCode === null) await victim.kill()
+      await store.close()
+      await inbox.close()
+      await schema.drop()
+      rmSync(folder, { recursive: true })
+    }
+  })
+})
+
+function isSecondRound({ headers }: { headers: Readonly<Record<string, string | undefined>> }) {
+  return headers['x-webhook-delivery']?.endsWith('_r2') ?? false
+}

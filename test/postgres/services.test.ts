@@ -112,4 +112,22 @@ describe('services on one database', () => {
     expect((await pool.query('select 1 as one')).rows).toEqual([{ one: 1 }])
     await pool.end()
   })
+
+  test('one goes on with a repair that the other has begun, each event once', async () => {
+    const one = await open()
+    await one.registerEndpoint(hook())
+    const events = Array.from({ length: 120 }, event)
+    await one.dispatchEvents(events)
+    await one.drain()
+    const two = await open()
+    const repair = await one.replay({ endpointId: 'hook', maxPerSecond: 200 })
+    const done = new Promise((resolve) => two.on('repair.done', resolve))
+    await inbox.waitForCount(events.length + 20)
+    await one.close()
+    await done
+    await two.drain()
+    expect(await two.getRepair(repair.id)).toMatchObject({ state: 'done', queued: 120 })
+    const again = inbox.received.slice(events.length).map(({ headers }) => headers['webhook-id'])
+    expect(again.sort()).toEqual(events.map(({ id }) => id).sort())
+  })
 })

@@ -9,6 +9,7 @@ import { flowStories } from './conformance/flow.ts'
 import { healthStories } from './conformance/health.ts'
 import { orderStories } from './conformance/order.ts'
 import { questionStories } from './conformance/questions.ts'
+import { repairStories } from './conformance/repair.ts'
 import { settleStories } from './conformance/settle.ts'
 import { upkeepStories } from './conformance/upkeep.ts'
 import { type TestHost, testHost } from './fixtures.ts'
@@ -46,6 +47,7 @@ const chapters: Readonly<Record<string, Stories>> = {
   health: healthStories,
   order: orderStories,
   questions: questionStories,
+  repair: repairStories,
   upkeep: upkeepStories,
 }
 

@@ -38,6 +38,8 @@ const breakages: Readonly<Record<string, string>> = {
   waiting_delivery_has_its_body: 'update event set body = null',
   live_delivery_is_due_or_owned: 'update live set owner = 99 where owner is not null',
   waiting_delivery_has_an_open_endpoint: "update endpoint set status = 'disabled'",
+  cancelled_delivery_does_not_wait: "update live set cancel_reason = 'x' where owner is null",
+  retried_delivery_goes_on: "update done set retried_as = 'nowhere'",
   ended_with_a_reason: "update done set reason = '' where state = 'exhausted'",
   delivered_means_accepted: "update attempt set outcome = 'faulted'",
   attempts_add_up: 'update done set attempts = attempts + 1, token = token + 1',

@@ -131,6 +131,7 @@ async function sealBatch(
     tenantId: fromText(first.tenant_id),
     token: 1,
     attempts: 0,
+    isFresh: true,
     eventId: id,
     eventType: 'batch',
     acceptedAtMs: nowMs,

@@ -1,15 +1,19 @@
-/** Ends what waits without sending it: the endpoint is gone, or the event was erased. Never touches
- * what is in flight. */
-import type { CancelledDelivery } from '../storage.ts'
+/**
+ * Ends what waits without sending it: the endpoint is gone, the event was erased, or somebody wants
+ * it. What is in flight is at most marked.
+ */
+import type { CancelledDelivery, CancelResult } from '../storage.ts'
 import type { Connection } from './connection.ts'
 import { promote, unblockKeys } from './order.ts'
-import type { Session } from './session.ts'
-import { fromText, textArray } from './text.ts'
+import { closedReason, type Session } from './session.ts'
+import { fromText, textArray, toText } from './text.ts'
 
 const waitingOfEndpoint = `
   select id from kmsg.live
    where endpoint_key = $1 and owner is null and batch_id is null
    limit $2 for update skip locked`
+
+const findClosed = `select ${closedReason} as closed from kmsg.endpoint where key = $1`
 
 /** A batch brings its members. */
 const cancel = `
@@ -51,12 +55,82 @@ export async function cancelDeliveries(
   limit: number,
 ): Promise<string[]> {
   return await session.database.write(async (connection) => {
-    // It takes nothing any more, so nothing waits for what failed.
-    await unblockKeys(session, connection, endpointKey, null, nowMs)
+    // When it takes nothing any more, nothing waits for what failed.
+    const endpoint = await connection.get<{ closed: string | null }>(findClosed, endpointKey)
+    if (endpoint?.closed) await unblockKeys(session, connection, endpointKey, null, nowMs)
     const rows = await connection.all<{ id: string }>(waitingOfEndpoint, endpointKey, limit)
     const ids = rows.map(({ id }) => id)
     return await cancelRows(session, connection, ids, reason, nowMs)
   })
+}
+
+/**
+ * Marked while it was owned, and owned by nobody any more. When its attempt was, if there was one, a
+ * takeover does not know: not before it was due.
+ */
+const endMarked = `
+  with gone as (
+    delete from kmsg.live where cancel_reason is not null and owner is null returning *
+  ), written as (
+    insert into kmsg.done (id, event_key, endpoint_key, state, reason, round, attempts, token,
+                           created_at_ms, settled_at_ms)
+    select id, event_key, endpoint_key, 'cancelled', cancel_reason, round, attempts, token,
+           created_at_ms, coalesce($1::bigint, greatest(created_at_ms, due_at_ms))
+      from gone
+  )
+  select endpoint_key, order_key, due_at_ms from gone where order_key is not null`
+
+/** @param nowMs null when they may have ended at any time since they were due */
+export async function endCancelled(
+  session: Pick<Session, 'database'>,
+  connection: Connection,
+  nowMs: number | null,
+): Promise<void> {
+  const rows = await connection.all<MarkedRow>(endMarked, nowMs)
+  const keys = rows.map((row) => ({ endpointKey: row.endpoint_key, key: fromText(row.order_key) }))
+  await promote(session, connection, keys, nowMs ?? Math.max(...rows.map((row) => row.due_at_ms)))
+}
+
+interface MarkedRow {
+  readonly endpoint_key: string
+  readonly order_key: string
+  readonly due_at_ms: number
+}
+
+/** Locked in the order of their keys, so that what they are does not change before they end. */
+const lockSome = `
+  select id, owner is null as waits, batch_id is not null as in_batch from kmsg.live
+   where id = any($1::text[]) and kind = 'single' order by id for update`
+const mark = 'update kmsg.live set cancel_reason = $2 where id = any($1::text[])'
+const endedSome = 'select id from kmsg.done where id = any($1::text[])'
+
+export async function cancelSome(
+  session: Session,
+  ids: readonly string[],
+  reason: string,
+  nowMs: number,
+): Promise<CancelResult[]> {
+  return await session.database.write(async (connection) => {
+    const live = await connection.all<LiveRow>(lockSome, textArray(ids))
+    const owned = live.filter((row) => !row.in_batch && !row.waits).map(({ id }) => id)
+    const waiting = live.filter((row) => !row.in_batch && row.waits).map(({ id }) => id)
+    if (owned.length > 0) await connection.run(mark, textArray(owned), toText(reason))
+    await cancelRows(session, connection, waiting, reason, nowMs)
+    const ended = await connection.all<{ id: string }>(endedSome, textArray(ids))
+    const results = new Map<string, CancelResult>([
+      ...ended.map(({ id }) => [id, 'ended'] as const),
+      ...live.flatMap(({ id, in_batch: inBatch }) => (inBatch ? [[id, 'in-batch'] as const] : [])),
+      ...owned.map((id) => [id, 'marked'] as const),
+      ...waiting.map((id) => [id, 'cancelled'] as const),
+    ])
+    return ids.map((id) => results.get(id) ?? 'unknown')
+  })
+}
+
+interface LiveRow {
+  readonly id: string
+  readonly waits: boolean
+  readonly in_batch: boolean
 }
 
 const expired = `

@@ -6,6 +6,7 @@
 import { WebhookError } from '../../model/errors.ts'
 import { behindMs, type Claim, type ClaimResult, type LaneHead, type LaneRoom } from '../storage.ts'
 import { membersFromJson, sealBatches } from './batch.ts'
+import { endCancelled } from './cancel.ts'
 import type { Connection } from './connection.ts'
 import { eventOf } from './days.ts'
 import type { Session } from './session.ts'
@@ -44,7 +45,8 @@ const claimRooms = `
       from picked where l.id = picked.id
     returning l.*
   )
-  select taken.id, taken.kind, taken.token, taken.attempts, taken.endpoint_key,
+  select taken.id, taken.kind,
+         taken.attempts = 0 and taken.round = 1 and taken.repair_id is null as fresh, taken.token, taken.attempts, taken.endpoint_key,
          coalesce(event.tenant_id, batch.tenant_id) as tenant_id, event.id as event_id,
          event.type as event_type, coalesce(event.accepted_at_ms, batch.sealed_at_ms) as at_ms,
          coalesce(event.body, batch.body) as body, batch.members, taken.due_at_ms,
@@ -53,7 +55,8 @@ const claimRooms = `
     from taken left join lateral (${eventOf('taken.event_key')}) as event on true
                left join kmsg.batch on batch.id = taken.id
   union all
-  select null, null, null, null, range.endpoint_key, null, null, null, null, null, null, null, null, null, (
+  select null, null, null, null, null, range.endpoint_key, null, null, null, null, null, null, null, null,
+         null, (
       select due_at_ms from kmsg.live x
        where x.endpoint_key = range.endpoint_key and x.alone = range.alone
          and owner is null and batch_id is null and due_at_ms >= range.floor_ms
@@ -62,13 +65,14 @@ const claimRooms = `
        order by due_at_ms limit 1)
     from range
   union all
-  select 'me', null, id::int, null, null, null, null, null, null, null, null, null, null, null,
+  select 'me', null, null, id::int, null, null, null, null, null, null, null, null, null, null, null,
          null
     from me`
 
 interface ClaimedRow {
   readonly id: string | null
   readonly kind: 'single' | 'batch' | null
+  readonly fresh: boolean
   readonly token: number
   readonly attempts: number
   readonly endpoint_key: string
@@ -154,9 +158,11 @@ export class Claims {
     if (this.#lost.length === 0) return
     const { database, worker } = this.#session
     const numbers = this.#lost.filter(({ owner }) => owner === worker.id)
-    await database.read((connection) =>
-      connection.run(releaseClaims, worker.id, numberArray(numbers.map(({ claimNo }) => claimNo))),
-    )
+    await database.write(async (connection) => {
+      const lost = numberArray(numbers.map(({ claimNo }) => claimNo))
+      await connection.run(releaseClaims, worker.id, lost)
+      await endCancelled(this.#session, connection, null)
+    })
     const nowMs = performance.now()
     this.#lost = numbers.filter(({ untilMs }) => untilMs > nowMs)
   }
@@ -215,6 +221,7 @@ function toClaim(row: ClaimedRow, location: string): Claim {
     tenantId: fromText(row.tenant_id),
     token: row.token,
     attempts: row.attempts,
+    isFresh: row.fresh,
     eventId: isBatch ? id : fromText(row.event_id),
     eventType: isBatch ? 'batch' : fromText(row.event_type),
     acceptedAtMs: row.at_ms,

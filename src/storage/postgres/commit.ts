@@ -26,9 +26,10 @@ const release = `
            due_at_ms = coalesce(given.due_at_ms, live.due_at_ms)
       from given join owned on owned.id = given.id
      where live.id = given.id
-    returning live.id, live.endpoint_key
+    returning live.id, live.endpoint_key, live.cancel_reason
   )
-  select released.id, released.endpoint_key, ${closedReason} as closed
+  select released.id, released.endpoint_key,
+         coalesce(${closedReason}, released.cancel_reason) as ended
     from released left join kmsg.endpoint on endpoint.key = released.endpoint_key`
 
 export async function commit(session: Session, group: CommitGroup): Promise<CommitResult> {
@@ -71,10 +72,10 @@ async function giveBack(session: Session, releases: readonly ReleaseRecord[]): P
       numberArray(releases.map(({ dueAtMs }) => dueAtMs && Math.round(dueAtMs))),
     )
     const cancelled = new Map(releases.map((one) => [one.deliveryId, one.cancelled]))
-    // Given back for an endpoint that takes nothing any more: it must not wait for ever.
-    for (const { id, closed: gone } of rows) {
-      const closed = cancelled.get(id) ?? gone
-      if (closed !== null) await cancelRows(session, connection, [id], closed, nowMs)
+    // Cancelled meanwhile, or of an endpoint that takes nothing any more: it must not wait for ever.
+    for (const { id, ended } of rows) {
+      const reason = cancelled.get(id) ?? ended
+      if (reason !== null) await cancelRows(session, connection, [id], reason, nowMs)
     }
     return rows
   })
@@ -84,5 +85,5 @@ async function giveBack(session: Session, releases: readonly ReleaseRecord[]): P
 interface ReleasedRow {
   readonly id: string
   readonly endpoint_key: string
-  readonly closed: string | null
+  readonly ended: string | null
 }

@@ -15,6 +15,7 @@ import {
   movingTables,
 } from '../moving.ts'
 import { type BesideOptions, beside } from './beside.ts'
+import { endCancelled } from './cancel.ts'
 import type { Connection, Database } from './connection.ts'
 import { makeDays } from './days.ts'
 import { raiseVersion } from './endpoint.ts'
@@ -61,6 +62,8 @@ export async function importInto(
         await connection.exec(`analyze kmsg.${table.name}`)
       }
       await compare(connection, database, read, watcher)
+      // Cancelled while a process of the old place sent it: nobody is left who could end it.
+      await endCancelled({ database }, connection, null)
       // A service that already runs there reads the endpoints again.
       const endpoints = await connection.all<{ key: string }>('select key from kmsg.endpoint')
       await raiseVersion(

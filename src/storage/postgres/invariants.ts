@@ -69,6 +69,11 @@ export const invariants: readonly Invariant[] = [
        where owner is null and (status = 'disabled' or removed_at_ms is not null)`,
   },
   {
+    // It would be sent although somebody has cancelled it.
+    name: 'cancelled_delivery_does_not_wait',
+    sql: 'select id from kmsg.live where cancel_reason is not null and owner is null',
+  },
+  {
     name: 'ended_with_a_reason',
     sql: "select id from kmsg.done where reason is null or reason = ''",
   },
@@ -178,6 +183,16 @@ export const invariants: readonly Invariant[] = [
         from kmsg.event_key left join kmsg.event on event.key = event_key.key
        where event.key is null or event.id <> event_key.id
           or event.tenant_id <> event_key.tenant_id`,
+  },
+  {
+    // What was retried leaves the list of failures: it must be going on.
+    name: 'retried_delivery_goes_on',
+    sql: `
+      select id from kmsg.done
+       where retried_as is not null
+         and not exists (select from kmsg.live where live.id = done.retried_as)
+         and not exists (select from kmsg.done next where next.id = done.retried_as)
+         and not exists (select from kmsg.pruned where pruned.endpoint_key = done.endpoint_key)`,
   },
   {
     name: 'fan_out_has_its_event',

@@ -45,7 +45,14 @@ const unblock = `
   returning order_key`
 
 const putFirst = `
-  update kmsg.live set order_key = $1, order_no = 0, order_blocks = true where id = $2`
+  with freed as (
+    delete from kmsg.order_block b using kmsg.done
+     where b.endpoint_key = $1 and b.delivery_id = any($2::text[]) and done.id = b.delivery_id
+       and done.retried_as is not null
+    returning b.order_key, done.retried_as
+  )
+  update kmsg.live set order_key = freed.order_key, order_no = 0, order_blocks = true
+    from freed where live.id = freed.retried_as`
 
 /** For the due time of a new row of this key: whether anything is before it. */
 export const isBehind = `
@@ -60,7 +67,7 @@ export const lastNo = `
              where x.endpoint_key = d.endpoint_key and x.order_key = d.order_key), 0)`
 
 export async function lockKeys(
-  { database }: Session,
+  { database }: Pick<Session, 'database'>,
   connection: Connection,
   keys: readonly OrderedKey[],
 ): Promise<void> {
@@ -70,7 +77,7 @@ export async function lockKeys(
 
 /** After the first of these keys have ended. */
 export async function promote(
-  session: Session,
+  session: Pick<Session, 'database'>,
   connection: Connection,
   keys: readonly OrderedKey[],
   nowMs: number,
@@ -127,14 +134,11 @@ export async function unblockKeys(
   return keys.length > 0
 }
 
-/** The new round of a delivery that holds its key up is sent before what waits behind it. */
+/** New rounds of deliveries that hold their keys up are sent before what waits behind them. */
 export async function retryFirst(
   connection: Connection,
   endpointKey: string,
-  deliveryId: string,
-  roundId: string,
+  deliveryIds: readonly string[],
 ): Promise<void> {
-  for (const row of await connection.all<{ order_key: string }>(unblock, endpointKey, deliveryId)) {
-    await connection.run(putFirst, row.order_key, roundId)
-  }
+  await connection.run(putFirst, endpointKey, textArray(deliveryIds))
 }

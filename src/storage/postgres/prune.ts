@@ -29,7 +29,7 @@ export type PruneWalk =
   | { readonly kind: 'ids-of-day'; readonly day: Day; readonly after: string }
   | { readonly kind: 'events-of-day'; readonly day: Day }
   | {
-      readonly kind: 'deliveries' | 'batches' | 'events' | 'slots'
+      readonly kind: 'deliveries' | 'batches' | 'events' | 'slots' | 'repairs'
       readonly after: string
     }
 
@@ -86,11 +86,15 @@ export async function planPass(
     if (day.fromMs < cutoffs.eventIdsBeforeMs) walks.push({ kind: 'ids-of-day', day, after: '' })
     walks.push({ kind: 'events-of-day', day })
   }
-  for (const kind of ['deliveries', 'batches', 'events', 'slots'] as const) {
+  for (const kind of ['deliveries', 'batches', 'events', 'slots', 'repairs'] as const) {
     walks.push({ kind, after: '' })
   }
   return walks
 }
+
+const deleteRepairs = `
+  delete from kmsg.repair
+   where id in (select id from kmsg.repair where ended_at_ms < $1 order by id limit $2)`
 
 /** @returns null when another process is at it */
 export async function pruneStep(
@@ -126,6 +130,11 @@ export async function pruneStep(
         const keepFrom = slotOf(`dlv_${eventKeyFloor(session.nowMs() - keepSlotsMs)}`)
         const last = await pruneSlots(connection, limit, walk.after, keepFrom)
         return { deleted: 0, next: onwards(walk.kind, last), gone: [] }
+      }
+      case 'repairs': {
+        // They are few, and no other row needs theirs.
+        const deleted = await connection.run(deleteRepairs, cutoffs.settledBeforeMs, limit)
+        return { deleted, next: null, gone: [] }
       }
       default:
         return walk satisfies never

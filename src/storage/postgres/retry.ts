@@ -1,4 +1,7 @@
-/** A delivery is made due now: the same one when it still waits, a new round when it has ended. */
+/**
+ * A delivery is made due now by hand: the same one when it still waits, a new round when it has ended.
+ * Repairs do it to many at once, see repair.ts.
+ */
 import { deliveryId } from '../../model/ids.ts'
 import { behindMs, type RetryResult } from '../storage.ts'
 import type { Connection } from './connection.ts'
@@ -57,7 +60,7 @@ async function retry(connection: Connection, id: string, nowMs: number): Promise
   const next = deliveryId(eventKey, endpointKey, round)
   await connection.run(insertRound, next, eventKey, endpointKey, nowMs, round)
   await connection.run(pointToRound, next, id)
-  await retryFirst(connection, endpointKey, id, next)
+  await retryFirst(connection, endpointKey, [id])
   return { kind: 'created', deliveryId: next, endpointKey, dueAtMs: nowMs }
 }
 

@@ -8,6 +8,7 @@
 import { WebhookError } from '../../model/errors.ts'
 import { latencyClass } from '../latency-class.ts'
 import type { SettlementRecord, SettlementResult } from '../storage.ts'
+import { endCancelled } from './cancel.ts'
 import type { Connection, SqlValue } from './connection.ts'
 import { writeEffects } from './effect.ts'
 import { blockKeys, type OrderedKey, promote } from './order.ts'
@@ -46,7 +47,7 @@ const given = `
            attempts = live.attempts + 1, due_at_ms = given.due_at_ms, reason = given.reason
       from given
      where ${isStillSent} and given.state = 'waiting' and given.id not in (select id from gone)
-    returning live.id, live.token, 'waiting' as end_state, ${ofAttempt}
+    returning live.id, live.token, live.cancel_reason, 'waiting' as end_state, ${ofAttempt}
   ), ended as (
     delete from kmsg.live using given
      where ${isStillSent} and (given.state <> 'waiting' or given.id in (select id from gone))
@@ -113,6 +114,7 @@ const sumsAndResult = (deliveries: string) => `, sums as (
                      latency_sum_ms = r.latency_sum_ms + excluded.latency_sum_ms
   )
   select (select count(*) from written) as written,
+         exists (select from waits where cancel_reason is not null) as cancelled,
          case when (select count(*) from written) < cardinality($1::text[])
               then (select json_agg(json_build_array(id, token)) from written) end as decided`
 
@@ -178,6 +180,8 @@ export async function commitSettlements(
 
 interface Row {
   readonly written: number
+  /** Some wait again that were cancelled in flight, perhaps at this very moment. */
+  readonly cancelled: boolean
   /** `[delivery id, token]` of those that decided; null when all did. */
   readonly decided: string | null
   readonly ordered?: string | null
@@ -212,6 +216,10 @@ async function writeRecords(
   const sql = isOrdered ? settleOrdered : records.some(isBatch) ? settleBatches : settleSingles
   const row = await connection.get<Row>(sql, ...toColumns(records), session.worker.slot)
   if (row === undefined) throw new WebhookError('STORAGE_UNAVAILABLE', 'Expected a row, got none.')
+  // Apart, because the statement above does not see a mark that is set while it waits for the row.
+  if (row.cancelled || row.written < records.length) {
+    await endCancelled(session, connection, session.nowMs())
+  }
   const ordered = row.ordered ?? null
   const results = new Map<string, SettlementResult>()
   if (row.written === records.length) {

@@ -21,6 +21,11 @@ const slotBelow = `
   select max(slot) as slot from kmsg.delivery_slot
    where endpoint_key = $1 and slot < $2 and slot >= $3`
 
+/** The oldest slot that reaches above an id. */
+const slotAbove = `
+  select min(slot) as slot from kmsg.delivery_slot
+   where endpoint_key = $1 and slot || '{' > $2 and slot >= $3`
+
 const nextEndpoints = `
   with recursive step (key, n) as (
     (select min(endpoint_key), 1 from kmsg.delivery_slot where endpoint_key > $1)
@@ -54,6 +59,21 @@ export async function newestSlot(
     endpointKey,
     below,
     slotOf(from),
+  )
+  return found?.slot ?? null
+}
+
+/** @returns null when the endpoint has nothing above that id */
+export async function nextSlot(
+  connection: Connection,
+  endpointKey: string,
+  above: string,
+): Promise<string | null> {
+  const found = await connection.get<{ slot: string | null }>(
+    slotAbove,
+    endpointKey,
+    above,
+    slotOf(above),
   )
   return found?.slot ?? null
 }

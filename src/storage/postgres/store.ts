@@ -2,7 +2,8 @@
 import { WebhookError } from '../../model/errors.ts'
 import type { StorageHost, Store } from '../storage.ts'
 import { audit } from './audit.ts'
-import { cancelDeliveries, expireDeliveries } from './cancel.ts'
+import { cancelDeliveries, cancelSome, expireDeliveries } from './cancel.ts'
+import { findCandidates } from './candidates.ts'
 import { Claims, heads } from './claim.ts'
 import { commit } from './commit.ts'
 import type { Database, Patience } from './connection.ts'
@@ -21,6 +22,7 @@ import { Hints, Listener } from './hints.ts'
 import { acceptWithin, takeIntake } from './intake.ts'
 import { releaseOrder } from './order.ts'
 import { attemptsOf, findDelivery, findEvent } from './read.ts'
+import { createRepair, endRepair, listRepairs, stepRepair } from './repair.ts'
 import { retryDelivery } from './retry.ts'
 import { checkServer, migrate, type Server } from './schema.ts'
 import type { OpenClient } from './servers.ts'
@@ -136,6 +138,12 @@ export async function openStore(
     releaseOrder: (key, deliveryId, atMs) =>
       releaseOrder(session, key, deliveryId, Math.round(atMs)),
     retryDelivery: (id, atMs) => retryDelivery(session, id, Math.round(atMs)),
+    cancelSome: (ids, reason, atMs) => cancelSome(session, ids, reason, Math.round(atMs)),
+    createRepair: (repair) => createRepair(session, repair),
+    listRepairs: (query, atMs) => listRepairs(session, query, Math.round(atMs)),
+    findCandidates: (query) => findCandidates(session, query),
+    stepRepair: (step, atMs) => stepRepair(session, step, Math.round(atMs)),
+    endRepair: (id, state, reason, atMs) => endRepair(session, id, state, reason, Math.round(atMs)),
     listDeliveries: (query) => listDeliveries(session, query),
     statistics: (query) => statistics(session, query),
     backlog: () => backlog(urgent, session.nowMs()),

@@ -30,6 +30,7 @@ const whoAndWhat = `
          (select json_agg(json_build_array(id, beat, delivers, keeps_to,
                   case silent_beat when beat then silent_ms else 0 end, watcher)) from kmsg.worker) as workers,
          exists (select from kmsg.intake where key <> all($2::text[])) as intake,
+         exists (select from kmsg.repair where state = 'running') as repairs,
          (extract(epoch from clock_timestamp()) * 1000)::float8 as now_ms,
          pg_snapshot_xmin(pg_current_snapshot())::text as mark,
          (select json_agg(${flowAsJson}) from kmsg.endpoint_flow where changed >= $1::xid8) as flows
@@ -42,6 +43,7 @@ interface Seen {
   readonly version: number
   readonly workers: string | null
   readonly intake: boolean
+  readonly repairs: boolean
   readonly now_ms: number
   readonly mark: string
   readonly flows: string | null
@@ -165,6 +167,7 @@ export class Watch {
     this.#flowMark = row.mark
     if (row.flows !== null) this.#watcher?.flowsChanged(fromJson(row.flows))
     if (row.intake) this.#sawIntake()
+    if (row.repairs) this.#watcher?.repairs()
     hints.isAlone = workers.length < 2
     await this.#share(workers)
     await worker.watch(

@@ -11,6 +11,7 @@
  * was sent, so it has stopped before anybody else begins.
  */
 import { WebhookError } from '../../model/errors.ts'
+import { endCancelled } from './cancel.ts'
 import type { Connection, Database } from './connection.ts'
 import { numberArray } from './text.ts'
 
@@ -61,6 +62,10 @@ const noteSilence = `
     from unnest($2::bigint[], $3::bigint[], $4::bigint[]) as note (id, beat, ms)
    where worker.id = note.id and worker.beat = note.beat
      and (watcher = $1 or (watcher < $1 and note.ms = 0))`
+async function release(database: Database, connection: Connection): Promise<void> {
+  await connection.run(releaseDead)
+  await endCancelled({ database }, connection, null)
+}
 
 export interface WorkerEvents {
   /** What this process held is not its own any more; it is somebody new from now on. */
@@ -124,7 +129,7 @@ export class Worker {
   /** Becomes an owner, and goes on being one until `close`. */
   async open(): Promise<void> {
     await this.#begin()
-    await this.#database.read((connection) => connection.run(releaseDead))
+    await this.#database.write((connection) => release(this.#database, connection))
     this.#beatLater()
   }
 
@@ -220,7 +225,7 @@ export class Worker {
     await this.#renewing
     await this.#database.write(async (connection) => {
       await connection.run(removeOwn, this.id)
-      await connection.run(releaseDead)
+      await release(this.#database, connection)
     })
   }
 
@@ -285,7 +290,7 @@ export class Worker {
   async #takeOver(id: number, seenBeat: number): Promise<void> {
     const isGone = await this.#database.write(async (connection) => {
       if ((await connection.run(remove, id, seenBeat)) === 0) return false
-      await connection.run(releaseDead)
+      await release(this.#database, connection)
       return true
     })
     if (!isGone) return

@@ -1,11 +1,12 @@
 /**
- * Ends what waits without sending it: the endpoint is gone, or the event was erased. Never touches
- * what is in flight. Runs inside the transaction of its caller, except `cancelDeliveries`.
+ * Ends what waits without sending it: the endpoint is gone, the event was erased, or somebody wants
+ * it. What is in flight is at most marked. Runs inside the transaction of its caller, except for the
+ * verbs `cancelDeliveries` and `cancelSome`.
  */
-import type { CancelledDelivery } from '../storage.ts'
+import type { CancelledDelivery, CancelResult } from '../storage.ts'
 import { membersFromJson } from './batch.ts'
 import { removeLive, unblockKeys } from './order.ts'
-import type { Session } from './session.ts'
+import { closedReason, type Session } from './session.ts'
 
 const unownedOfEndpoint = `
   select id, kind from live indexed by live_due
@@ -28,6 +29,8 @@ const endMembers = `
 
 const findMembers = 'select members from batch where id = ?'
 const deleteLive = 'delete from live where id = ?'
+const findLive = "select batch_id from live where id = ? and kind = 'single'"
+const mark = 'update live set cancel_reason = ? where id = ?'
 const closeBatch = 'update batch set settled_at_ms = ?, body = null where id = ?'
 
 /** @returns ids of the deliveries that ended; a batch counts all its members */
@@ -41,8 +44,8 @@ export function cancelDeliveries(
   const { connection } = session
   return connection.write(() => {
     const ended: string[] = []
-    // It takes nothing any more, so nothing waits for what failed.
-    unblockKeys(session, endpointKey, null, nowMs)
+    // When it takes nothing any more, nothing waits for what failed.
+    if (closedReason(session, endpointKey) !== null) unblockKeys(session, endpointKey, null, nowMs)
     const rows = connection.all<{ id: string; kind: string }>(unownedOfEndpoint, endpointKey, limit)
     for (const { id, kind } of rows) {
       if (ended.length >= limit) break
@@ -51,6 +54,27 @@ export function cancelDeliveries(
     }
     return ended
   })
+}
+
+export function cancelSome(
+  session: Session,
+  ids: readonly string[],
+  reason: string,
+  nowMs: number,
+): CancelResult[] {
+  return session.connection.write(() => ids.map((id) => cancelOne(session, id, reason, nowMs)))
+}
+
+function cancelOne(session: Session, id: string, reason: string, nowMs: number): CancelResult {
+  const { connection } = session
+  const live = connection.get<{ batch_id: string | null }>(findLive, id)
+  if (live === undefined) {
+    return connection.get('select 1 from done where id = ?', id) ? 'ended' : 'unknown'
+  }
+  if (live.batch_id !== null) return 'in-batch'
+  if (cancelSingle(session, id, reason, nowMs)) return 'cancelled'
+  connection.run(mark, reason, id)
+  return 'marked'
 }
 
 const expired = `

@@ -30,8 +30,8 @@ const claimAny = `
                   and owner is null and batch_id is null and due_at_ms <= ?4
                 order by due_at_ms limit ?5))
       order by place, due_at_ms limit ?5)
-  returning id, kind, token, attempts, event_key, due_at_ms, expires_at_ms,
-            order_key is not null as ordered`
+  returning id, kind, attempts = 0 and round = 1 and repair_id is null as fresh, token, attempts,
+            event_key, due_at_ms, expires_at_ms, order_key is not null as ordered`
 
 /** What a batching lane sends as it is: sealed batches, retries, replays. */
 const claimAlone = `
@@ -41,8 +41,8 @@ const claimAlone = `
                  where endpoint_key = ?3 and alone = 1
                    and owner is null and batch_id is null and due_at_ms <= ?4
                  order by due_at_ms limit ?5)
-  returning id, kind, token, attempts, event_key, due_at_ms, expires_at_ms,
-            order_key is not null as ordered`
+  returning id, kind, attempts = 0 and round = 1 and repair_id is null as fresh, token, attempts,
+            event_key, due_at_ms, expires_at_ms, order_key is not null as ordered`
 
 const findEvent = `
   select tenant_id, id, type, accepted_at_ms, body from event where key = ?`
@@ -56,6 +56,7 @@ const firstDue = `
 interface ClaimedRow {
   readonly id: string
   readonly kind: 'single' | 'batch'
+  readonly fresh: 0 | 1
   readonly token: number
   readonly attempts: number
   readonly event_key: string
@@ -119,7 +120,7 @@ function claimForLane(
   for (let taken = rows.length; taken < limit; taken += 1) {
     const sealed = sealBatch(session, endpointKey, batch, claimNo, nowMs)
     if (sealed === null) return
-    flatten(sealed, { token: 1, attempts: 0 }, endpointKey, claims)
+    flatten(sealed, { token: 1, attempts: 0, fresh: 1 }, endpointKey, claims)
   }
 }
 
@@ -132,7 +133,7 @@ function pushSingle(
   const event = connection.get<EventRow>(findEvent, row.event_key)
   if (!event?.body) throw bodyMissing(row.id, location)
   tally.add(-1, 1)
-  claims.push(row.id, endpointKey, event.tenant_id, row.token, row.attempts)
+  claims.push(row.id, endpointKey, event.tenant_id, row.token, row.attempts, row.fresh)
   claims.push(event.id, event.type, event.accepted_at_ms, event.body, null)
   claims.push(row.expires_at_ms, row.ordered)
 }
@@ -151,11 +152,11 @@ function pushBatch(
 
 function flatten(
   { id, tenantId, sealedAtMs, body, members }: SealedBatch,
-  { token, attempts }: { token: number; attempts: number },
+  { token, attempts, fresh }: Pick<ClaimedRow, 'token' | 'attempts' | 'fresh'>,
   endpointKey: string,
   claims: FlatClaims,
 ): void {
-  claims.push(id, endpointKey, tenantId, token, attempts)
+  claims.push(id, endpointKey, tenantId, token, attempts, fresh)
   claims.push(id, 'batch', sealedAtMs, body, members, null, 0)
 }
 

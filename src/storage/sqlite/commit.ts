@@ -15,7 +15,7 @@ const release = `
   update live
      set state = 'waiting', owner = null, claim_no = null, due_at_ms = coalesce(?, due_at_ms)
    where id = ? and token = ? and state = 'delivering'
-  returning kind, endpoint_key`
+  returning kind, endpoint_key, cancel_reason`
 
 /** The bench makes the disk slower with this: every commit then takes so much longer. */
 const benchDelayMs = Number(process.env.KMSG_BENCH_COMMIT_DELAY_MS ?? 0)
@@ -61,14 +61,20 @@ function giveBack(
   const [id, token] = [releases[i] as string, releases[i + 1] as number]
   const dueAtMs = releases[i + 2] as number | null
   const cancelled = releases[i + 3] as string | null
-  const row = connection.get<{ kind: string; endpoint_key: string }>(release, dueAtMs, id, token)
+  const row = connection.get<ReleasedRow>(release, dueAtMs, id, token)
   if (row === undefined) return
   const isBatch = row.kind === 'batch'
   const deliveries = isBatch ? memberCount(session, id) : 1
   tally.add(deliveries, -deliveries)
-  // Given back for an endpoint that takes nothing any more: it must not wait for ever.
-  const closed = cancelled ?? closedReason(session, row.endpoint_key)
-  if (closed === null) return
-  if (isBatch) cancelBatch(session, id, closed, nowMs)
-  else cancelSingle(session, id, closed, nowMs)
+  // Cancelled meanwhile, or of an endpoint that takes nothing any more: it must not wait for ever.
+  const ended = cancelled ?? closedReason(session, row.endpoint_key) ?? row.cancel_reason
+  if (ended === null) return
+  if (isBatch) cancelBatch(session, id, ended, nowMs)
+  else cancelSingle(session, id, ended, nowMs)
+}
+
+interface ReleasedRow {
+  readonly kind: string
+  readonly endpoint_key: string
+  readonly cancel_reason: string | null
 }

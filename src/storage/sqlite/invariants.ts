@@ -64,6 +64,11 @@ export const invariants: readonly Invariant[] = [
        where owner is null and (status = 'disabled' or removed_at_ms is not null)`,
   },
   {
+    // It would be sent although somebody has cancelled it.
+    name: 'cancelled_delivery_does_not_wait',
+    sql: 'select id from live where cancel_reason is not null and owner is null',
+  },
+  {
     name: 'ended_with_a_reason',
     sql: "select id from done where reason is null or reason = ''",
   },
@@ -174,6 +179,15 @@ export const invariants: readonly Invariant[] = [
         from event_key left join event on event.key = event_key.key
        where event.key is null or event.id <> event_key.id
           or event.tenant_id <> event_key.tenant_id`,
+  },
+  {
+    // What was retried leaves the list of failures: it must be going on.
+    name: 'retried_delivery_goes_on',
+    sql: `
+      select id from done
+       where retried_as is not null and retried_as not in (select id from live)
+         and retried_as not in (select id from done)
+         and endpoint_key not in (select endpoint_key from pruned)`,
   },
   {
     name: 'fan_out_has_its_event',

@@ -49,8 +49,12 @@ export function takePlace(
 }
 
 /** @param failed it was given up, which may hold its key up */
-export function removeLive(session: Session, id: string, nowMs: number, failed: boolean): void {
-  const { connection } = session
+export function removeLive(
+  { connection }: Pick<Session, 'connection'>,
+  id: string,
+  nowMs: number,
+  failed: boolean,
+): void {
   const row = connection.get<RemovedRow>(deleteLive, id)
   if (row === undefined || row.order_key === null) return
   const { endpoint_key: endpointKey, order_key: key } = row

@@ -1,7 +1,7 @@
 /**
  * Retention: deletes what has outlived its time, in slices of bounded cost. Three walks along the
  * order of ids, which is the order of time: ended deliveries with their attempts, settled batches,
- * events with their ids; then the slots that nothing is left in. What must outlive its time (a body
+ * events with their ids; then the slots that nothing is left in, and repairs that have ended. What must outlive its time (a body
  * that is still to be sent, the row of an event that has deliveries) is passed over. What goes is
  * counted, so that the audit still adds up.
  */
@@ -13,7 +13,7 @@ import { pruneSlots } from './slot.ts'
 
 /** Where the walk is: the last id looked at. */
 export interface PrunePosition {
-  readonly walk: 'deliveries' | 'batches' | 'events' | 'slots'
+  readonly walk: 'deliveries' | 'batches' | 'events' | 'slots' | 'repairs'
   readonly after: string
 }
 
@@ -36,6 +36,9 @@ const oldBatches = `
 const oldEvents = `
   select key, tenant_id, id, accepted_at_ms, body is not null as has_body
     from event where key > ? and key < ? order by key limit ?`
+
+const oldRepairs = `
+  delete from repair where id in (select id from repair where ended_at_ms < ? order by id limit ?)`
 
 const countAttempts = `
   select count(*) as counted from attempt where delivery_id = ? and late = 0`
@@ -72,8 +75,10 @@ export function pruneSlice(
       case 'slots':
         return {
           deleted: 0,
-          next: follow('slots', pruneSlots(session, limit, position.after), null),
+          next: follow('slots', pruneSlots(session, limit, position.after), 'repairs'),
         }
+      case 'repairs':
+        return { deleted: pruneRepairs(session, cutoffs, limit), next: null }
       default:
         return position.walk satisfies never
     }
@@ -176,6 +181,15 @@ function pruneEvent({ connection }: Session, cutoffs: RetentionCutoffs, row: Eve
   }
   if (row.has_body === 0) return changed
   return changed + connection.run('update event set body = null where key = ?', key)
+}
+
+/** They are few, and no other row needs theirs. */
+function pruneRepairs(
+  { connection }: Session,
+  { settledBeforeMs }: RetentionCutoffs,
+  limit: number,
+): number {
+  return connection.run(oldRepairs, settledBeforeMs, limit)
 }
 
 function follow(

@@ -8,6 +8,7 @@ import type { EndpointStatus } from '../../model/endpoint.ts'
 import { createKeyMaker } from '../../model/ids.ts'
 import { Connection } from './connection.ts'
 import type { Database } from './driver.ts'
+import { removeLive } from './order.ts'
 import type { Resume } from './protocol.ts'
 import { migrate, schemaNumber } from './schema.ts'
 
@@ -42,6 +43,15 @@ const releaseDeadOwners = `
 /** A claim whose answer was lost: nobody sends what it took, so it is as if it never happened. */
 const releaseClaim = `
   update live set state = 'waiting', owner = null, claim_no = null where claim_no = ?`
+
+/** Cancelled while a process owned it that is gone: its attempt may have happened. */
+const endCancelled = `
+  insert into done (id, event_key, endpoint_key, state, reason, round, attempts, token,
+                    created_at_ms, settled_at_ms)
+  select id, event_key, endpoint_key, 'cancelled', cancel_reason, round, attempts, token,
+         created_at_ms, ?
+    from live where cancel_reason is not null and owner is null`
+const findCancelled = 'select id from live where cancel_reason is not null and owner is null'
 
 const startIncarnation = 'insert into worker (started_at_ms) values (?) returning id'
 
@@ -87,9 +97,12 @@ function configure(database: Database): void {
 function takeOver(connection: Connection, { nowMs, resume }: OpenOptions): number {
   if (resume) {
     for (const claimNo of resume.unansweredClaims) connection.run(releaseClaim, claimNo)
-    return resume.owner
+  } else connection.run(releaseDeadOwners)
+  connection.run(endCancelled, nowMs)
+  for (const { id } of connection.all<{ id: string }>(findCancelled)) {
+    removeLive({ connection }, id, nowMs, false)
   }
-  connection.run(releaseDeadOwners)
+  if (resume) return resume.owner
   connection.run('delete from worker')
   return connection.get<{ id: number }>(startIncarnation, nowMs)?.id ?? 0
 }

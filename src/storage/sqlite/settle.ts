@@ -45,7 +45,12 @@ const wait = `
   update live
      set state = 'waiting', owner = null, claim_no = null, alone = 1, attempts = attempts + 1,
          due_at_ms = ?, reason = ?
-   where id = ? and token = ? and state = 'delivering'`
+   where id = ? and token = ? and state = 'delivering' and cancel_reason is null`
+
+/** Looked for only when a delivery that is to wait again did not. */
+const findMark = `
+  select cancel_reason from live
+   where id = ? and token = ? and state = 'delivering' and cancel_reason is not null`
 
 /** Members end with what their batch was given: its attempts are theirs. */
 const endMembers = `
@@ -189,16 +194,30 @@ function readSettled(
   }
 }
 
-function writeSingly(session: Session, settled: Settled, rollup: Rollup): SettlementResult {
+function writeSingly(session: Session, given: Settled, rollup: Rollup): SettlementResult {
   const { connection } = session
-  if (connection.run(insertAttempt, ...settled.attempt) === 0) return 'repeated'
-  const deliveries = settled.isBatch ? memberCount(session, settled.id) : 1
-  if (!move(session, settled)) {
-    connection.run(markLate, settled.id, settled.token)
+  if (connection.run(insertAttempt, ...given.attempt) === 0) return 'repeated'
+  const deliveries = given.isBatch ? memberCount(session, given.id) : 1
+  const settled = moved(session, given)
+  if (settled === null) {
+    connection.run(markLate, given.id, given.token)
     return 'late'
   }
   follow(session, settled, deliveries, rollup)
   return 'written'
+}
+
+/**
+ * @returns what it came to, which is the end of one that was cancelled meanwhile; null when somebody
+ *   else owns it now, or nobody
+ */
+function moved(session: Session, settled: Settled): Settled | null {
+  if (move(session, settled)) return settled
+  const { id, token } = settled
+  const mark = session.connection.get<{ cancel_reason: string }>(findMark, id, token)
+  if (mark === undefined || settled.state !== 'waiting') return null
+  const cancelled = { ...settled, state: 'cancelled', reason: mark.cancel_reason }
+  return move(session, cancelled) ? cancelled : null
 }
 
 /** What a settlement that was written brings with it. */

@@ -16,6 +16,11 @@ const insertSlot =
 const slotBelow = `
   select max(slot) as slot from delivery_slot where endpoint_key = ? and slot < ? and slot >= ?`
 
+/** The oldest slot that reaches above an id. */
+const slotAbove = `
+  select min(slot) as slot from delivery_slot where endpoint_key = ? and slot || '{' > ?
+     and slot >= ?`
+
 const nextEndpoint = 'select min(endpoint_key) as key from delivery_slot where endpoint_key > ?'
 const deleteSlots = 'delete from delivery_slot where endpoint_key = ? and slot < ?'
 const oldestDelivery = `
@@ -42,6 +47,21 @@ export function newestSlot(
   { below, from }: { below: string; from: string },
 ): string | null {
   const found = connection.get<{ slot: string | null }>(slotBelow, endpointKey, below, slotOf(from))
+  return found?.slot ?? null
+}
+
+/** @returns null when the endpoint has nothing above that id */
+export function nextSlot(
+  { connection }: Session,
+  endpointKey: string,
+  above: string,
+): string | null {
+  const found = connection.get<{ slot: string | null }>(
+    slotAbove,
+    endpointKey,
+    above,
+    slotOf(above),
+  )
   return found?.slot ?? null
 }
 

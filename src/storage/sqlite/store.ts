@@ -81,6 +81,13 @@ export async function openStore(
     releaseOrder: (key, deliveryId, atMs) =>
       thread.call('releaseOrder', key, deliveryId, Math.round(atMs)),
     retryDelivery: (id, atMs) => thread.call('retryDelivery', id, Math.round(atMs)),
+    cancelSome: (ids, reason, atMs) => thread.call('cancelSome', ids, reason, Math.round(atMs)),
+    createRepair: (repair) => thread.call('createRepair', repair),
+    listRepairs: (query, atMs) => thread.call('listRepairs', query, Math.round(atMs)),
+    findCandidates: (query) => thread.call('findCandidates', query),
+    stepRepair: (step, atMs) => thread.call('stepRepair', step, Math.round(atMs)),
+    endRepair: (id, state, reason, atMs) =>
+      thread.call('endRepair', id, state, reason, Math.round(atMs)),
     listDeliveries: (query) => listDeliveries(thread, query),
     statistics: (query) => thread.call('statistics', query),
     backlog: () => thread.call('backlog', nowMs()),

@@ -1,6 +1,8 @@
 /** The verbs of the store as the thread knows them: name → function of the session. */
 import type { Breaker } from '../../model/flow.ts'
 import type { EndpointHealth } from '../../model/health.ts'
+import type { RepairState } from '../../model/repair.ts'
+import type { CandidateQuery, NewRepair, RepairQuery, RepairStep } from '../repairs.ts'
 import type {
   DeliveryFound,
   DeliveryQuery,
@@ -14,7 +16,8 @@ import type {
 } from '../storage.ts'
 import { audit } from './audit.ts'
 import { backup } from './backup.ts'
-import { cancelDeliveries, expireDeliveries } from './cancel.ts'
+import { cancelDeliveries, cancelSome, expireDeliveries } from './cancel.ts'
+import { findCandidates } from './candidates.ts'
 import { claim, heads } from './claim.ts'
 import { commit } from './commit.ts'
 import { endpointHistory, loadEndpoints, removeEndpoint, saveEndpoint } from './endpoint.ts'
@@ -26,6 +29,7 @@ import { listSlice } from './list.ts'
 import { releaseOrder } from './order.ts'
 import { type PrunePosition, pruneSlice } from './prune.ts'
 import { attemptsOf, findDelivery, findEvent } from './read.ts'
+import { createRepair, endRepair, listRepairs, stepRepair } from './repair.ts'
 import { retryDelivery } from './retry.ts'
 import type { Session } from './session.ts'
 import { backlog, countLive, statistics } from './statistics.ts'
@@ -54,6 +58,12 @@ export interface Verbs {
   expireDeliveries(nowMs: number, limit: number): unknown
   releaseOrder(endpointKey: string, deliveryId: string | null, nowMs: number): unknown
   retryDelivery(id: string, nowMs: number): unknown
+  cancelSome(ids: readonly string[], reason: string, nowMs: number): unknown
+  createRepair(repair: NewRepair): unknown
+  listRepairs(query: RepairQuery, nowMs: number): unknown
+  findCandidates(query: CandidateQuery): unknown
+  stepRepair(step: RepairStep, nowMs: number): unknown
+  endRepair(id: string, state: RepairState, reason: string, nowMs: number): unknown
   listSlice(query: DeliveryQuery, rows: number): unknown
   statistics(query: StatisticsQuery): unknown
   backlog(nowMs: number): unknown
@@ -90,6 +100,12 @@ export function createVerbs(session: Session, callId: () => number): Verbs {
     expireDeliveries: (nowMs, limit) => expireDeliveries(session, nowMs, limit),
     releaseOrder: (key, deliveryId, nowMs) => releaseOrder(session, key, deliveryId, nowMs),
     retryDelivery: (id, nowMs) => retryDelivery(session, id, nowMs),
+    cancelSome: (ids, reason, nowMs) => cancelSome(session, ids, reason, nowMs),
+    createRepair: (repair) => createRepair(session, repair),
+    listRepairs: (query, nowMs) => listRepairs(session, query, nowMs),
+    findCandidates: (query) => findCandidates(session, query),
+    stepRepair: (step, nowMs) => stepRepair(session, step, nowMs),
+    endRepair: (id, state, reason, nowMs) => endRepair(session, id, state, reason, nowMs),
     listSlice: (query, rows) => listSlice(session, query, rows),
     statistics: (query) => statistics(session, query),
     backlog: (nowMs) => backlog(session, nowMs),

@@ -136,9 +136,11 @@ export function unflattenResult(group: CommitGroup, wire: CommitResultOnWire): C
 
 const stored = { kind: 'stored' } as const
 
-/** delivery, endpoint, tenant, token, attempts, event id, type, accepted at, body, members, expires,
- * ordered (0 or 1) */
-export const claimWidth = 12
+/**
+ * delivery, endpoint, tenant, token, attempts, fresh (0 or 1), event id, type, accepted at, body,
+ * members, expires, ordered (0 or 1)
+ */
+export const claimWidth = 13
 
 export interface ClaimResultOnWire {
   readonly claims: (string | number | Uint8Array | readonly BatchMember[] | null)[]
@@ -154,13 +156,14 @@ export function unflattenClaims({ claims: flat, heads }: ClaimResultOnWire): Cla
       tenantId: flat[i + 2] as string,
       token: flat[i + 3] as number,
       attempts: flat[i + 4] as number,
-      eventId: flat[i + 5] as string,
-      eventType: flat[i + 6] as string,
-      acceptedAtMs: flat[i + 7] as number,
-      body: flat[i + 8] as Uint8Array,
-      members: flat[i + 9] as readonly BatchMember[] | null,
-      ordered: flat[i + 11] === 1 ? true : undefined,
-      expiresAtMs: (flat[i + 10] as number | null) ?? undefined,
+      isFresh: flat[i + 5] === 1,
+      eventId: flat[i + 6] as string,
+      eventType: flat[i + 7] as string,
+      acceptedAtMs: flat[i + 8] as number,
+      body: flat[i + 9] as Uint8Array,
+      members: flat[i + 10] as readonly BatchMember[] | null,
+      expiresAtMs: (flat[i + 11] as number | null) ?? undefined,
+      ordered: flat[i + 12] === 1 ? true : undefined,
     })
   }
   return { claims, heads }

@@ -97,7 +97,7 @@ export const batchStories: Stories = {
     const store = await reopen()
     host.now = dueAtMs
     const [again, fresh] = await claimAll(store, host, 'endpoint', rule)
-    expect(again).toEqual({ ...sealed!, token: 2, attempts: 1 })
+    expect(again).toEqual({ ...sealed!, token: 2, attempts: 1, isFresh: false })
     expect(fresh?.members).toHaveLength(2)
     expect((await store.audit()).problems).toEqual([])
   },

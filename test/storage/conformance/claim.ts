@@ -32,6 +32,7 @@ export const claimStories: Stories = {
       tenantId: 't',
       token: 1,
       attempts: 0,
+      isFresh: true,
       eventId: 'a',
       eventType: 'template.approved',
       acceptedAtMs: host.now,

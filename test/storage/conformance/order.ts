@@ -204,4 +204,76 @@ export const orderStories: Stories = {
     }
     await expectSound(store)
   },
+
+  'a repair leaves what waits behind another, and puts what held its key up first': async (
+    scene,
+  ) => {
+    const { store, host } = scene
+    const ids = await acceptAll(scene, ['a1', 'a'], ['a2', 'a'], ['b1', 'b'], ['b2', 'b'])
+    const first = await claimed(scene)
+    await end(scene, first.get('a1'), exhausted)
+    await end(scene, first.get('b1'))
+    const criteria = { sinceMs: 0, untilMs: host.now, types: null, states: [], metadata: null }
+    const repair = {
+      id: 'rep_1',
+      kind: 'replay',
+      criteria,
+      maxPerSecond: 100,
+      cursor: '0',
+    } as const
+    const endpointKeyOf = { tenantId: '', endpointKey: endpointKey('endpoint') }
+    await store.createRepair({ ...repair, ...endpointKeyOf, createdAtMs: host.now })
+    const step = { id: 'rep_1', from: '0', to: null, nextStepAtMs: host.now, matched: 4 }
+    const { record } = await store.stepRepair({ ...step, skipped: {}, take: ids }, host.now)
+    expect(record).toMatchObject({ queued: 3, skipped: { behind_another: 1 } })
+    const claims = await claimed(scene)
+    expect([...claims.keys()].sort()).toEqual(['a1', 'b1', 'b2'])
+    expect(claims.get('a1')).toMatchObject({ deliveryId: `${ids[0]}_r2`, ordered: true })
+    await end(scene, claims.get('a1'))
+    expect([...(await claimed(scene)).keys()]).toEqual(['a2'])
+    await expectSound(store)
+  },
+
+  'a head that is cancelled in flight lets the next one go': async (scene) => {
+    const { store, host } = scene
+    await acceptAll(scene, ['a1', 'a'], ['a2', 'a'], ['a3', 'a'])
+    for (const [id, how] of [
+      ['a1', retryAt(host.now + 60_000)],
+      ['a2', delivered],
+    ] as const) {
+      const claim = (await claimed(scene)).get(id)
+      const marked = await store.cancelSome([claim?.deliveryId ?? ''], 'by_request', host.now)
+      expect(marked).toEqual(['marked'])
+      await end(scene, claim, how as typeof delivered)
+    }
+    expect([...(await claimed(scene)).keys()]).toEqual(['a3'])
+    await expectSound(store)
+  },
+
+  'a head that was cancelled lets the next one go when its owner dies': async (scene) => {
+    const { store, host } = scene
+    await acceptAll(scene, ['a1', 'a'], ['a2', 'a'])
+    const claim = (await claimed(scene)).get('a1')
+    await store.cancelSome([claim?.deliveryId ?? ''], 'by_request', host.now)
+    const again = await scene.reopen()
+    expect([...(await claimed({ ...scene, store: again })).keys()]).toEqual(['a2'])
+    await expectSound(again)
+  },
+
+  'what is cancelled by request leaves a key held up, and moves on one that is not': async (
+    scene,
+  ) => {
+    const { store, host } = scene
+    const key = endpointKey('endpoint')
+    const ids = await acceptAll(scene, ['a1', 'a'], ['a2', 'a'], ['b1', 'b'], ['b2', 'b'])
+    await end(scene, (await claimed(scene)).get('a1'), exhausted)
+    const some = await store.cancelSome([ids[2] ?? ''], 'by_request', host.now)
+    expect(some).toEqual(['marked'])
+    expect(await store.cancelDeliveries(key, 'by_request', host.now, 10)).toHaveLength(2)
+    await acceptAll(scene, ['a3', 'a'])
+    expect((await claimed(scene)).size).toBe(0)
+    expect(await store.releaseOrder(key, ids[0] ?? '', host.now)).toBe(true)
+    expect([...(await claimed(scene)).keys()]).toEqual(['a3'])
+    await expectSound(store)
+  },
 }

@@ -183,6 +183,10 @@ create table kmsg.live (
   -- A member of a sealed batch waits until the batch is settled and is never claimed itself.
   batch_id text collate "C",
   created_at_ms bigint not null,
+  -- The repair that has queued it.
+  repair_id text collate "C",
+  -- Owned, and to end as cancelled where it would wait again.
+  cancel_reason text,
   expires_at_ms bigint,
   -- What waits behind another of its key is due at the end of time (storage.ts, behindMs).
   order_key text collate "C",
@@ -197,6 +201,8 @@ create table kmsg.live (
 create index live_due on kmsg.live (endpoint_key, alone, due_at_ms)
   where owner is null and batch_id is null;
 
+create index live_repair on kmsg.live (repair_id, due_at_ms) where repair_id is not null;
+create index live_cancelled on kmsg.live (id) where cancel_reason is not null;
 create index live_expiry on kmsg.live (expires_at_ms)
   where expires_at_ms is not null and owner is null;
 create index live_order on kmsg.live (endpoint_key, order_key, order_no, id)
@@ -273,6 +279,29 @@ create table kmsg.fan_out (
   total integer not null,
   position integer not null check (position between 0 and total)
 );
+
+-- Repairs of many deliveries: what is wanted, and how far it has come.
+create table kmsg.repair (
+  id text collate "C" primary key,
+  kind text not null check (kind in ('retry', 'replay', 'backfill')),
+  tenant_id text not null,
+  endpoint_key text collate "C" not null,
+  criteria text not null,
+  max_per_second integer not null check (max_per_second >= 1),
+  state text not null check (state in ('running', 'done', 'cancelled', 'failed')),
+  reason text,
+  cursor text collate "C" not null,
+  next_step_at_ms bigint not null,
+  -- Who made the last step: others take over only when none follows.
+  worker bigint not null default 0,
+  matched bigint not null default 0,
+  queued bigint not null default 0,
+  skipped text not null default '{}',
+  created_at_ms bigint not null,
+  ended_at_ms bigint,
+  check ((ended_at_ms is null) = (state = 'running'))
+);
+create index repair_running on kmsg.repair (id) where state = 'running';
 
 -- Three grains in one table: (endpoint, hour), ('', hour) and ('', -1) for all of time.
 create table kmsg.rollup (

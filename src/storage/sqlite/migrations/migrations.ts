@@ -5,6 +5,7 @@ import { signatureSchemes } from './0003-signature-schemes.ts'
 import { endpointTls } from './0004-endpoint-tls.ts'
 import { endpointFlow } from './0005-endpoint-flow.ts'
 import { endpointLife } from './0006-endpoint-life.ts'
+import { repairs } from './0007-repairs.ts'
 
 /** Migration n brings a database from `user_version` n - 1 to n. */
 export const migrations: readonly string[] = [
@@ -14,4 +15,5 @@ export const migrations: readonly string[] = [
   endpointTls,
   endpointFlow,
   endpointLife,
+  repairs,
 ]

@@ -1,0 +1,169 @@
+/**
+ * What a repair may be about, in the order in which the events came. A page looks at a bounded number
+ * of rows, like a page of a list.
+ */
+import { deliveryIdRange, eventKeyFloor, parseDeliveryId } from '../../model/ids.ts'
+import type { Candidate } from '../../model/repair.ts'
+import type { CandidatePage, CandidateQuery } from '../repairs.ts'
+import { type DeliveryRow, doneColumns, doneJoins, liveColumns, liveJoins } from './read.ts'
+import type { Session } from './session.ts'
+import { nextSlot, slotEnd } from './slot.ts'
+
+/** A page that has to pass over many rows ends with the second it is in after so long. */
+const msPerPage = 5
+
+const known = 'event.accepted_at_ms, event.body is not null as has_body'
+
+const liveOfEndpoint = `
+  select ${liveColumns}, ${known} from (
+    select * from live
+     where kind = 'single' and id > ?1 and id < ?2 and endpoint_key = ?3 order by id limit ?4
+  ) as live ${liveJoins} order by live.id`
+
+/** The newest round of each event. */
+const doneOfEndpoint = `
+  select ${doneColumns}, ${known} from (
+    select * from done
+     where id > ?1 and id < ?2 and endpoint_key = ?3 and retried_as is null
+       and state in (select value from json_each(?5)) order by id limit ?4
+  ) as done ${doneJoins} order by done.id`
+
+const failedOfEndpoint = `
+  select ${doneColumns}, ${known} from (
+    select * from done indexed by done_failed
+     where state in ('exhausted', 'rejected') and retried_as is null
+       and id > ?1 and id < ?2 and endpoint_key = ?3
+       and state in (select value from json_each(?5)) order by id limit ?4
+  ) as done ${doneJoins} order by done.id`
+
+/** One that is still to be fanned out to the endpoint counts as one it has. */
+const eventsInOrder = `
+  select event.key, event.id, event.type, event.tenant_id, event.accepted_at_ms,
+         event.body is not null as has_body, iif(?4, event.body, null) as body,
+         exists (select 1 from live where live.id >= 'dlv_' || event.key || '_' || ?5
+                                      and live.id < 'dlv_' || event.key || '_' || ?5 || '\`')
+           or exists (select 1 from done where done.id >= 'dlv_' || event.key || '_' || ?5
+                                           and done.id < 'dlv_' || event.key || '_' || ?5 || '\`')
+           or exists (select 1 from fan_out, json_each(fan_out.targets) each
+                       where fan_out.event_key = event.key and each.value ->> 1 = ?5) as is_there
+    from (select * from event where key > ?1 and key < ?2 order by key limit ?3) as event
+   order by event.key`
+
+export function findCandidates(session: Session, query: CandidateQuery): CandidatePage {
+  const end = eventKeyFloor(query.criteria.untilMs)
+  return query.kind === 'backfill'
+    ? eventsAfter(session, query, end)
+    : deliveriesAfter(session, query, end)
+}
+
+function eventsAfter(
+  { connection }: Session,
+  { tenantId, endpointKey, after, withBodies, limit }: CandidateQuery,
+  end: string,
+): CandidatePage {
+  const bodies = withBodies ? 1 : 0
+  const rows = connection.all<EventRow>(eventsInOrder, after, end, limit, bodies, endpointKey)
+  const next = rows.length === limit ? (rows.at(-1)?.key ?? null) : null
+  const candidates = rows.filter((row) => row.tenant_id === tenantId)
+  return { candidates: candidates.map(fromEvent), next }
+}
+
+function deliveriesAfter(session: Session, query: CandidateQuery, end: string): CandidatePage {
+  const endMs = performance.now() + msPerPage
+  const upTo = `dlv_${end}`
+  const candidates: Candidate[] = []
+  let after = query.after
+  do {
+    const from = idsAfter(after)
+    const slot = nextSlot(session, query.endpointKey, from)
+    if (slot === null || slot >= upTo) return { candidates, next: null }
+    const slotIsOver = slotEnd(slot)
+    const to = slotIsOver < upTo ? slotIsOver : upTo
+    const page = readRange(session, query, from, to)
+    candidates.push(...page.candidates)
+    if (page.next === null && to === upTo) return { candidates, next: null }
+    after = page.next ?? to.slice('dlv_'.length)
+  } while (candidates.length < query.limit && performance.now() < endMs)
+  return { candidates, next: after }
+}
+
+/** Ids of later events are above it. An event key has 24 characters; less is a moment. */
+function idsAfter(eventKey: string): string {
+  return eventKey.length === 24 ? deliveryIdRange(eventKey).to : `dlv_${eventKey}`
+}
+
+function readRange(
+  { connection }: Session,
+  { endpointKey, criteria, limit }: CandidateQuery,
+  from: string,
+  to: string,
+): CandidatePage {
+  const ended = criteria.states.filter((state) => state !== 'waiting')
+  const doneSql = ended.every(isFailure) ? failedOfEndpoint : doneOfEndpoint
+  const states = JSON.stringify(ended)
+  const lists = [
+    criteria.states.includes('waiting')
+      ? connection.all<CandidateRow>(liveOfEndpoint, from, to, endpointKey, limit)
+      : [],
+    ended.length === 0
+      ? []
+      : connection.all<CandidateRow>(doneSql, from, to, endpointKey, limit, states),
+  ]
+  // A list that is full ends somewhere; what the other has above that point comes next time.
+  const ends = lists.flatMap((rows) => (rows.length === limit ? [rows.at(-1)?.id ?? ''] : []))
+  const [last = null] = ends.sort()
+  const candidates = lists
+    .flat()
+    .filter(({ id }) => last === null || id <= last)
+    .sort((a, b) => (a.id < b.id ? -1 : 1))
+  return {
+    candidates: candidates.map(fromDelivery),
+    next: last === null ? null : (parseDeliveryId(last)?.eventKey ?? null),
+  }
+}
+
+function isFailure(state: string): boolean {
+  return state === 'exhausted' || state === 'rejected'
+}
+
+interface CandidateRow extends DeliveryRow {
+  readonly accepted_at_ms: number
+  readonly has_body: number
+}
+
+function fromDelivery(row: CandidateRow): Candidate {
+  return {
+    eventKey: parseDeliveryId(row.id)?.eventKey ?? '',
+    eventId: row.event_id,
+    eventType: row.event_type,
+    acceptedAtMs: row.accepted_at_ms,
+    isThere: true,
+    delivery: { id: row.id, state: row.state, attempts: row.attempts, dueAtMs: row.due_at_ms },
+    hasBody: row.has_body === 1,
+    body: null,
+  }
+}
+
+interface EventRow {
+  readonly key: string
+  readonly id: string
+  readonly type: string
+  readonly tenant_id: string
+  readonly accepted_at_ms: number
+  readonly has_body: number
+  readonly body: Uint8Array | null
+  readonly is_there: number
+}
+
+function fromEvent(row: EventRow): Candidate {
+  return {
+    eventKey: row.key,
+    eventId: row.id,
+    eventType: row.type,
+    acceptedAtMs: row.accepted_at_ms,
+    isThere: row.is_there === 1,
+    delivery: null,
+    hasBody: row.has_body === 1,
+    body: row.body,
+  }
+}

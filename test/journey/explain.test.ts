@@ -1,0 +1,104 @@
+import { describe, expect } from 'vitest'
+import { gate, journey } from './stage.ts'
+
+describe('explainEvent', () => {
+  journey('says for each endpoint what became of an event', async (stage) => {
+    const hold = gate()
+    stage.inbox.setAnswer(({ path, headers }) => {
+      if (path === '/slow') return { after: hold.opened }
+      if (path === '/asks') return { status: 429, headers: { 'retry-after': '120' } }
+      if (path === '/flaky') return { status: headers['x-webhook-attempt'] === '1' ? 500 : 200 }
+      return { status: path === '/refuses' ? 404 : path === '/down' ? 503 : 200 }
+    })
+    const service = await stage.open({ retryScheduleMs: [1_000, 3_600_000] })
+    const startMs = stage.clock.nowMs()
+    for (const id of ['ok', 'flaky', 'refuses', 'down', 'asks']) {
+      await service.registerEndpoint(stage.endpoint(id))
+    }
+    await service.registerEndpoint(stage.endpoint('held', { status: 'paused' }))
+    await service.registerEndpoint(stage.endpoint('off', { active: false }))
+    await service.registerEndpoint(stage.endpoint('other', { events: ['template.*'] }))
+    await service.registerEndpoint(stage.endpoint('picky', { filters: { channelId: ['one'] } }))
+    const batch = { size: 10, timeoutMs: 60_000 }
+    await service.registerEndpoint(stage.endpoint('batched', { batch }))
+    await service.dispatchEvent(stage.event({ id: 'evt_1' }))
+    await service.runDue()
+    stage.clock.advance(1_000)
+    await service.runDue()
+    await service.registerEndpoint(stage.endpoint('late'))
+    const at = (ms: number) => new Date(startMs + ms)
+    const explained = await service.explainEvent('evt_1')
+    expect(explained).toMatchObject({
+      eventId: 'evt_1',
+      eventType: 'message.sent',
+      acceptedAt: at(0),
+      pendingDeliveries: 0,
+    })
+    const answer = (id: string) => explained?.endpoints.find((one) => one.endpointId === id)
+    expect(answer('ok')).toMatchObject({ outcome: 'delivered', attempts: 1, at: at(0) })
+    expect(answer('flaky')).toMatchObject({ outcome: 'delivered', attempts: 2, at: at(1_000) })
+    expect(answer('refuses')).toMatchObject({ outcome: 'ended', reason: 'status_404' })
+    expect(answer('down')).toMatchObject({
+      outcome: 'waiting',
+      waitingFor: 'schedule',
+      until: at(3_601_000),
+      attempts: 2,
+      reason: 'HTTP 503',
+    })
+    expect(answer('asks')).toMatchObject({
+      outcome: 'waiting',
+      waitingFor: 'retry-after',
+      until: at(120_000),
+    })
+    expect(answer('held')).toMatchObject({ outcome: 'waiting', waitingFor: 'paused', until: null })
+    expect(answer('batched')).toMatchObject({ waitingFor: 'batch', until: at(60_000) })
+    expect(answer('off')).toMatchObject({ outcome: 'not_matched', reason: 'endpoint_disabled' })
+    expect(answer('other')).toMatchObject({ reason: 'event_type_not_subscribed' })
+    expect(answer('picky')).toMatchObject({ reason: 'filter_channelId' })
+    expect(answer('late')).toMatchObject({ reason: 'endpoint_registered_later' })
+    const lines = explained?.text.split('\n') ?? []
+    expect(lines[0]).toBe(`evt_1 (message.sent) was accepted at ${at(0).toISOString()}.`)
+    expect(lines).toContain(`- flaky: delivered at ${at(1_000).toISOString()} with 2 attempts`)
+    expect(lines).toContain(
+      `- down: waits for its next attempt at ${at(3_601_000).toISOString()}; 2 attempts so far, the last met HTTP 503`,
+    )
+    expect(lines).toHaveLength(12)
+    expect(JSON.parse(JSON.stringify(explained))).toMatchObject({ eventId: 'evt_1' })
+    hold.open()
+  })
+
+  journey('says what is being sent', async (stage) => {
+    const hold = gate()
+    stage.inbox.setAnswer(() => ({ after: hold.opened }))
+    const service = await stage.open()
+    await service.registerEndpoint(stage.endpoint('slow', { concurrency: 1 }))
+    await service.dispatchEvent(stage.event({ id: 'evt_1' }))
+    await stage.inbox.waitForCount(1)
+    const sending = await service.explainEvent('evt_1')
+    expect(sending?.endpoints).toMatchObject([{ outcome: 'sending', attempts: 0 }])
+    hold.open()
+    await service.drain()
+  })
+
+  journey('tells of the newest round, and nothing of other tenants', async (stage) => {
+    let status = 400
+    stage.inbox.setAnswer(() => ({ status }))
+    const service = await stage.open()
+    await service.registerEndpoint(stage.endpoint('shop', { tenantId: 'a' }))
+    await service.registerEndpoint(stage.endpoint('stranger', { tenantId: 'b' }))
+    await service.dispatchEvent(stage.event({ id: 'evt_1', tenantId: 'a' }))
+    await service.drain()
+    const tenant = { tenantId: 'a' }
+    const ended = await service.explainEvent('evt_1', tenant)
+    expect(ended?.endpoints).toMatchObject([{ endpointId: 'shop', outcome: 'ended' }])
+    status = 200
+    const [failed] = await service.getFailedDeliveries('shop', tenant)
+    await service.retryDelivery(failed?.id ?? '', tenant)
+    await service.drain()
+    expect((await service.explainEvent('evt_1', tenant))?.endpoints).toMatchObject([
+      { endpointId: 'shop', outcome: 'delivered', deliveryId: `${failed?.id}_r2` },
+    ])
+    expect(await service.explainEvent('evt_1', { tenantId: 'b' })).toBeNull()
+    expect(await service.explainEvent('evt_2', tenant)).toBeNull()
+  })
+})
