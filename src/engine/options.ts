@@ -59,7 +59,10 @@ export interface WebhookConfig extends NetworkOptions {
   lookup?: LookupAll | undefined
   /** 3xx answers: `'success'` with a warning (the default), or `'failure'`. Never followed. */
   redirects?: RedirectRule | undefined
-  /** Requests under way, all endpoints together. Default 512. */
+  /**
+   * Requests under way, all endpoints together. What answers nothing for a second counts up to half of
+   * it, so that it cannot hold up the others: twice as many at the worst. Default 512.
+   */
   maxConcurrency?: number | undefined
   /** Requests under way per endpoint, all processes together, unless it says otherwise. Default 10. */
   endpointConcurrency?: number | undefined
