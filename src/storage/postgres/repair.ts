@@ -84,6 +84,9 @@ const requeue = `
   select case when unowned.id is not null then null
               when live.is_behind then 'behind_another'
               when live.id is not null then 'in_flight'
+              -- Seen, and changed by another step before it could be locked.
+              when ended.id is null and exists (select from kmsg.done where done.id = given.id)
+              then 'retried_meanwhile'
               when ended.id is null then 'gone'
               when ended.retried_as is not null then 'retried_meanwhile'
               when not ended.has_body then 'body_gone' end as refused
