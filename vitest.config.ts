@@ -57,7 +57,9 @@ export default defineConfig({
           // It is about a data file throughout.
           exclude: ['test/journey/disk.test.ts'],
           globalSetup: ['test/postgres/server.ts'],
-          testTimeout: 30_000,
+          // They wait for a server and for processes: two cores have time for three files.
+          maxWorkers: 3,
+          testTimeout: 60_000,
         },
       },
       {

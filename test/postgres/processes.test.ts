@@ -12,7 +12,7 @@ import { freshSchema, onServer, type TestSchema } from './schemas.ts'
 
 const eventsEach = 1_000
 
-describe('three processes on one database', () => {
+describe('several processes on one database', () => {
   let schema: TestSchema
   let folder: string
   let inbox: Inbox
@@ -30,9 +30,7 @@ describe('three processes on one database', () => {
       log: () => {},
       onFatal: () => {},
     })
-    const hook = endpoint('hook', { url: `${inbox.url}/hook`, events: ['*'], filters: {} })
-    await store.saveEndpoint({ ...hook, concurrency: 20, secrets: [] }, change('registered'))
-    processes = ['a', 'b', 'c'].map((name) => new Process(schema, folder, name, eventsEach))
+    processes = []
   })
   afterEach(async () => {
     for (const one of processes) if (one.child.signalCode === null) await one.kill()
@@ -41,6 +39,12 @@ describe('three processes on one database', () => {
     await schema.drop()
     rmSync(folder, { recursive: true })
   })
+
+  async function start(names: string, events: number, concurrency: number): Promise<void> {
+    const hook = endpoint('hook', { url: `${inbox.url}/hook`, events: ['*'], filters: {} })
+    await store.saveEndpoint({ ...hook, concurrency, secrets: [] }, change('registered'))
+    processes = [...names].map((name) => new Process(schema, folder, name, events))
+  }
 
   /**
    * @param from requests before that one are known already
@@ -63,19 +67,21 @@ describe('three processes on one database', () => {
     }
   }
 
-  test('deliver each event once, and each of them its part', async () => {
+  test('four of them deliver 20,000 events once each, and each of them its part', async () => {
+    await start('abcd', 5_000, 80)
     await Promise.all(processes.map(({ accepted }) => accepted))
     const twice = await untilArrived(new Set(processes.flatMap((one) => one.noted('='))))
     expect(twice).toEqual([])
-    expect(inbox.received).toHaveLength(3 * eventsEach)
+    expect(inbox.received).toHaveLength(20_000)
     expect(inbox.received.every(({ signature }) => signature === 'valid')).toBe(true)
     for (const one of processes) {
-      expect(one.noted('+').length).toBeGreaterThanOrEqual(0.1 * 3 * eventsEach)
+      expect(one.noted('+').length).toBeGreaterThanOrEqual(0.1 * 20_000)
     }
     expect((await store.audit()).problems).toEqual([])
   })
 
   test('lose nothing when one is killed, and repeat only what it had under way', async () => {
+    await start('abc', eventsEach, 20)
     const [victim, ...others] = processes as [Process, ...Process[]]
     await inbox.waitForCount(400)
     await victim.kill()
@@ -94,6 +100,7 @@ describe('three processes on one database', () => {
   })
 
   test('fence off what one says that was stopped for longer than its lease', async () => {
+    await start('abc', eventsEach, 20)
     const [victim, ...others] = processes as [Process, ...Process[]]
     await inbox.waitForCount(400)
     victim.child.kill('SIGSTOP')
