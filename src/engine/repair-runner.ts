@@ -5,16 +5,16 @@
  * that another process, or this one after a crash, goes on from there.
  */
 import type { Clock } from '../model/clock.ts'
+import type { EndpointRecord } from '../model/endpoint.ts'
 import { isTransientStorageError } from '../model/errors.ts'
 import type { Logger } from '../observe/log.ts'
 import { chooseForRepair, needsBody } from '../policy/repair.ts'
-import type { WebhookRegistry } from '../registry/webhook-registry.ts'
 import type { CandidateQuery, NewRepair, RepairRecord, RepairStep } from '../storage/repairs.ts'
 import type { Store } from '../storage/storage.ts'
 
 export interface RunnerTools {
   readonly store: Store
-  readonly registry: Pick<WebhookRegistry, 'byKey'>
+  readonly registry: { byKey(key: string): EndpointRecord | undefined }
   readonly clock: Clock
   readonly logger: Logger
   /** A delivery of this endpoint is in the store and due then. */

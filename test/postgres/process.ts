@@ -14,6 +14,8 @@ export class Process {
   readonly child: ChildProcess
   /** Resolves when it has accepted all its events. */
   readonly accepted: Promise<unknown>
+  /** Of one that is held until `go`: it lives. */
+  readonly ready: Promise<unknown>
   readonly #ledgerFile: string
 
   /** @param config and, as `replay`, how many per second it replays once all are delivered */
@@ -22,14 +24,20 @@ export class Process {
     folder: string,
     name: string,
     events: number,
-    config: WebhookConfig & { replay?: number } = {},
+    config: WebhookConfig & { replay?: number; isHeld?: boolean } = {},
   ) {
     const file = path.join(import.meta.dirname, 'child.mjs')
     this.#ledgerFile = path.join(folder, name)
     const args = [schema.url, schema.name, this.#ledgerFile, secret, name, String(events)]
     args.push(JSON.stringify(config))
-    this.child = spawn(process.execPath, [file, ...args], { stdio: ['ignore', 'pipe', 'inherit'] })
-    this.accepted = once(this.child.stdout!, 'data')
+    this.child = spawn(process.execPath, [file, ...args], { stdio: ['pipe', 'pipe', 'inherit'] })
+    const told = () => once(this.child.stdout!, 'data')
+    this.ready = config.isHeld ? told() : Promise.resolve()
+    this.accepted = config.isHeld ? this.ready.then(told) : told()
+  }
+
+  go(): void {
+    this.child.stdin?.write('go\n')
   }
 
   /** The lines of its ledger with this sign. */

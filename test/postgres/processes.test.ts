@@ -40,10 +40,15 @@ describe('several processes on one database', () => {
     rmSync(folder, { recursive: true })
   })
 
+  /** They begin together, so that none has done the work before the others live. */
   async function start(names: string, events: number, concurrency: number): Promise<void> {
     const hook = endpoint('hook', { url: `${inbox.url}/hook`, events: ['*'], filters: {} })
     await store.saveEndpoint({ ...hook, concurrency, secrets: [] }, change('registered'))
-    processes = [...names].map((name) => new Process(schema, folder, name, events))
+    processes = [...names].map(
+      (name) => new Process(schema, folder, name, events, { isHeld: true }),
+    )
+    await Promise.all(processes.map(({ ready }) => ready))
+    for (const one of processes) one.go()
   }
 
   /**
