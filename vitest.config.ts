@@ -32,6 +32,8 @@ export default defineConfig({
           name: 'unit',
           include: ['src/**/*.test.ts', 'test/**/*.test.ts'],
           exclude: ['test/full/**', 'test/docs/**', 'test/seed/**', 'test/postgres/**'],
+          // One waits for a disk, a clock or a child while the other runs.
+          maxWorkers: 2,
           testTimeout: 20_000,
         },
       },
