@@ -199,11 +199,12 @@ export class Backlog {
     const tooMany = waiting + deliveries - limit
     const waitMs = this.#endedPerMs > 0 ? tooMany / this.#endedPerMs : longestRetryMs
     const retryAfterMs = Math.round(Math.min(longestRetryMs, Math.max(shortestRetryMs, waitMs)))
-    return new WebhookError(
+    const error = new WebhookError(
       'BACKLOG_FULL',
       `Expected at most ${limit} deliveries to wait (\`${option}\`), got ${deliveries} more with ${waiting} waiting; nothing is stored. Dispatch the event again in ${Math.ceil(retryAfterMs / 1000)} s (\`retryAfterMs\`).`,
-      { retryAfterMs },
     )
+    // A receiver carries the class too, and no byte for this.
+    return Object.assign(error, { retryAfterMs })
   }
 }
 

@@ -69,16 +69,11 @@ export class WebhookError extends Error {
   override readonly name: string = 'WebhookError'
   readonly code: WebhookErrorCode
   /** With `BACKLOG_FULL`: when there may be room again, in ms from now. */
-  readonly retryAfterMs?: number
+  declare readonly retryAfterMs?: number
 
-  constructor(
-    code: WebhookErrorCode,
-    message: string,
-    options?: { cause?: unknown; retryAfterMs?: number },
-  ) {
+  constructor(code: WebhookErrorCode, message: string, options?: { cause?: unknown }) {
     super(message, options)
     this.code = code
-    if (options?.retryAfterMs !== undefined) this.retryAfterMs = options.retryAfterMs
   }
 }
 
