@@ -93,25 +93,29 @@ test('a mark and an outcome at the same moment: it never waits again', async () 
   const open = () => postgres(schema.url, { schema: schema.name }).open(host)
   const [store, other] = [await open(), await open()]
   try {
-    const records = Array.from({ length: events }, () => accept(host, { owned: true }))
-    await commitAccepts(store, ...records)
-    const results = await Promise.all(
-      records.map(async (record) => {
-        const id = record.deliveries[0]?.id ?? ''
-        const retry = settle(host, ownedOf(record), retryAt(startMs + hour))
-        const [cancelled] = await Promise.all([
-          other.cancelSome([id], 'by_request', startMs),
-          store.commit(group({ settlements: [retry] })),
-        ])
-        const found = await store.findDelivery(id)
-        return [cancelled[0], found?.state, found?.attempts] as const
-      }),
-    )
-    // Both orders have been met, or nothing was shown.
-    expect(new Set(results.map(([result]) => result))).toEqual(new Set(['marked', 'cancelled']))
-    expect(results.every(([, state, attempts]) => state === 'cancelled' && attempts === 1)).toBe(
-      true,
-    )
+    // Both orders have to be met, or nothing is shown; which one is, is chance.
+    const met = new Set<string | undefined>()
+    for (let round = 0; round < 20 && met.size < 2; round += 1) {
+      const records = Array.from({ length: events }, () => accept(host, { owned: true }))
+      await commitAccepts(store, ...records)
+      const results = await Promise.all(
+        records.map(async (record) => {
+          const id = record.deliveries[0]?.id ?? ''
+          const retry = settle(host, ownedOf(record), retryAt(startMs + hour))
+          const [cancelled] = await Promise.all([
+            other.cancelSome([id], 'by_request', startMs),
+            store.commit(group({ settlements: [retry] })),
+          ])
+          const found = await store.findDelivery(id)
+          return [cancelled[0], found?.state, found?.attempts] as const
+        }),
+      )
+      for (const [result, state, attempts] of results) {
+        met.add(result)
+        expect([state, attempts]).toEqual(['cancelled', 1])
+      }
+    }
+    expect(met).toEqual(new Set(['marked', 'cancelled']))
     expect((await store.audit()).problems).toEqual([])
   } finally {
     await store.close()
