@@ -38,8 +38,11 @@ export async function openDatabase() {
   return {
     url,
     async stop() {
-      server.kill('SIGINT')
+      // It waits for connections that are just being closed; in vain for no longer than a moment.
+      server.kill('SIGTERM')
+      const timer = setTimeout(() => server.kill('SIGINT'), 3_000)
       await ended
+      clearTimeout(timer)
       rmSync(folder, { recursive: true, force: true })
     },
   }
