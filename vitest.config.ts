@@ -59,8 +59,8 @@ export default defineConfig({
           // It is about a data file throughout.
           exclude: ['test/journey/disk.test.ts'],
           globalSetup: ['test/postgres/server.ts'],
-          // They wait for a server and for processes: two cores have time for three files.
-          maxWorkers: 3,
+          // They wait for a server and for processes: two cores have time for two files.
+          maxWorkers: 2,
           testTimeout: 60_000,
         },
       },
