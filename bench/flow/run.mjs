@@ -226,7 +226,7 @@ function judged(schedule, arrivals, hangs) {
   const latencies = []
   let missing = 0
   let arrivedInTime = 0
-  const endMs = Math.max(...schedule.map(([, , atMs]) => atMs)) + 1_000
+  const endMs = schedule.reduce((most, [, , atMs]) => Math.max(most, atMs), 0) + 1_000
   for (const [id, endpoint, dispatchedMs] of schedule) {
     if (hangs[endpoint]) continue
     const atMs = arrivedAt.get(id)
@@ -238,7 +238,7 @@ function judged(schedule, arrivals, hangs) {
 }
 
 function binned(arrivals, widthMs) {
-  const first = Math.min(...arrivals.map(([, atMs]) => atMs))
+  const first = arrivals.reduce((least, [, atMs]) => Math.min(least, atMs), Infinity)
   const bins = []
   for (const [, atMs] of arrivals) {
     const bin = Math.floor((atMs - first) / widthMs)
@@ -248,7 +248,7 @@ function binned(arrivals, widthMs) {
 }
 
 function lastOf(arrivals) {
-  return Math.max(...arrivals.map(([, atMs]) => atMs))
+  return arrivals.reduce((most, [, atMs]) => Math.max(most, atMs), 0)
 }
 
 function none(count) {
