@@ -75,13 +75,15 @@ async function count(from: string): Promise<number> {
   return Number(rows[0]?.n)
 }
 
-/** Accepted and ended at the host's time. */
+/** Accepted and ended at the host's time, at the second attempt: the first has a row of its own. */
 async function sent(events: number, settlement = delivered) {
   const records = Array.from({ length: events }, () => accept(host, { owned: true }))
   await commitAccepts(store, ...records)
   await store.commit(
-    group({ settlements: records.map((one) => settle(host, ownedOf(one), settlement)) }),
+    group({ settlements: records.map((one) => settle(host, ownedOf(one), retryAt(host.now))) }),
   )
+  const claimed = await claimAll(store, host)
+  await store.commit(group({ settlements: claimed.map((one) => settle(host, one, settlement)) }))
   return records
 }
 
@@ -223,7 +225,7 @@ describe('a day that is over', () => {
     expect(await store.findDelivery(late.deliveries[0]!.id)).toMatchObject({ state: 'exhausted' })
     expect(await count('event where body is not null')).toBe(1)
     expect(await count('done')).toBe(1)
-    expect(await count('attempt')).toBe(1)
+    expect(await count('attempt_made')).toBe(1)
     expect(await problems()).toEqual([])
     host.now += 2 * hour
     await pruneAll(allBefore(host.now - hour))

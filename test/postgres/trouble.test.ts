@@ -225,10 +225,15 @@ describe('with an account of its own', () => {
   test('whose commit is the victim of a deadlock', async () => {
     const service = await open(url)
     const [held, other] = [await connected(), await connected()]
-    await held.query(`set deadlock_timeout = '20s'; begin;
-                      lock table ${schema.name}.attempt in share mode`)
+    // Only the days: an accept names the whole table.
+    await held.query(`
+      set deadlock_timeout = '20s'; begin;
+      do $$ declare day regclass; begin
+        for day in select inhrelid from pg_inherits where inhparent = '${schema.name}.done'::regclass
+        loop execute format('lock table %s in share mode', day); end loop;
+      end $$`)
     await service.dispatchEvent(event('evt_1'))
-    // Its outcome holds the delivery's row by now, and waits for the attempts.
+    // Its outcome holds the delivery's row by now, and waits to write its end.
     while ((await waiting(other)) === 0) await new Promise(setImmediate)
     await held.query(`select from ${schema.name}.live for update; commit`)
     await held.end()

@@ -109,7 +109,7 @@ describe('a group of which a part was refused', () => {
       client.query(`
         create function ${schema.name}.no_room() returns trigger language plpgsql as $$
           begin raise exception 'no room' using errcode = '53100'; end $$;
-        create trigger no_room before insert on ${schema.name}.attempt
+        create trigger no_room before insert on ${schema.name}.done for each row
           execute function ${schema.name}.no_room()`),
     )
     const second = accept(host, { owned: true })
@@ -119,7 +119,7 @@ describe('a group of which a part was refused', () => {
     const alone = group({ settlements: both.settlements })
     await expect(store.commit(alone)).rejects.toMatchObject({ code: 'STORAGE_FULL' })
     await onServer(schema.url, (client) =>
-      client.query(`drop trigger no_room on ${schema.name}.attempt`),
+      client.query(`drop trigger no_room on ${schema.name}.done`),
     )
     expect(await store.commit(both)).toEqual({
       accepts: [{ kind: 'stored' }],

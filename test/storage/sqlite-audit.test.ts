@@ -30,8 +30,10 @@ const breakages: Readonly<Record<string, string>> = {
   event_has_all_its_deliveries:
     "delete from done where id = (select id from done where state = 'delivered' limit 1)",
   delivery_is_in_one_table: `
-    insert into done select id, event_key, endpoint_key, 'cancelled', 'x', round, attempts, token,
-      null, created_at_ms, 1, null from live where kind = 'single' limit 1`,
+    insert into done (id, event_key, endpoint_key, state, reason, round, attempts, token,
+                      created_at_ms, settled_at_ms)
+    select id, event_key, endpoint_key, 'cancelled', 'x', round, attempts, token, created_at_ms, 1
+      from live where kind = 'single' limit 1`,
   delivery_has_its_event:
     "update live set event_key = 'nowhere' where kind = 'single' and batch_id is null",
   delivery_is_listed: 'delete from delivery_slot',

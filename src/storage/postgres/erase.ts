@@ -78,6 +78,11 @@ const eraseHashes = `
      and event_key.id = event.id and event_key.key = event.key`
 
 const eraseAnswers = `
+  with ended as (
+    update kmsg.done set last_error = null, last_response_body = null
+      from unnest($1::text[]) as given (key)
+     where ${inRange('id')} and (last_error is not null or last_response_body is not null)
+  )
   update kmsg.attempt set error = null, response_body = null
     from unnest($1::text[]) as given (key) where ${inRange('delivery_id')}`
 const eraseAnswersOfBatches = `

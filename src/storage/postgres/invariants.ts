@@ -82,7 +82,7 @@ export const invariants: readonly Invariant[] = [
     sql: `
       select id from kmsg.done
        where (state = 'delivered') <> exists (
-         select 1 from kmsg.attempt
+         select 1 from kmsg.attempt_made
           where delivery_id = coalesce(done.batch_id, done.id) and outcome = 'accepted' and not late)`,
   },
   {
@@ -90,17 +90,17 @@ export const invariants: readonly Invariant[] = [
     sql: `
       select id from kmsg.live
        where attempts > token
-          or attempts <> (select count(*) from kmsg.attempt where delivery_id = live.id and not late)
+          or attempts <> (select count(*) from kmsg.attempt_made where delivery_id = live.id and not late)
       union all
       select id from kmsg.done
        where attempts > token
-          or attempts <> (select count(*) from kmsg.attempt
+          or attempts <> (select count(*) from kmsg.attempt_made
                            where delivery_id = coalesce(done.batch_id, done.id) and not late)`,
   },
   {
     name: 'attempt_has_its_delivery',
     sql: `
-      select delivery_id as id from kmsg.attempt
+      select delivery_id as id from kmsg.attempt_made
        where not late and not exists (select from kmsg.live where id = delivery_id)
          and not exists (select from kmsg.done where id = delivery_id)
          and not exists (select from kmsg.batch where id = delivery_id)`,
@@ -112,7 +112,7 @@ export const invariants: readonly Invariant[] = [
         select endpoint_key, sum(attempts) as n from kmsg.rollup where endpoint_key <> '' group by 1
         union all
         select coalesce(batch.endpoint_key, substr(delivery_id, 30, 8)), -count(*)
-          from kmsg.attempt left join kmsg.batch on batch.id = delivery_id where not late group by 1
+          from kmsg.attempt_made left join kmsg.batch on batch.id = delivery_id where not late group by 1
         union all
         select endpoint_key, -sum(attempts) from kmsg.pruned group by 1) as sums
        group by 1 having sum(n) <> 0`,
@@ -215,6 +215,6 @@ export const counts: Readonly<Record<string, string>> = {
   exhausted: "select count(*) as n from kmsg.done where state = 'exhausted'",
   rejected: "select count(*) as n from kmsg.done where state = 'rejected'",
   cancelled: "select count(*) as n from kmsg.done where state = 'cancelled'",
-  attempts: 'select count(*) as n from kmsg.attempt where not late',
-  lateAttempts: 'select count(*) as n from kmsg.attempt where late',
+  attempts: 'select count(*) as n from kmsg.attempt_made where not late',
+  lateAttempts: 'select count(*) as n from kmsg.attempt_made where late',
 }

@@ -58,7 +58,7 @@ const findAttempts = `
     from unnest($1::text[]) as given (id) cross join lateral (
       select delivery_id, token, number, started_at_ms, latency_ms, outcome, http_status, error,
              response_body, endpoint_version, late
-        from kmsg.attempt where delivery_id = given.id offset 0) as made
+        from kmsg.attempt_made where delivery_id = given.id offset 0) as made
    order by delivery_id, token`
 
 export interface DeliveryRow {

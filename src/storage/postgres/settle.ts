@@ -33,8 +33,21 @@ const ofAttempt = `
 const isStillSent = `
   live.id = given.id and live.token = given.token and live.state = 'delivering'`
 
+/** What an ended delivery takes with it into its row. */
+const endOf = `
+  live.id, live.token, live.kind, live.event_key, live.endpoint_key, live.round, live.attempts,
+  live.created_at_ms, live.order_key, live.order_blocks`
+
+/** Most groups hold no retry, and then every row ends as it is given. */
+const givenEnds = `
+  with ended as (
+    delete from kmsg.live using ${columns}
+     where ${isStillSent}
+    returning ${endOf}, given.state as end_state, given.reason as end_reason, ${ofAttempt}
+  )`
+
 /** A retry for an endpoint that is gone meanwhile is an end. */
-const given = `
+const givenAll = `
   with given as materialized (
     select * from ${columns}
   ), gone as materialized (
@@ -51,22 +64,22 @@ const given = `
   ), ended as (
     delete from kmsg.live using given
      where ${isStillSent} and (given.state <> 'waiting' or given.id in (select id from gone))
-    returning live.id, live.token, live.kind, live.event_key, live.endpoint_key, live.round,
-              live.attempts, live.created_at_ms, live.order_key, live.order_blocks,
+    returning ${endOf},
               case given.state when 'waiting' then 'cancelled' else given.state end as end_state,
               case given.state when 'waiting' then (select closed from gone where gone.id = given.id)
                                else given.reason end as end_reason, ${ofAttempt}
-  ), written as materialized (
-    select id, token, end_state, ${ofAttempt} from ended
-    union all
-    select id, token, end_state, ${ofAttempt} from waits
-  ), attempts as (
+  )`
+
+/** An attempt that ended its delivery is in the delivery's own row. */
+const insertAttempts = (rows: string) => `, attempts as (
     insert into kmsg.attempt (delivery_id, token, number, started_at_ms, latency_ms, outcome,
                               http_status, error, response_body, endpoint_version, late)
     select id, token, number, started_at_ms, latency_ms, outcome, http_status, error,
            substr($20::bytea, body_at, body_length), endpoint_version, false
-      from written
+      from (${rows}) as kept
   )`
+const ofWaits = `select id, token, ${ofAttempt} from waits`
+const ofBatches = `select id, token, ${ofAttempt} from ended where kind = 'batch'`
 
 /** Members end with what their batch was given: its attempts are theirs. */
 const endOfBatches = `, closed_batch as (
@@ -87,16 +100,26 @@ const endOfBatches = `, closed_batch as (
 
 const ends = `, ends as (
     insert into kmsg.done (id, event_key, endpoint_key, state, reason, round, attempts, token,
-                           created_at_ms, settled_at_ms)
+                           created_at_ms, settled_at_ms, last_started_at_ms, last_latency_ms,
+                           last_outcome, last_http_status, last_error, last_response_body,
+                           last_endpoint_version)
     select id, event_key, endpoint_key, end_state, end_reason, round, attempts + 1, token,
-           created_at_ms, settled_at_ms
+           created_at_ms, settled_at_ms, started_at_ms, latency_ms, outcome, http_status, error,
+           substr($20::bytea, body_at, body_length), endpoint_version
       from ended where kind = 'single'
   )`
 
 /** A batch counts as one attempt, for as many deliveries as it has members. */
 const deliveriesOf = `coalesce((select member_count from kmsg.batch where batch.id = written.id), 1)`
 
-const sumsAndResult = (deliveries: string) => `, sums as (
+const sumsOf = `
+  id, token, end_state, settled_for, settled_at_ms, tenant_id, event_type, outcome, latency_class,
+  latency_ms`
+
+/** Of everything that was written, and what came of it. */
+const sumsAndResult = (waits: boolean, deliveries: string) => `, written as materialized (
+    select ${sumsOf} from ended ${waits ? `union all select ${sumsOf} from waits` : ''}
+  ), sums as (
     insert into kmsg.rollup as r (endpoint_key, hour_ms, tenant_id, event_type, outcome, state,
                                   latency_class, writer, attempts, deliveries, latency_sum_ms)
     select grain.key, grain.hour_ms, tenant_id, event_type, outcome, end_state, latency_class,
@@ -114,7 +137,7 @@ const sumsAndResult = (deliveries: string) => `, sums as (
                      latency_sum_ms = r.latency_sum_ms + excluded.latency_sum_ms
   )
   select (select count(*) from written) as written,
-         exists (select from waits where cancel_reason is not null) as cancelled,
+         ${waits ? 'exists (select from waits where cancel_reason is not null)' : 'false'} as cancelled,
          case when (select count(*) from written) < cardinality($1::text[])
               then (select json_agg(json_build_array(id, token)) from written) end as decided`
 
@@ -124,10 +147,24 @@ const endedInOrder = `,
                    'blocks', order_blocks and end_state in ('exhausted', 'rejected')))
             from ended where order_key is not null) as ordered`
 
-/** Most groups hold no batch, and then nothing is looked for. */
-const settleSingles = given + ends + sumsAndResult('1')
-const settleBatches = given + endOfBatches + ends + sumsAndResult(deliveriesOf)
+/** Nothing is looked for that the group does not hold. */
+const settleEnds = givenEnds + ends + sumsAndResult(false, '1')
+const settleSingles = givenAll + insertAttempts(ofWaits) + ends + sumsAndResult(true, '1')
+const settleBatches =
+  givenAll +
+  insertAttempts(`${ofWaits} union all ${ofBatches}`) +
+  endOfBatches +
+  ends +
+  sumsAndResult(true, deliveriesOf)
 const settleOrdered = settleBatches + endedInOrder
+
+function statementFor(records: readonly SettlementRecord[], isOrdered: boolean): string {
+  if (isOrdered) return settleOrdered
+  if (records.some(isBatch)) return settleBatches
+  return records.some(({ settlement }) => settlement.state === 'waiting')
+    ? settleSingles
+    : settleEnds
+}
 
 /** Kept for the log, when it is not there yet; nothing follows from it. */
 const keepLate = `
@@ -136,6 +173,8 @@ const keepLate = `
   select id, token, number, started_at_ms, latency_ms, outcome, http_status, error,
          substr($20::bytea, body_at, body_length), endpoint_version, true
     from ${columns}
+   where (select last_outcome from kmsg.done where done.id = given.id and done.token = given.token)
+           is null
    order by id collate "C", token
   on conflict do nothing
   returning delivery_id as id, token`
@@ -213,8 +252,11 @@ async function writeRecords(
   records: readonly SettlementRecord[],
   isOrdered: boolean,
 ): Promise<{ results: Map<string, SettlementResult>; ordered: string | null }> {
-  const sql = isOrdered ? settleOrdered : records.some(isBatch) ? settleBatches : settleSingles
-  const row = await connection.get<Row>(sql, ...toColumns(records), session.worker.slot)
+  const row = await connection.get<Row>(
+    statementFor(records, isOrdered),
+    ...toColumns(records),
+    session.worker.slot,
+  )
   if (row === undefined) throw new WebhookError('STORAGE_UNAVAILABLE', 'Expected a row, got none.')
   // Apart, because the statement above does not see a mark that is set while it waits for the row.
   if (row.cancelled || row.written < records.length) {

@@ -41,6 +41,8 @@ const eraseHash = `update event_key set content_hash = x'' where key = ?1
 const eraseAnswers = `
   update attempt set error = null, response_body = null
    where delivery_id >= ? and delivery_id < ?`
+const eraseLastAnswers = `
+  update done set last_error = null, last_response_body = null where id >= ? and id < ?`
 const eraseAnswersOfBatch = `
   update attempt set error = null, response_body = null where delivery_id = ?`
 
@@ -145,6 +147,7 @@ function eraseOne(session: Session, key: string, nowMs: number): boolean {
   connection.run(eraseEvent, nowMs, key)
   connection.run(eraseHash, key)
   connection.run(eraseAnswers, from, to)
+  connection.run(eraseLastAnswers, from, to)
   return true
 }
 

@@ -77,7 +77,7 @@ export const invariants: readonly Invariant[] = [
     sql: `
       select id from done
        where (state = 'delivered') <> exists (
-         select 1 from attempt
+         select 1 from attempt_made
           where delivery_id = coalesce(done.batch_id, done.id) and outcome = 'accepted' and late = 0)`,
   },
   {
@@ -85,17 +85,17 @@ export const invariants: readonly Invariant[] = [
     sql: `
       select id from live
        where attempts > token
-          or attempts <> (select count(*) from attempt where delivery_id = live.id and late = 0)
+          or attempts <> (select count(*) from attempt_made where delivery_id = live.id and late = 0)
       union all
       select id from done
        where attempts > token
-          or attempts <> (select count(*) from attempt
+          or attempts <> (select count(*) from attempt_made
                            where delivery_id = coalesce(done.batch_id, done.id) and late = 0)`,
   },
   {
     name: 'attempt_has_its_delivery',
     sql: `
-      select delivery_id as id from attempt
+      select delivery_id as id from attempt_made
        where late = 0 and delivery_id not in (select id from live)
          and delivery_id not in (select id from done) and delivery_id not in (select id from batch)`,
   },
@@ -106,7 +106,7 @@ export const invariants: readonly Invariant[] = [
         select endpoint_key, sum(attempts) as n from rollup where endpoint_key <> '' group by 1
         union all
         select coalesce(batch.endpoint_key, substr(delivery_id, 30, 8)), -count(*)
-          from attempt left join batch on batch.id = delivery_id where late = 0 group by 1
+          from attempt_made left join batch on batch.id = delivery_id where late = 0 group by 1
         union all
         select endpoint_key, -sum(attempts) from pruned group by 1)
        group by 1 having sum(n) <> 0`,
@@ -209,6 +209,6 @@ export const counts: Readonly<Record<string, string>> = {
   exhausted: "select count(*) as n from done where state = 'exhausted'",
   rejected: "select count(*) as n from done where state = 'rejected'",
   cancelled: "select count(*) as n from done where state = 'cancelled'",
-  attempts: 'select count(*) as n from attempt where late = 0',
-  lateAttempts: 'select count(*) as n from attempt where late = 1',
+  attempts: 'select count(*) as n from attempt_made where late = 0',
+  lateAttempts: 'select count(*) as n from attempt_made where late = 1',
 }

@@ -53,7 +53,7 @@ const findDeliveryRow = `
 const findAttempts = `
   select number, started_at_ms, latency_ms, outcome, http_status, error, response_body,
          endpoint_version, late
-    from attempt where delivery_id = ? order by token`
+    from attempt_made where delivery_id = ? order by token`
 
 export interface DeliveryRow {
   readonly id: string

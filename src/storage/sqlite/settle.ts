@@ -1,7 +1,7 @@
 /**
- * Settlements of attempts. The attempt's row is the fence: only when it is newly inserted, and the
- * delivery is still owned under the same token, do state, statistics and the endpoint follow from
- * it. Runs inside the transaction of a commit.
+ * Settlements of attempts. The delivery's row is the fence: only while it is still being sent under
+ * the same token do its attempt, state, statistics and endpoint follow. What it does not find there
+ * was written before, or is late. Runs inside the transaction of a commit.
  */
 import type { EndpointEffect } from '../../model/settlement.ts'
 import type { SettlementResult } from '../storage.ts'
@@ -18,26 +18,31 @@ import { type ByteReader, type CommitOnWire, settlementWidth } from './wire.ts'
 const insertAttempt = `
   insert into attempt (delivery_id, token, number, started_at_ms, latency_ms, outcome, http_status,
                        error, response_body, endpoint_version, late)
-  values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0) on conflict do nothing`
-const insertAttempts = forManyRows(insertAttempt)
+  values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) on conflict do nothing`
 
-const markLate = 'update attempt set late = 1 where delivery_id = ? and token = ?'
+/** Also of one that is in the row of its delivery, since it ended it. */
+const findAttempt = 'select 1 from attempt_made where delivery_id = ? and token = ?'
 
-const endSingle = `
-  insert into done (id, event_key, endpoint_key, state, reason, round, attempts, token, batch_id,
-                    created_at_ms, settled_at_ms)
-  select id, event_key, endpoint_key, ?, ?, round, attempts + 1, token, null, created_at_ms, ?
-    from live where id = ? and token = ? and state = 'delivering'`
+const endColumns = `
+  id, event_key, endpoint_key, state, reason, round, attempts, token, batch_id, created_at_ms,
+  settled_at_ms, last_started_at_ms, last_latency_ms, last_outcome, last_http_status, last_error,
+  last_response_body, last_endpoint_version`
+
+const ended = `(
+  id, token, state, reason, settled_at_ms, started_at_ms, latency_ms, outcome, http_status, error,
+  response_body, endpoint_version)`
+const valuesOfEnd = 'values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)'
 
 /** From the list to the table: the planner must not begin with the table. */
-const endSingles = forManyRows(`
-  with settled (id, token, state, reason, at_ms) as (values (?, ?, ?, ?, ?))
-  insert into done (id, event_key, endpoint_key, state, reason, round, attempts, token, batch_id,
-                    created_at_ms, settled_at_ms)
-  select live.id, event_key, endpoint_key, settled.state, settled.reason, round, attempts + 1,
-         live.token, null, created_at_ms, at_ms
-    from settled cross join live
-   where live.id = settled.id and live.token = settled.token and live.state = 'delivering'`)
+const endSingle = `
+  with ended ${ended} as (${valuesOfEnd})
+  insert into done (${endColumns})
+  select live.id, event_key, endpoint_key, ended.state, ended.reason, round, attempts + 1, live.token,
+         null, created_at_ms, settled_at_ms, started_at_ms, latency_ms, outcome, http_status, error,
+         response_body, endpoint_version
+    from ended cross join live
+   where live.id = ended.id and live.token = ended.token and live.state = 'delivering'`
+const endSingles = forManyRows(endSingle)
 
 const deleteLives = `delete from live where id in (${Array(rowsAtOnce).fill('?').join(', ')})`
 
@@ -85,7 +90,8 @@ interface Settled {
   readonly effect: EndpointEffect | null
   readonly isBatch: boolean
   readonly ordered: boolean
-  /** Values of its row in \`attempt\`. */
+  readonly number: number
+  /** started at, latency, outcome, status, error, body, endpoint version */
   readonly attempt: readonly SqlValue[]
 }
 
@@ -138,19 +144,18 @@ function writeEnds(session: Session, ends: readonly Settled[], rollup: Rollup): 
 }
 
 function endTogether(connection: Connection, ends: readonly Settled[]): void {
-  const attempts: SqlValue[] = []
-  const settled: SqlValue[] = []
+  const values: SqlValue[] = []
   const ids: string[] = []
   for (const end of ends) {
-    attempts.push(...end.attempt)
-    settled.push(end.id, end.token, end.state, end.reason, end.settledAtMs)
+    pushEnd(values, end)
     ids.push(end.id)
   }
-  const written =
-    connection.run(insertAttempts, ...attempts) === ends.length &&
-    connection.run(endSingles, ...settled) === ends.length
-  if (!written) throw new MustSettleSingly()
+  if (connection.run(endSingles, ...values) !== ends.length) throw new MustSettleSingly()
   connection.run(deleteLives, ...ids)
+}
+
+function pushEnd(values: SqlValue[], end: Settled): void {
+  values.push(end.id, end.token, end.state, end.reason, end.settledAtMs, ...end.attempt)
 }
 
 function readSettled(
@@ -187,24 +192,28 @@ function readSettled(
     effect: flat[i + 17] as EndpointEffect | null,
     isBatch: id.startsWith('bat_'),
     ordered: flat[i + 18] === 1,
-    attempt: [
-      ...[id, value(1), value(6), value(7), value(8), value(9)],
-      ...[value(10), value(11), body, value(13)],
-    ],
+    number: flat[i + 6] as number,
+    attempt: [value(7), value(8), value(9), value(10), value(11), body, value(13)],
   }
 }
 
 function writeSingly(session: Session, given: Settled, rollup: Rollup): SettlementResult {
   const { connection } = session
-  if (connection.run(insertAttempt, ...given.attempt) === 0) return 'repeated'
   const deliveries = given.isBatch ? memberCount(session, given.id) : 1
   const settled = moved(session, given)
   if (settled === null) {
-    connection.run(markLate, given.id, given.token)
+    if (connection.get(findAttempt, given.id, given.token) !== undefined) return 'repeated'
+    keepAttempt(connection, given, true)
     return 'late'
   }
+  if (settled.isBatch || settled.state === 'waiting') keepAttempt(connection, settled, false)
   follow(session, settled, deliveries, rollup)
   return 'written'
+}
+
+function keepAttempt(connection: Connection, settled: Settled, late: boolean): void {
+  const { id, token, number, attempt } = settled
+  connection.run(insertAttempt, id, token, number, ...attempt, late ? 1 : 0)
 }
 
 /**
@@ -236,11 +245,14 @@ function move(session: Session, settled: Settled): boolean {
   if (state === 'waiting') {
     return connection.run(wait, settled.dueAtMs, reason, id, token) === 1
   }
-  const end = isBatch ? endMembers : endSingle
-  if (connection.run(end, state, reason, settledAtMs, id, token) === 0) return false
   if (isBatch) {
+    if (connection.run(endMembers, state, reason, settledAtMs, id, token) === 0) return false
     connection.run(deleteMembers, id)
     connection.run(closeBatch, settledAtMs, id)
+  } else {
+    const values: SqlValue[] = []
+    pushEnd(values, settled)
+    if (connection.run(endSingle, ...values) === 0) return false
   }
   removeLive(session, id, settledAtMs, state === 'exhausted' || state === 'rejected')
   return true

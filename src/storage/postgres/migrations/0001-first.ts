@@ -229,7 +229,15 @@ create table kmsg.done (
   batch_id text collate "C",
   created_at_ms bigint not null,
   settled_at_ms bigint not null,
-  retried_as text collate "C"
+  retried_as text collate "C",
+  -- The attempt that ended it, so that most deliveries need no row in attempt. Number and token are its own.
+  last_started_at_ms bigint,
+  last_latency_ms double precision,
+  last_outcome text,
+  last_http_status integer,
+  last_error text,
+  last_response_body bytea,
+  last_endpoint_version bigint
 ) partition by range (id);
 create table kmsg.done_default partition of kmsg.done default;
 create index done_failed on kmsg.done (id)
@@ -241,7 +249,7 @@ create table kmsg.delivery_slot (
   primary key (endpoint_key, slot)
 );
 
--- The key is the fence: an attempt is counted when it is inserted, once per claim.
+-- What ended no delivery by itself: attempts before the last, those of batches, and late ones.
 create table kmsg.attempt (
   delivery_id text collate "C" not null,
   token integer not null,
@@ -259,6 +267,15 @@ create table kmsg.attempt (
 create table kmsg.attempt_default partition of kmsg.attempt default;
 -- Those of batches are few, and go one by one with their batch.
 create table kmsg.attempt_batch partition of kmsg.attempt for values from ('bat_') to ('bat\`');
+
+create view kmsg.attempt_made as
+  select delivery_id, token, number, started_at_ms, latency_ms, outcome, http_status, error,
+         response_body, endpoint_version, late
+    from kmsg.attempt
+  union all
+  select id, token, attempts, last_started_at_ms, last_latency_ms, last_outcome, last_http_status,
+         last_error, last_response_body, last_endpoint_version, false
+    from kmsg.done where last_outcome is not null;
 
 create table kmsg.batch (
   id text collate "C" primary key,

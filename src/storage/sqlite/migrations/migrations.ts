@@ -6,6 +6,7 @@ import { endpointTls } from './0004-endpoint-tls.ts'
 import { endpointFlow } from './0005-endpoint-flow.ts'
 import { endpointLife } from './0006-endpoint-life.ts'
 import { repairs } from './0007-repairs.ts'
+import { lastAttempt } from './0008-last-attempt.ts'
 
 /** Migration n brings a database from `user_version` n - 1 to n. */
 export const migrations: readonly string[] = [
@@ -16,4 +17,5 @@ export const migrations: readonly string[] = [
   endpointFlow,
   endpointLife,
   repairs,
+  lastAttempt,
 ]
