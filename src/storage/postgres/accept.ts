@@ -17,74 +17,105 @@ import { eventOf } from './days.ts'
 import { isBehind, lastNo, lockKeys, type OrderedKey } from './order.ts'
 import { closedReason, type Session } from './session.ts'
 import { SlotsToWrite } from './slot.ts'
-import { ByteColumn, booleanArray, numberArray, textArray } from './text.ts'
+import { ByteColumn, booleanArray, numberArray, rowsOf, textArray } from './text.ts'
+
+/** What a group holds besides new events for open endpoints, which most hold nothing but. */
+interface Holding {
+  /** Some may end at once: ended already, or matched with nobody knows which version. */
+  readonly closing: boolean
+  readonly ordered: boolean
+}
+
+/** Of each delivery: when nobody has closed an endpoint since, it need not be looked up. */
+const deliveryColumns = {
+  id: '$14::text[]',
+  endpoint_key: '$15::text[]',
+  due_at_ms: '$16::bigint[]',
+  owned: '$17::boolean[]',
+  created_at_ms: '$18::bigint[]',
+  alone: '$19::int[]',
+  expires_at_ms: '$20::bigint[]',
+}
+const closingColumns = { ended: '$25::text[]', unsure: '$26::boolean[]' }
+const orderedColumns = { order_key: '$27::text[]', order_blocks: '$28::boolean[]' }
+
+/** Of an event that is new, see model/ids.ts. As a test of a boolean, so that it is looked up by hash. */
+const eventKey = 'substr(d.id, 5, 24)'
+const isFresh = (key: string) => `(${key} in (select key from fresh)) is true`
 
 /**
  * `me` keeps the lease from being taken over until this is committed: who takes it over then sees
- * these rows. Without the lease nothing is written. An endpoint is looked up only for events that
- * were matched with whichever version: nobody has closed one since the newest.
+ * these rows. Without the lease nothing is written.
  */
-const insertSql = (ordered: boolean) => `
+const insertSql = ({ closing, ordered }: Holding) => `
   with me as materialized (
     select id from kmsg.worker where id = $1 for key share
-  ), given as materialized (
-    select * from unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::int[],
-                         $8::int[], $9::int[], $10::int[], $11::text[], $12::int[], $22::bigint[])
-      with ordinality as given (key, tenant_id, id, type, accepted_at_ms, matched, body_at, body_length,
-                                hash_length, targets, target_count, seen, n)
-     where exists (select from me)
-       and (seen is null or seen >= (select number from kmsg.endpoints_version))
   ), fresh as (
     insert into kmsg.event_key (tenant_id, id, key, content_hash, accepted_at_ms)
     select tenant_id, id, key, substr($13::bytea, body_at + body_length, hash_length), accepted_at_ms
-      from given
+      from ${rowsOf({
+        ...{ tenant_id: '$3::text[]', id: '$4::text[]', key: '$2::text[]' },
+        ...{ body_at: '$8::int[]', body_length: '$9::int[]', hash_length: '$10::int[]' },
+        ...{ accepted_at_ms: '$6::bigint[]', seen: '$21::bigint[]' },
+      })} as given
+     where exists (select from me)
+       and (seen is null or seen >= (select number from kmsg.endpoints_version))
     on conflict do nothing
     returning key
-  ), created as materialized (
-    select given.* from given join fresh on fresh.key = given.key
   ), stored as (
     insert into kmsg.event (key, tenant_id, id, type, accepted_at_ms, matched, body)
     select key, tenant_id, id, type, accepted_at_ms, matched,
            substr($13::bytea, body_at, body_length)
-      from created
+      from ${rowsOf({
+        ...{ key: '$2::text[]', tenant_id: '$3::text[]', id: '$4::text[]', type: '$5::text[]' },
+        ...{ accepted_at_ms: '$6::bigint[]', matched: '$7::int[]' },
+        ...{ body_at: '$8::int[]', body_length: '$9::int[]' },
+      })} as given
+     where ${isFresh('given.key')}
   ), fans as (
     insert into kmsg.fan_out (event_key, targets, total, position)
-    select key, targets::json, target_count, 0 from created where target_count > 0
-  ), delivery as materialized (
-    select d.*, created.key as event_key, accepted_at_ms,
-           coalesce(d.ended, case when seen is null then (
-             select ${closedReason} from kmsg.endpoint where endpoint.key = d.endpoint_key) end)
-             as closed ${ordered ? placed : ''}
-      from unnest($14::text[], $15::int[], $16::text[], $17::bigint[], $18::boolean[], $23::text[],
-                  $24::int[], $25::bigint[]${ordered ? ', $26::text[], $27::boolean[]' : ''})
-             as d (id, of_event, endpoint_key, due_at_ms, owned, ended, alone, expires_at_ms
-                   ${ordered ? ', order_key, order_blocks' : ''})
-      join created on created.n = d.of_event
-      ${ordered ? 'window turn as (partition by d.endpoint_key, d.order_key order by d.id collate "C")' : ''}
-  ), lives as (
+    select key, targets::json, target_count, 0
+      from ${rowsOf({ key: '$2::text[]', targets: '$11::text[]', target_count: '$12::int[]' })}
+           as given
+     where target_count > 0 and ${isFresh('given.key')}
+  )${closing ? judged({ closing, ordered }) : ''}, lives as (
     insert into kmsg.live (id, kind, alone, event_key, endpoint_key, state, owner, token, attempts,
                            due_at_ms, round, created_at_ms, expires_at_ms
                            ${ordered ? ', order_key, order_blocks, order_no' : ''})
-    select id, 'single', coalesce(alone, 0), event_key, endpoint_key,
+    select id, 'single', coalesce(alone, 0), ${eventKey}, endpoint_key,
            case when owned then 'delivering' else 'waiting' end, case when owned then $1::bigint end,
-           owned::int, 0, ${ordered ? dueInOrder : 'due_at_ms'}, 1, accepted_at_ms, expires_at_ms
+           owned::int, 0, ${ordered ? dueInOrder : 'due_at_ms'}, 1, created_at_ms, expires_at_ms
            ${ordered ? ', order_key, order_blocks, order_no' : ''}
-      from delivery where closed is null
-  ), cancelled as (
-    insert into kmsg.done (id, event_key, endpoint_key, state, reason, round, attempts, token,
-                           created_at_ms, settled_at_ms)
-    select id, event_key, endpoint_key, 'cancelled', closed, 1, 0, 0, accepted_at_ms, $19::bigint
-      from delivery where closed is not null
+      from ${
+        closing
+          ? 'delivery as d where closed is null'
+          : `${rowsOf(deliveryColumns)} as d where ${isFresh(eventKey)}`
+      }
   ), slots as (
     insert into kmsg.delivery_slot (endpoint_key, slot)
-    select * from unnest($20::text[], $21::text[]) as slot (endpoint_key, slot)
+    select * from unnest($22::text[], $23::text[]) as slot (endpoint_key, slot)
      where exists (select from me)
         on conflict do nothing
   )
-  select (select count(*) from me) as alive, (select count(*) from created) as fresh,
-         case when (select count(*) from created) < cardinality($2::text[])
-              then (select json_agg(key) from created) end as keys,
+  select (select count(*) from me) as alive, (select count(*) from fresh) as fresh,
+         case when (select count(*) from fresh) < cardinality($2::text[])
+              then (select json_agg(key) from fresh) end as keys,
          (select number from kmsg.endpoints_version) as version`
+
+/** Those that end at once end in the same statement. */
+const judged = ({ ordered }: Holding) => `, delivery as materialized (
+    select d.*, coalesce(d.ended, case when d.unsure then (
+             select ${closedReason} from kmsg.endpoint where endpoint.key = d.endpoint_key) end)
+             as closed ${ordered ? placed : ''}
+      from ${rowsOf({ ...deliveryColumns, ...closingColumns, ...(ordered && orderedColumns) })} as d
+     where ${isFresh(eventKey)}
+      ${ordered ? 'window turn as (partition by d.endpoint_key, d.order_key order by d.id collate "C")' : ''}
+  ), cancelled as (
+    insert into kmsg.done (id, event_key, endpoint_key, state, reason, round, attempts, token,
+                           created_at_ms, settled_at_ms)
+    select id, ${eventKey}, endpoint_key, 'cancelled', closed, 1, 0, 0, created_at_ms, $24::bigint
+      from delivery as d where closed is not null
+  )`
 
 /** Several of one key in one group come one after the other. */
 const placed = `,
@@ -92,8 +123,9 @@ const placed = `,
            d.order_key is not null and (${isBehind} or row_number() over turn > 1) as is_behind`
 const dueInOrder = `case when is_behind then ${behindMs} else due_at_ms end`
 
-const insertAccepts = insertSql(false)
-const insertOrderedAccepts = insertSql(true)
+const insertOpen = insertSql({ closing: false, ordered: false })
+const insertClosing = insertSql({ closing: true, ordered: false })
+const insertOrdered = insertSql({ closing: true, ordered: true })
 
 /** @throws WebhookError STORAGE_UNAVAILABLE when the lease is lost: nothing is written then */
 export async function commitAccepts(
@@ -121,17 +153,17 @@ export async function insert(
   const values = toColumns(accepts.toSorted(inOrderOfIds), slots)
   const keys = orderedKeys(accepts)
   if (keys.length > 0) await lockKeys(session, connection, keys)
+  const isOrdered = keys.length > 0
+  const isClosing = isOrdered || mayClose(accepts)
   const row = await connection.get<Accepted>(
-    keys.length > 0 ? insertOrderedAccepts : insertAccepts,
+    isOrdered ? insertOrdered : isClosing ? insertClosing : insertOpen,
     owner,
     ...values.events,
     ...values.deliveries,
-    session.nowMs(),
-    ...slots.columns(),
     values.seen,
-    values.ended,
-    ...values.terms,
-    ...(keys.length > 0 ? values.order : []),
+    ...slots.columns(),
+    ...(isClosing ? [session.nowMs(), ...values.closing] : []),
+    ...(isOrdered ? values.order : []),
   )
   if (row?.alive !== 1) throw session.worker.lost(owner)
   const { fresh, version } = row
@@ -157,6 +189,14 @@ interface Accepted {
   readonly version: number
 }
 
+/** Whether some delivery may end at once. */
+function mayClose(accepts: readonly AcceptRecord[]): boolean {
+  return accepts.some(
+    ({ endpointsVersion, deliveries }) =>
+      endpointsVersion === null || deliveries.some(({ ended }) => ended !== undefined),
+  )
+}
+
 /** Two processes with the same ids then wait for each other in one direction only. */
 function inOrderOfIds({ event: a }: AcceptRecord, { event: b }: AcceptRecord): number {
   if (a.tenantId !== b.tenantId) return a.tenantId < b.tenantId ? -1 : 1
@@ -168,21 +208,23 @@ function toColumns(accepts: readonly AcceptRecord[], slots: SlotsToWrite) {
   const bytes = new ByteColumn()
   const bodyAt: number[] = []
   const deliveries: NewDelivery[] = []
-  const eventNumbers: number[] = []
+  const createdAtMs: number[] = []
+  const unsure: boolean[] = []
   const waiting = new Set<string>()
-  for (const [i, { event, deliveries: some }] of accepts.entries()) {
+  for (const { event, deliveries: some, endpointsVersion } of accepts) {
     bodyAt.push(bytes.add(event.body))
     bytes.add(event.contentHash)
     for (const delivery of some) {
       deliveries.push(delivery)
-      eventNumbers.push(i + 1)
+      createdAtMs.push(Math.round(event.acceptedAtMs))
+      unsure.push(endpointsVersion === null)
       slots.add(delivery.endpointKey, delivery.id)
       if (!delivery.owned && delivery.ended === undefined) waiting.add(delivery.endpointKey)
     }
   }
   return {
     waiting,
-    ended: textArray(deliveries.map(({ ended }) => ended ?? null)),
+    closing: [textArray(deliveries.map(({ ended }) => ended ?? null)), booleanArray(unsure)],
     seen: numberArray(accepts.map(({ endpointsVersion }) => endpointsVersion)),
     events: [
       textArray(accepts.map(({ event }) => event.key)),
@@ -200,12 +242,12 @@ function toColumns(accepts: readonly AcceptRecord[], slots: SlotsToWrite) {
     ],
     deliveries: [
       textArray(deliveries.map(({ id }) => id)),
-      numberArray(eventNumbers),
       textArray(deliveries.map(({ endpointKey }) => endpointKey)),
       numberArray(deliveries.map(({ dueAtMs }) => Math.round(dueAtMs))),
       booleanArray(deliveries.map(({ owned }) => owned)),
+      numberArray(createdAtMs),
+      ...termColumns(deliveries.map(({ terms }) => terms)),
     ],
-    terms: termColumns(deliveries.map(({ terms }) => terms)),
     order: orderColumns(deliveries.map(({ terms }) => terms)),
   }
 }

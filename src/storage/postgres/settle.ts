@@ -13,17 +13,31 @@ import type { Connection, SqlValue } from './connection.ts'
 import { writeEffects } from './effect.ts'
 import { blockKeys, type OrderedKey, promote } from './order.ts'
 import { closedReason, type Session } from './session.ts'
-import { ByteColumn, fromText, numberArray, textArray } from './text.ts'
+import { ByteColumn, fromText, numberArray, rowsOf, textArray } from './text.ts'
 
 const anHourMs = 3_600_000
 
-const columns = `
-  unnest($1::text[], $2::int[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::int[],
-         $8::bigint[], $9::float8[], $10::text[], $11::int[], $12::text[], $13::int[], $14::int[],
-         $15::bigint[], $16::text[], $17::text[], $18::bigint[], $19::int[])
-    as given (id, token, settled_for, tenant_id, event_type, settled_at_ms, number, started_at_ms,
-              latency_ms, outcome, http_status, error, body_at, body_length, endpoint_version,
-              state, reason, due_at_ms, latency_class)`
+const given = `${rowsOf({
+  id: '$1::text[]',
+  token: '$2::int[]',
+  settled_for: '$3::text[]',
+  tenant_id: '$4::text[]',
+  event_type: '$5::text[]',
+  settled_at_ms: '$6::bigint[]',
+  number: '$7::int[]',
+  started_at_ms: '$8::bigint[]',
+  latency_ms: '$9::float8[]',
+  outcome: '$10::text[]',
+  http_status: '$11::int[]',
+  error: '$12::text[]',
+  body_at: '$13::int[]',
+  body_length: '$14::int[]',
+  endpoint_version: '$15::bigint[]',
+  state: '$16::text[]',
+  reason: '$17::text[]',
+  due_at_ms: '$18::bigint[]',
+  latency_class: '$19::int[]',
+})} as given`
 
 /** Of a settlement that was written. */
 const ofAttempt = `
@@ -41,7 +55,7 @@ const endOf = `
 /** Most groups hold no retry, and then every row ends as it is given. */
 const givenEnds = `
   with ended as (
-    delete from kmsg.live using ${columns}
+    delete from kmsg.live using ${given}
      where ${isStillSent}
     returning ${endOf}, given.state as end_state, given.reason as end_reason, ${ofAttempt}
   )`
@@ -49,7 +63,7 @@ const givenEnds = `
 /** A retry for an endpoint that is gone meanwhile is an end. */
 const givenAll = `
   with given as materialized (
-    select * from ${columns}
+    select * from ${given}
   ), gone as materialized (
     select given.id, ${closedReason} as closed
       from given join kmsg.endpoint on endpoint.key = given.settled_for
@@ -172,7 +186,7 @@ const keepLate = `
                             http_status, error, response_body, endpoint_version, late)
   select id, token, number, started_at_ms, latency_ms, outcome, http_status, error,
          substr($20::bytea, body_at, body_length), endpoint_version, true
-    from ${columns}
+    from ${given}
    where (select last_outcome from kmsg.done where done.id = given.id and done.token = given.token)
            is null
    order by id collate "C", token

@@ -18,14 +18,35 @@ export function fromText(value: string): string {
   return value.replace(markedBack, (_, found: string) => (found === mark ? mark : '\0'))
 }
 
+/**
+ * Arrays as rows, for `from`: `{ id: '$1::text[]' }` is a column `id`. Functions in the select list run
+ * side by side; `from unnest($1, $2)` would first make a table of each column.
+ */
+export function rowsOf(columns: Readonly<Record<string, string>>): string {
+  const each = Object.entries(columns).map(([name, array]) => `unnest(${array}) as ${name}`)
+  return `(select ${each.join(', ')})`
+}
+
 /** For `$n::text[]`. */
 export function textArray(values: readonly (string | null)[]): string {
   let text = '{'
+  // Most columns say the same again and again.
+  let last: string | null = null
+  let quoted = 'NULL'
   for (const value of values) {
-    if (text.length > 1) text += ','
-    text += value === null ? 'NULL' : `"${toText(value).replace(/["\\]/g, '\\$&')}"`
+    if (value !== last) {
+      last = value
+      quoted = value === null ? 'NULL' : quote(value)
+    }
+    text += text.length > 1 ? `,${quoted}` : quoted
   }
   return `${text}}`
+}
+
+const special = /["\\\0\uFDD0]/
+
+function quote(value: string): string {
+  return special.test(value) ? `"${toText(value).replace(/["\\]/g, '\\$&')}"` : `"${value}"`
 }
 
 /** For `$n::json[]`: JSON has a way of its own to write NUL. */
