@@ -3,6 +3,7 @@
  * event decides alone: who inserts (tenant, id) has stored the event; everybody else finds out whose
  * it is, in a statement of its own, because one statement does not see who won meanwhile.
  */
+
 import { WebhookError } from '../../model/errors.ts'
 import { deliveryIdRange } from '../../model/ids.ts'
 import {
@@ -12,12 +13,13 @@ import {
   type DeliveryTerms,
   type NewDelivery,
 } from '../storage.ts'
+import { int4Array, int8Array } from './binary-array.ts'
 import type { Connection, SqlValue } from './connection.ts'
 import { eventOf } from './days.ts'
 import { isBehind, lastNo, lockKeys, type OrderedKey } from './order.ts'
 import { closedReason, type Session } from './session.ts'
 import { SlotsToWrite } from './slot.ts'
-import { ByteColumn, booleanArray, numberArray, rowsOf, textArray } from './text.ts'
+import { ByteColumn, booleanArray, rowsOf, textArray } from './text.ts'
 
 /** What a group holds besides new events for open endpoints, which most hold nothing but. */
 interface Holding {
@@ -225,27 +227,27 @@ function toColumns(accepts: readonly AcceptRecord[], slots: SlotsToWrite) {
   return {
     waiting,
     closing: [textArray(deliveries.map(({ ended }) => ended ?? null)), booleanArray(unsure)],
-    seen: numberArray(accepts.map(({ endpointsVersion }) => endpointsVersion)),
+    seen: int8Array(accepts.map(({ endpointsVersion }) => endpointsVersion)),
     events: [
       textArray(accepts.map(({ event }) => event.key)),
       textArray(accepts.map(({ event }) => event.tenantId)),
       textArray(accepts.map(({ event }) => event.id)),
       textArray(accepts.map(({ event }) => event.type)),
-      numberArray(accepts.map(({ event }) => Math.round(event.acceptedAtMs))),
-      numberArray(accepts.map(({ event }) => event.matched)),
-      numberArray(bodyAt),
-      numberArray(accepts.map(({ event }) => event.body.length)),
-      numberArray(accepts.map(({ event }) => event.contentHash.length)),
+      int8Array(accepts.map(({ event }) => Math.round(event.acceptedAtMs))),
+      int4Array(accepts.map(({ event }) => event.matched)),
+      int4Array(bodyAt),
+      int4Array(accepts.map(({ event }) => event.body.length)),
+      int4Array(accepts.map(({ event }) => event.contentHash.length)),
       textArray(accepts.map(({ fanOutTo }) => targetsToJson(fanOutTo))),
-      numberArray(accepts.map(({ fanOutTo }) => fanOutTo?.length ?? 0)),
+      int4Array(accepts.map(({ fanOutTo }) => fanOutTo?.length ?? 0)),
       bytes.joined(),
     ],
     deliveries: [
       textArray(deliveries.map(({ id }) => id)),
       textArray(deliveries.map(({ endpointKey }) => endpointKey)),
-      numberArray(deliveries.map(({ dueAtMs }) => Math.round(dueAtMs))),
+      int8Array(deliveries.map(({ dueAtMs }) => Math.round(dueAtMs))),
       booleanArray(deliveries.map(({ owned }) => owned)),
-      numberArray(createdAtMs),
+      int8Array(createdAtMs),
       ...termColumns(deliveries.map(({ terms }) => terms)),
     ],
     order: orderColumns(deliveries.map(({ terms }) => terms)),
@@ -254,10 +256,8 @@ function toColumns(accepts: readonly AcceptRecord[], slots: SlotsToWrite) {
 
 export function termColumns(terms: readonly (DeliveryTerms | undefined)[]): SqlValue[] {
   return [
-    numberArray(terms.map((one) => (one?.alone ? 1 : null))),
-    numberArray(
-      terms.map((one) => (one?.expiresAtMs == null ? null : Math.round(one.expiresAtMs))),
-    ),
+    int4Array(terms.map((one) => (one?.alone ? 1 : null))),
+    int8Array(terms.map((one) => (one?.expiresAtMs == null ? null : Math.round(one.expiresAtMs)))),
   ]
 }
 

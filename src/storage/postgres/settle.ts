@@ -5,15 +5,17 @@
  * late, and a second statement tells which. SQLite asks the attempt's row first, which costs nothing
  * there and a second look at every index here.
  */
+
 import { WebhookError } from '../../model/errors.ts'
 import { latencyClass } from '../latency-class.ts'
 import type { SettlementRecord, SettlementResult } from '../storage.ts'
+import { float8Array, int4Array, int8Array } from './binary-array.ts'
 import { endCancelled } from './cancel.ts'
 import type { Connection, SqlValue } from './connection.ts'
 import { writeEffects } from './effect.ts'
 import { blockKeys, type OrderedKey, promote } from './order.ts'
 import { closedReason, type Session } from './session.ts'
-import { ByteColumn, fromText, numberArray, rowsOf, textArray } from './text.ts'
+import { ByteColumn, fromText, rowsOf, textArray } from './text.ts'
 
 const anHourMs = 3_600_000
 
@@ -311,26 +313,24 @@ function toColumns(records: readonly SettlementRecord[]): SqlValue[] {
   const settlements = records.map(({ settlement }) => settlement)
   return [
     textArray(records.map((one) => one.deliveryId)),
-    numberArray(records.map((one) => one.token)),
+    int4Array(records.map((one) => one.token)),
     textArray(records.map((one) => one.endpointKey)),
     textArray(records.map((one) => one.tenantId)),
     textArray(records.map((one) => one.eventType)),
-    numberArray(records.map((one) => Math.round(one.settledAtMs))),
-    numberArray(attempts.map((one) => one.number)),
-    numberArray(attempts.map((one) => Math.round(one.startedAtMs))),
-    numberArray(attempts.map((one) => one.latencyMs)),
+    int8Array(records.map((one) => Math.round(one.settledAtMs))),
+    int4Array(attempts.map((one) => one.number)),
+    int8Array(attempts.map((one) => Math.round(one.startedAtMs))),
+    float8Array(attempts.map((one) => one.latencyMs)),
     textArray(attempts.map((one) => one.outcome)),
-    numberArray(attempts.map((one) => one.httpStatus)),
+    int4Array(attempts.map((one) => one.httpStatus)),
     textArray(attempts.map((one) => one.error)),
-    numberArray(bodyAt),
-    numberArray(attempts.map((one) => one.responseBody?.length ?? null)),
-    numberArray(attempts.map((one) => one.endpointVersion)),
+    int4Array(bodyAt),
+    int4Array(attempts.map((one) => one.responseBody?.length ?? null)),
+    int8Array(attempts.map((one) => one.endpointVersion)),
     textArray(settlements.map((one) => one.state)),
     textArray(settlements.map((one) => one.reason)),
-    numberArray(
-      settlements.map((one) => (one.state === 'waiting' ? Math.round(one.dueAtMs) : null)),
-    ),
-    numberArray(attempts.map((one) => latencyClass(one.latencyMs))),
+    int8Array(settlements.map((one) => (one.state === 'waiting' ? Math.round(one.dueAtMs) : null))),
+    int4Array(attempts.map((one) => latencyClass(one.latencyMs))),
     bytes.joined(),
   ]
 }
