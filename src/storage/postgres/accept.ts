@@ -2,6 +2,10 @@
  * New events with their deliveries: a whole group is one statement, so one round trip. The key of an
  * event decides alone: who inserts (tenant, id) has stored the event; everybody else finds out whose
  * it is, in a statement of its own, because one statement does not see who won meanwhile.
+ *
+ * `on conflict` would write every key twice, as a proposal and for good. So the statement of most
+ * groups looks first, and is refused as a whole where another process brings the same id at this very
+ * moment; then the group is written by the statement that gives way.
  */
 
 import { WebhookError } from '../../model/errors.ts'
@@ -16,17 +20,25 @@ import {
 import { int4Array, int8Array } from './binary-array.ts'
 import type { Connection, SqlValue } from './connection.ts'
 import { eventOf } from './days.ts'
+import { sqlState } from './errors.ts'
 import { isBehind, lastNo, lockKeys, type OrderedKey } from './order.ts'
 import { closedReason, type Session } from './session.ts'
 import { SlotsToWrite } from './slot.ts'
 import { ByteColumn, booleanArray, rowsOf, textArray } from './text.ts'
 
-/** What a group holds besides new events for open endpoints, which most hold nothing but. */
+/** What a group may hold besides new events for open endpoints, which most hold nothing but. */
 interface Holding {
-  /** Some may end at once: ended already, or matched with nobody knows which version. */
+  /**
+   * Deliveries that end at once, or were matched with nobody knows which version; and events that
+   * somebody else brings now.
+   */
   readonly closing: boolean
   readonly ordered: boolean
 }
+
+const isNew = `
+  (select known.key from kmsg.event_key as known
+    where known.tenant_id = given.tenant_id and known.id = given.id) is null`
 
 /** Of each delivery: when nobody has closed an endpoint since, it need not be looked up. */
 const deliveryColumns = {
@@ -62,7 +74,7 @@ const insertSql = ({ closing, ordered }: Holding) => `
       })} as given
      where exists (select from me)
        and (seen is null or seen >= (select number from kmsg.endpoints_version))
-    on conflict do nothing
+       ${closing ? 'on conflict do nothing' : `and ${isNew}`}
     returning key
   ), stored as (
     insert into kmsg.event (key, tenant_id, id, type, accepted_at_ms, matched, body)
@@ -136,36 +148,49 @@ export async function commitAccepts(
 ): Promise<AcceptResult[]> {
   if (accepts.length === 0) return []
   const { database } = session
-  const work = (connection: Connection) => insert(session, connection, accepts)
+  const isPlain = !isOrdered(accepts) && !mayClose(accepts)
+  const work = async (connection: Connection) => {
+    try {
+      return await insert(session, connection, accepts, isPlain)
+    } catch (error) {
+      if (!isPlain || sqlState(error) !== uniqueViolation) throw error
+      return await insert(session, connection, accepts)
+    }
+  }
   // Turns among the keys of ordered deliveries end with a transaction.
-  const isOrdered = orderedKeys(accepts).length > 0
-  const accepted = await (isOrdered ? database.write(work) : database.read(work))
+  const accepted = await (isOrdered(accepts) ? database.write(work) : database.read(work))
   accepted.committed()
   return accepted.results
 }
 
-/** One statement, and another only when some event is not new. */
+const uniqueViolation = '23505'
+
+/**
+ * One statement, and another only when some event is not new.
+ *
+ * @param isPlain nothing in it may end at once or is ordered; the statement fails, and with it the
+ *   transaction, when another process brings one of the ids at the same time
+ */
 export async function insert(
   session: Session,
   connection: Connection,
   accepts: readonly AcceptRecord[],
+  isPlain = false,
 ): Promise<{ results: AcceptResult[]; committed(): void }> {
   const slots = new SlotsToWrite(session)
   const { id: owner } = session.worker
   const values = toColumns(accepts.toSorted(inOrderOfIds), slots)
   const keys = orderedKeys(accepts)
   if (keys.length > 0) await lockKeys(session, connection, keys)
-  const isOrdered = keys.length > 0
-  const isClosing = isOrdered || mayClose(accepts)
   const row = await connection.get<Accepted>(
-    isOrdered ? insertOrdered : isClosing ? insertClosing : insertOpen,
+    isPlain ? insertOpen : keys.length > 0 ? insertOrdered : insertClosing,
     owner,
     ...values.events,
     ...values.deliveries,
     values.seen,
     ...slots.columns(),
-    ...(isClosing ? [session.nowMs(), ...values.closing] : []),
-    ...(isOrdered ? values.order : []),
+    ...(isPlain ? [] : [session.nowMs(), ...values.closing]),
+    ...(keys.length > 0 ? values.order : []),
   )
   if (row?.alive !== 1) throw session.worker.lost(owner)
   const { fresh, version } = row
@@ -266,6 +291,12 @@ export function orderColumns(terms: readonly (DeliveryTerms | undefined)[]): Sql
     textArray(terms.map((one) => one?.order?.key ?? null)),
     booleanArray(terms.map((one) => one?.order?.blocks ?? false)),
   ]
+}
+
+function isOrdered(accepts: readonly AcceptRecord[]): boolean {
+  return accepts.some(({ deliveries }) =>
+    deliveries.some(({ terms }) => terms?.order !== undefined),
+  )
 }
 
 function orderedKeys(accepts: readonly AcceptRecord[]): OrderedKey[] {
