@@ -84,14 +84,18 @@ export async function runFleet({ contender, processes, options, endpoints }, set
 
 function startMember(fail) {
   const child = trackChild(fork(new URL('./workload/member.mjs', import.meta.url)))
-  const member = { child, own: 0, heard }
+  const member = { child, own: 0, closed: false, heard }
   const waiting = new Map()
   child.on('message', (message) => {
     if (message.error) fail(new Error(message.error.split('\n', 2).join(' ')))
     if (message.own !== undefined) member.own = message.own
+    if (message.closed) member.closed = true
     for (const [word, resolve] of waiting) if (message[word]) resolve(message)
   })
-  child.once('exit', (code, signal) => fail(new Error(`a member ended early (${signal ?? code})`)))
+  // After its last message: who has closed may be gone before the others have.
+  child.once('close', (code, signal) => {
+    if (!member.closed) fail(new Error(`a member ended early (${signal ?? code})`))
+  })
   function heard(word) {
     return new Promise((resolve) => waiting.set(word, resolve))
   }
