@@ -122,6 +122,7 @@ export class Engine {
       clock,
       random,
       log: (level, message, fields) => this.#storeTalks(level, message, fields),
+      isSending: () => this.scheduler.active > 0,
       relieved: () => {
         this.scheduler.pump()
         this.#rest.look()

@@ -8,6 +8,7 @@
 import type { Clock, Random } from '../model/clock.ts'
 import { isTransientStorageError, WebhookError } from '../model/errors.ts'
 import { AcceptQueue } from './accept-queue.ts'
+import { Gathering } from './gathering.ts'
 import type {
   AcceptRecord,
   AcceptResult,
@@ -52,6 +53,8 @@ export interface GroupCommitTools {
     message: string,
     fields: Record<string, unknown>,
   ) => void
+  /** Whether requests are under way, whose outcomes will follow. */
+  readonly isSending: () => boolean
   /** After every commit: sending may go on, and who waits for rest may look. */
   readonly relieved: () => void
 }
@@ -69,6 +72,7 @@ export class GroupCommit {
   readonly #store: Store
   readonly #tools: GroupCommitTools
   readonly #accepts = new AcceptQueue()
+  readonly #gathering: Gathering
   #settlements: PendingSettlement[] = []
   #releases: ReleaseRecord[] = []
   #waiters: (() => void)[] = []
@@ -88,6 +92,11 @@ export class GroupCommit {
   constructor(store: Store, tools: GroupCommitTools) {
     this.#store = store
     this.#tools = tools
+    this.#gathering = new Gathering({
+      ...tools,
+      gatherMs: store.gatherMs ?? 0,
+      isDue: () => this.#schedule(),
+    })
   }
 
   accept(pending: PendingAccept): void {
@@ -102,6 +111,8 @@ export class GroupCommit {
 
   settle(record: SettlementRecord, done: (result: SettlementResult) => void): void {
     this.#settlements.push({ record, done })
+    // Others of its key, or of its endpoint, wait for it.
+    if (record.ordered || record.settlement.effect !== null) this.#gathering.hurry()
     this.#schedule()
   }
 
@@ -126,6 +137,7 @@ export class GroupCommit {
   /** Nothing is written any more: the store is lost, or closed. */
   fail(error: Error): void {
     this.#fatal ??= error
+    this.#gathering.stop()
     this.#cancelPause?.()
     this.#cancelPause = null
     this.#cancelAnswer?.()
@@ -151,6 +163,7 @@ export class GroupCommit {
     if (this.isIdle || this.#fatal !== null) return Promise.resolve()
     return new Promise((resolve) => {
       this.#waiters.push(resolve)
+      this.#gathering.hurry()
       this.#schedule()
     })
   }
@@ -210,6 +223,9 @@ export class GroupCommit {
   #take(): Group {
     const accepts = this.#accepts.take(maxDeliveries)
     if (this.#cancelPause !== null) return { ...nothing, accepts }
+    if (!this.#gathering.mayTake(this.#settlements.length)) {
+      return { ...nothing, accepts, releases: this.#releases.splice(0) }
+    }
     return {
       accepts,
       settlements: this.#settlements.splice(0, maxDeliveries),

@@ -51,6 +51,8 @@ export interface Store {
   /** For logs and health: `sqlite 3.53.0 (@photostructure/sqlite)`, and where the data is. */
   readonly description: string
   readonly location: string
+  /** How long outcomes may wait for others to share a commit with, while requests are under way. */
+  readonly gatherMs?: number
 
   // ── the journey ────────────────────────────────────────────────────────────────────────────────
 

@@ -15,11 +15,13 @@ const full = () => new WebhookError('STORAGE_FULL', 'no room')
 const unknown = () => new WebhookError('STORAGE_UNAVAILABLE', 'the answer was lost')
 
 /** A group commit on a store whose every commit is answered by hand. */
-function setUp() {
+function setUp(gatherMs = 0) {
+  const state = { isSending: true, setBackMs: 0 }
   const clock = manualClock(0)
   const calls: Call[] = []
   const logs: string[] = []
   const store = {
+    gatherMs,
     commit: (group: CommitGroup) =>
       new Promise<CommitResult>((resolve, reject) => {
         calls.push({
@@ -34,9 +36,10 @@ function setUp() {
       }),
   } as unknown as Store
   const commits = new GroupCommit(store, {
-    clock,
+    clock: { ...clock, nowMs: () => clock.nowMs() - state.setBackMs },
     random: () => 0.5,
     log: (level, message) => logs.push(`${level}: ${message}`),
+    isSending: () => state.isSending,
     relieved: () => {},
   })
   /** What the n-th commit carried. */
@@ -48,7 +51,7 @@ function setUp() {
       ...(group?.releases ?? []).map((one) => one.deliveryId),
     ].join(' ')
   }
-  return { clock, calls, commits, carried, logs }
+  return { clock, calls, commits, carried, logs, state }
 }
 
 /** Answers every commit by a rule, at once. */
@@ -65,7 +68,7 @@ function setUpWith(answer: (group: CommitGroup) => Error | null) {
         })
       },
     } as unknown as Store,
-    { clock, random: () => 0.5, log: () => {}, relieved: () => {} },
+    { clock, random: () => 0.5, log: () => {}, isSending: () => false, relieved: () => {} },
   )
   return { clock, commits }
 }
@@ -134,6 +137,98 @@ describe('natural batching', () => {
     calls[0]?.succeed()
     await settled()
     expect(order).toEqual(['settled', 'accepted'])
+  })
+})
+
+describe('outcomes of a store whose commits are dear', () => {
+  /** One outcome is written, and the next one has to wait for others. */
+  async function withOneWritten() {
+    const all = setUp(25)
+    all.commits.settle(settlementRecord('d1'), () => {})
+    await settled()
+    expect(all.carried(0)).toBe('d1')
+    all.calls[0]?.succeed()
+    await settled()
+    return all
+  }
+
+  it('wait for others while requests are under way, and not for long', async () => {
+    const { clock, calls, commits, carried } = await withOneWritten()
+    clock.advance(5)
+    commits.settle(settlementRecord('d2'), () => {})
+    await settled()
+    clock.advance(15)
+    commits.settle(settlementRecord('d3'), () => {})
+    await settled()
+    expect(calls).toHaveLength(1)
+    clock.advance(5)
+    await settled()
+    expect(carried(1)).toBe('d2 d3')
+  })
+
+  it('let new events go ahead', async () => {
+    const { commits, carried } = await withOneWritten()
+    commits.settle(settlementRecord('d2'), () => {})
+    commits.accept(pendingAccept('e1'))
+    await settled()
+    expect(carried(1)).toBe('e1')
+  })
+
+  it('wait for nobody where nothing is under way', async () => {
+    const { commits, carried, state } = await withOneWritten()
+    state.isSending = false
+    commits.settle(settlementRecord('d2'), () => {})
+    await settled()
+    expect(carried(1)).toBe('d2')
+  })
+
+  it('are written with the last request under way', async () => {
+    const { commits, calls, carried, state } = await withOneWritten()
+    commits.settle(settlementRecord('d2'), () => {})
+    await settled()
+    expect(calls).toHaveLength(1)
+    state.isSending = false
+    commits.settle(settlementRecord('d3'), () => {})
+    await settled()
+    expect(carried(1)).toBe('d2 d3')
+  })
+
+  it('are written at once when they are many', async () => {
+    const { commits, calls } = await withOneWritten()
+    for (let i = 0; i < 500; i += 1) commits.settle(settlementRecord(`m${i}`), () => {})
+    await settled()
+    expect(calls[1]?.group.settlements).toHaveLength(500)
+  })
+
+  it('are written at once when something follows from one of them', async () => {
+    const hold = { kind: 'hold', untilMs: 1_000 } as const
+    const plain = settlementRecord('d2')
+    for (const record of [
+      { ...plain, settlement: { ...plain.settlement, effect: hold } },
+      { ...plain, ordered: true },
+    ]) {
+      const { commits, carried } = await withOneWritten()
+      commits.settle(record, () => {})
+      await settled()
+      expect(carried(1)).toBe('d2')
+    }
+  })
+
+  it('are written at once for who waits for them', async () => {
+    const { commits, carried } = await withOneWritten()
+    commits.settle(settlementRecord('d2'), () => {})
+    await settled()
+    void commits.written()
+    await settled()
+    expect(carried(1)).toBe('d2')
+  })
+
+  it('do not wait longer when the clock is set back', async () => {
+    const { commits, carried, state } = await withOneWritten()
+    state.setBackMs = 3_600_000
+    commits.settle(settlementRecord('d2'), () => {})
+    await settled()
+    expect(carried(1)).toBe('d2')
   })
 })
 

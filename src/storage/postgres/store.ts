@@ -42,6 +42,9 @@ export interface StoreOptions {
   readonly onClose: () => Promise<void>
 }
 
+/** A commit costs the server as much as a few dozen outcomes, and many processes share it. */
+const gatherMs = 25
+
 /** Statements that take milliseconds: one that takes longer has most likely gone nowhere. */
 const prompt: Patience = { answerWithinMs: 5_000, repeatForMs: 5_000 }
 /** Who asks repeats it himself, and has to know at once that the outcome is unknown. */
@@ -102,6 +105,7 @@ export async function openStore(
   return {
     description: `PostgreSQL ${server.version} (pg)`,
     location,
+    gatherMs,
     get isOwner() {
       return worker.isSure
     },
