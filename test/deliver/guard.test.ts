@@ -205,7 +205,7 @@ it('reports a closed port', async () => {
   await dispatcher.close()
 })
 
-it('keeps one connection alive for a hundred requests to one name, vetted once', async () => {
+it('peers 17: keeps one connection alive for a hundred requests to one name, vetted once', async () => {
   await using receiver = await receive()
   const { asked, lookup } = resolver(['127.0.0.1'])
   const dispatcher = build({ allowedNetworks, lookup })

@@ -187,7 +187,7 @@ it.each([
   [`HTTP/1.1 200 OK\r\nx: ${'y'.repeat(20_000)}`, 'PROXY_PROTOCOL'],
   ['', 'PROXY_CLOSED'],
   ['HTTP/1.1 200', 'PROXY_CLOSED'],
-])('a proxy that says %j is named as the trouble', async (words, code) => {
+])('peers 19: a proxy that says %j is named as the trouble', async (words, code) => {
   await using receiver = await receive()
   await using proxy = await proxyTo(receiver.port, () => words)
   expect(await outcomeOf(build({ proxy: proxy.url }))).toEqual({
@@ -198,7 +198,7 @@ it.each([
   expect(receiver.sockets).toHaveLength(0)
 })
 
-it('a proxy that is not there is named as the trouble', async () => {
+it('peers 19: a proxy that is not there is named as the trouble', async () => {
   expect(await outcomeOf(build({ proxy: 'http://127.0.0.1:1' }))).toEqual({
     kind: 'unreachable',
     code: 'ECONNREFUSED',

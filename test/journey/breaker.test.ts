@@ -94,28 +94,31 @@ describe('the breaker of an endpoint', () => {
 })
 
 describe('a rate limit', () => {
-  journey('spreads what is sent, uses up no attempt, and can be changed', async (stage) => {
-    const service = await stage.open(config)
-    const rateLimit = { limit: 5, perMs: 1_000 }
-    const registered = await service.registerEndpoint(stage.endpoint('shop', { rateLimit }))
-    expect(registered.rateLimit).toEqual(rateLimit)
-    await service.dispatchEvents(Array.from({ length: 20 }, () => stage.event()))
-    await service.runDue()
-    const fromMs = stage.clock.nowMs()
-    expect(stage.at('shop')).toHaveLength(1)
-    const { deliveries: held } = await service.listDeliveries({ state: 'waiting' })
-    const waits = await service.getDelivery(held[0]?.id ?? '')
-    expect(waits?.waiting?.for).toBe('rate')
-    expect(waits?.waiting?.until?.getTime()).toBeGreaterThan(fromMs)
-    await stage.passTime(service, fromMs + 999)
-    expect(stage.at('shop')).toHaveLength(5)
-    const changed = await service.updateEndpoint('shop', { rateLimit: null })
-    expect(changed).toMatchObject({ rateLimit: null, version: 2 })
-    await service.runDue()
-    expect(stage.at('shop')).toHaveLength(20)
-    const { deliveries } = await service.listDeliveries()
-    expect(new Set(deliveries.map(({ attemptCount }) => attemptCount))).toEqual(new Set([1]))
-  })
+  journey(
+    'peers 13: spreads what is sent, uses up no attempt, and can be changed',
+    async (stage) => {
+      const service = await stage.open(config)
+      const rateLimit = { limit: 5, perMs: 1_000 }
+      const registered = await service.registerEndpoint(stage.endpoint('shop', { rateLimit }))
+      expect(registered.rateLimit).toEqual(rateLimit)
+      await service.dispatchEvents(Array.from({ length: 20 }, () => stage.event()))
+      await service.runDue()
+      const fromMs = stage.clock.nowMs()
+      expect(stage.at('shop')).toHaveLength(1)
+      const { deliveries: held } = await service.listDeliveries({ state: 'waiting' })
+      const waits = await service.getDelivery(held[0]?.id ?? '')
+      expect(waits?.waiting?.for).toBe('rate')
+      expect(waits?.waiting?.until?.getTime()).toBeGreaterThan(fromMs)
+      await stage.passTime(service, fromMs + 999)
+      expect(stage.at('shop')).toHaveLength(5)
+      const changed = await service.updateEndpoint('shop', { rateLimit: null })
+      expect(changed).toMatchObject({ rateLimit: null, version: 2 })
+      await service.runDue()
+      expect(stage.at('shop')).toHaveLength(20)
+      const { deliveries } = await service.listDeliveries()
+      expect(new Set(deliveries.map(({ attemptCount }) => attemptCount))).toEqual(new Set([1]))
+    },
+  )
 
   journey('of the service is that of every endpoint without one', async (stage) => {
     const service = await stage.open({ ...config, endpointRateLimit: { limit: 1, perMs: 60_000 } })

@@ -4,7 +4,7 @@ import { gate, journey, secret } from './stage.ts'
 const dayMs = 86_400_000
 
 describe('an endpoint that asks for time', () => {
-  journey('is left alone as a whole until the Retry-After has passed', async (stage) => {
+  journey('peers 21: is left alone as a whole until the Retry-After has passed', async (stage) => {
     stage.inbox.setAnswer(({ path }) =>
       path === '/busy' && stage.at('busy').length === 1
         ? { status: 429, headers: { 'retry-after': '3600' } }
@@ -273,7 +273,7 @@ describe('a paused endpoint', () => {
 })
 
 describe('a changed endpoint', () => {
-  journey('url, headers and secret are those in force at the attempt', async (stage) => {
+  journey('peers 25: url, headers and secret are those in force at the attempt', async (stage) => {
     stage.inbox.setAnswer(({ path }) => ({ status: path === '/old' ? 500 : 200 }))
     const service = await stage.open()
     await service.registerEndpoint(
@@ -331,7 +331,7 @@ describe('a changed endpoint', () => {
   })
 
   journey(
-    'a receiver that holds only the old secret verifies during the overlap',
+    'peers 28: a receiver that holds only the old secret verifies during the overlap',
     async (stage) => {
       const oldSecret = 'whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD'
       stage.inbox.setSecret('/shop', oldSecret)
@@ -354,7 +354,7 @@ describe('a changed endpoint', () => {
     },
   )
 
-  journey('reads, lists, facts and history never show a secret', async (stage) => {
+  journey('peers 29: reads, lists, facts and history never show a secret', async (stage) => {
     const own = 'whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD'
     const service = await stage.open()
     const facts: unknown[] = []
@@ -390,32 +390,37 @@ describe('a changed endpoint', () => {
 })
 
 describe('redirects', () => {
-  journey('count as success with a visible warning by default, never followed', async (stage) => {
-    stage.inbox.setAnswer(({ path }) =>
-      path === '/moved' ? { status: 307, headers: { location: `${stage.inbox.url}/target` } } : {},
-    )
-    const service = await stage.open()
-    await service.registerEndpoint(stage.endpoint('moved'))
-    const warnings: string[] = []
-    service.on('endpoint.warning', (fact) => warnings.push(fact.warning))
-    for (let i = 0; i < 3; i += 1) await service.dispatchEvent(stage.event())
-    await service.drain()
-    expect(await stage.delivery(service, 'evt_1', 'moved')).toMatchObject({
-      state: 'delivered',
-      reason: 'redirect_307',
-    })
-    expect(stage.at('target')).toHaveLength(0)
-    expect((await service.getEndpoint('moved'))?.warning).toContain('307')
-    expect(warnings).toHaveLength(1)
-    // Memory, store and history speak of the same version.
-    expect(await service.getEndpoint('moved')).toMatchObject({ version: 2 })
-    expect(await service.getEndpointHistory('moved')).toMatchObject([
-      { version: 1, what: 'registered' },
-      { version: 2, what: 'warned', fields: ['warning'] },
-    ])
-    await service.updateEndpoint('moved', { name: 'moved away' })
-    expect((await service.getEndpointHistory('moved')).at(-1)).toMatchObject({ version: 3 })
-  })
+  journey(
+    'peers 16: count as success with a visible warning by default, never followed',
+    async (stage) => {
+      stage.inbox.setAnswer(({ path }) =>
+        path === '/moved'
+          ? { status: 307, headers: { location: `${stage.inbox.url}/target` } }
+          : {},
+      )
+      const service = await stage.open()
+      await service.registerEndpoint(stage.endpoint('moved'))
+      const warnings: string[] = []
+      service.on('endpoint.warning', (fact) => warnings.push(fact.warning))
+      for (let i = 0; i < 3; i += 1) await service.dispatchEvent(stage.event())
+      await service.drain()
+      expect(await stage.delivery(service, 'evt_1', 'moved')).toMatchObject({
+        state: 'delivered',
+        reason: 'redirect_307',
+      })
+      expect(stage.at('target')).toHaveLength(0)
+      expect((await service.getEndpoint('moved'))?.warning).toContain('307')
+      expect(warnings).toHaveLength(1)
+      // Memory, store and history speak of the same version.
+      expect(await service.getEndpoint('moved')).toMatchObject({ version: 2 })
+      expect(await service.getEndpointHistory('moved')).toMatchObject([
+        { version: 1, what: 'registered' },
+        { version: 2, what: 'warned', fields: ['warning'] },
+      ])
+      await service.updateEndpoint('moved', { name: 'moved away' })
+      expect((await service.getEndpointHistory('moved')).at(-1)).toMatchObject({ version: 3 })
+    },
+  )
 
   journey(
     'peers 25: history tells with which url, secret and filters an attempt was made',

@@ -19,7 +19,7 @@ describe('the same event id again', () => {
     expect(stage.at('shop')).toHaveLength(1)
   })
 
-  journey('with other content is refused; the first stays as it was', async (stage) => {
+  journey('peers 2: with other content is refused; the first stays as it was', async (stage) => {
     const service = await stage.open()
     await service.registerEndpoint(stage.endpoint('shop'))
     const event = stage.event({ id: 'evt_1', data: { total: 1 } })
@@ -89,7 +89,7 @@ describe('the same event id again', () => {
 })
 
 describe('one bad event among many', () => {
-  journey('rejects only its own promise', async (stage) => {
+  journey('peers 9: rejects only its own promise', async (stage) => {
     const service = await stage.open()
     await service.registerEndpoint(stage.endpoint('shop'))
     const results = await Promise.allSettled([

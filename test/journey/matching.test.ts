@@ -51,7 +51,7 @@ describe('who gets an event', () => {
     ).rejects.toMatchObject({ code: 'ENDPOINT_INVALID' })
   })
 
-  journey('types, wildcards and filters decide, and fail closed', async (stage) => {
+  journey('peers 30: types, wildcards and filters decide, and fail closed', async (stage) => {
     const service = await stage.open()
     const endpoints = {
       all: { events: ['*'] },
@@ -123,7 +123,7 @@ describe('who gets an event', () => {
     expect(await service.getEvent('unknown')).toBeNull()
   })
 
-  journey('an event nobody wants is stored, with an empty receipt', async (stage) => {
+  journey('peers 10: an event nobody wants is stored, with an empty receipt', async (stage) => {
     const service = await stage.open()
     expect(await service.dispatchEvent(stage.event({ id: 'evt_1' }))).toMatchObject({
       eventId: 'evt_1',
@@ -145,7 +145,7 @@ describe('who gets an event', () => {
     expect(stage.inbox.events.map((event) => event.id)).toEqual(['evt_yes'])
   })
 
-  journey('tenants see nothing of each other', async (stage) => {
+  journey('peers 35: tenants see nothing of each other', async (stage) => {
     const service = await stage.open()
     const secrets: Record<string, string> = {}
     for (const tenantId of ['a', 'b', undefined]) {

@@ -4,34 +4,37 @@ import { journey } from './stage.ts'
 const dayMs = 86_400_000
 
 describe('retries over real HTTP', () => {
-  journey('a month of retries runs in a second, each attempt at its time', async (stage) => {
-    stage.inbox.setAnswer(() => ({ status: 500, body: 'broken' }))
-    const service = await stage.open({ retryScheduleMs: Array(30).fill(dayMs) })
-    await service.registerEndpoint(stage.endpoint('shop'))
-    const startMs = stage.clock.nowMs()
-    await service.dispatchEvent(stage.event({ id: 'evt_month' }))
-    await stage.passTime(service)
+  journey(
+    'peers 24: a month of retries runs in a second, each attempt at its time',
+    async (stage) => {
+      stage.inbox.setAnswer(() => ({ status: 500, body: 'broken' }))
+      const service = await stage.open({ retryScheduleMs: Array(30).fill(dayMs) })
+      await service.registerEndpoint(stage.endpoint('shop'))
+      const startMs = stage.clock.nowMs()
+      await service.dispatchEvent(stage.event({ id: 'evt_month' }))
+      await stage.passTime(service)
 
-    const delivery = await stage.delivery(service, 'evt_month', 'shop')
-    expect(delivery).toMatchObject({ state: 'exhausted', reason: 'HTTP 500', attemptCount: 31 })
-    expect(delivery.attempts.map((one) => one.startedAt.getTime() - startMs)).toEqual(
-      Array.from({ length: 31 }, (_, index) => index * dayMs),
-    )
-    expect(stage.clock.nowMs() - startMs).toBe(30 * dayMs)
-    const requests = stage.at('shop')
-    expect(requests).toHaveLength(31)
-    expect(new Set(requests.map((one) => one.headers['webhook-id']))).toEqual(
-      new Set(['evt_month']),
-    )
-    expect(requests.map((one) => one.headers['x-webhook-attempt'])).toEqual(
-      Array.from({ length: 31 }, (_, index) => String(index + 1)),
-    )
-    // A new timestamp and a new signature each time, and all of them valid.
-    expect(new Set(requests.map((one) => one.headers['webhook-signature'])).size).toBe(31)
-    expect(requests.every((one) => one.signature === 'valid')).toBe(true)
-  })
+      const delivery = await stage.delivery(service, 'evt_month', 'shop')
+      expect(delivery).toMatchObject({ state: 'exhausted', reason: 'HTTP 500', attemptCount: 31 })
+      expect(delivery.attempts.map((one) => one.startedAt.getTime() - startMs)).toEqual(
+        Array.from({ length: 31 }, (_, index) => index * dayMs),
+      )
+      expect(stage.clock.nowMs() - startMs).toBe(30 * dayMs)
+      const requests = stage.at('shop')
+      expect(requests).toHaveLength(31)
+      expect(new Set(requests.map((one) => one.headers['webhook-id']))).toEqual(
+        new Set(['evt_month']),
+      )
+      expect(requests.map((one) => one.headers['x-webhook-attempt'])).toEqual(
+        Array.from({ length: 31 }, (_, index) => String(index + 1)),
+      )
+      // A new timestamp and a new signature each time, and all of them valid.
+      expect(new Set(requests.map((one) => one.headers['webhook-signature'])).size).toBe(31)
+      expect(requests.every((one) => one.signature === 'valid')).toBe(true)
+    },
+  )
 
-  journey('the standard schedule reaches its last step after 75 hours', async (stage) => {
+  journey('peers 20: the standard schedule reaches its last step after 75 hours', async (stage) => {
     stage.inbox.setAnswer(() => ({ status: 503 }))
     const service = await stage.open({ retryScheduleMs: 'standard' })
     await service.registerEndpoint(stage.endpoint('shop'))
@@ -57,7 +60,7 @@ describe('retries over real HTTP', () => {
     expect(delivery.attempts.map((one) => one.outcome)).toEqual(['faulted', 'faulted', 'accepted'])
   })
 
-  journey('maxRetries: 0 sends once', async (stage) => {
+  journey('peers 23: maxRetries: 0 sends once', async (stage) => {
     stage.inbox.setAnswer(() => ({ status: 500 }))
     const service = await stage.open({ maxRetries: 0 })
     await service.registerEndpoint(stage.endpoint('shop'))
@@ -141,7 +144,7 @@ describe('retries over real HTTP', () => {
     expect(seen).toEqual(table)
   })
 
-  journey('an endpoint that cannot be reached is retried', async (stage) => {
+  journey('peers 22: an endpoint that cannot be reached is retried', async (stage) => {
     const service = await stage.open()
     // Port 9 of this machine: nobody listens there.
     await service.registerEndpoint(stage.endpoint('dead', { url: 'http://127.0.0.1:9/' }))
