@@ -10,7 +10,8 @@ describe('an endpoint that asks for time', () => {
         ? { status: 429, headers: { 'retry-after': '3600' } }
         : {},
     )
-    const service = await stage.open()
+    // The lowest jitter there is: what was asked for is a floor.
+    const service = await stage.open({ jitter: true, random: () => 0 })
     await service.registerEndpoint(stage.endpoint('busy', { concurrency: 1 }))
     await service.registerEndpoint(stage.endpoint('free'))
     const startMs = stage.clock.nowMs()

@@ -123,15 +123,25 @@ describe('who gets an event', () => {
     expect(await service.getEvent('unknown')).toBeNull()
   })
 
-  journey('peers 10: an event nobody wants is stored, with an empty receipt', async (stage) => {
-    const service = await stage.open()
-    expect(await service.dispatchEvent(stage.event({ id: 'evt_1' }))).toMatchObject({
-      eventId: 'evt_1',
-      duplicate: false,
-      deliveryIds: [],
-    })
-    expect(await service.getEvent('evt_1')).toMatchObject({ deliveries: [], notMatched: [] })
-  })
+  journey(
+    'peers 10: an event nobody wants is stored with the reason, and its receipt is empty',
+    async (stage) => {
+      const service = await stage.open()
+      await service.dispatchEvent(stage.event({ id: 'evt_0' }))
+      expect(await service.getEvent('evt_0')).toMatchObject({ deliveries: [], notMatched: [] })
+      await service.registerEndpoint(stage.endpoint('shop', { events: ['message.read'] }))
+      expect(await service.dispatchEvent(stage.event({ id: 'evt_1' }))).toMatchObject({
+        eventId: 'evt_1',
+        duplicate: false,
+        deliveryIds: [],
+      })
+      expect(await service.getEvent('evt_1')).toMatchObject({
+        body: { id: 'evt_1' },
+        deliveries: [],
+        notMatched: [{ endpointId: 'shop', reason: 'event_type_not_subscribed' }],
+      })
+    },
+  )
 
   journey('a type outside `enabledEvents` is refused and not stored', async (stage) => {
     const service = await stage.open({ enabledEvents: [WebhookEventType.MESSAGE_SENT] })

@@ -1,3 +1,4 @@
+import { type AddressInfo, createServer } from 'node:net'
 import { describe, expect } from 'vitest'
 import { journey } from './stage.ts'
 
@@ -31,6 +32,9 @@ describe('retries over real HTTP', () => {
       // A new timestamp and a new signature each time, and all of them valid.
       expect(new Set(requests.map((one) => one.headers['webhook-signature'])).size).toBe(31)
       expect(requests.every((one) => one.signature === 'valid')).toBe(true)
+      expect(requests.map((one) => Number(one.headers['webhook-timestamp']) * 1_000)).toEqual(
+        Array.from({ length: 31 }, (_, index) => startMs + index * dayMs),
+      )
     },
   )
 
@@ -58,6 +62,18 @@ describe('retries over real HTTP', () => {
     const delivery = await stage.delivery(service, 'evt_1', 'shop')
     expect(delivery).toMatchObject({ state: 'delivered', reason: 'accepted', attemptCount: 3 })
     expect(delivery.attempts.map((one) => one.outcome)).toEqual(['faulted', 'faulted', 'accepted'])
+  })
+
+  journey('peers 23: maxRetries: undefined is the default of 3', async (stage) => {
+    stage.inbox.setAnswer(() => ({ status: 500 }))
+    const service = await stage.open({ maxRetries: undefined })
+    await service.registerEndpoint(stage.endpoint('shop'))
+    const retryConfig = { maxRetries: undefined }
+    await service.registerEndpoint(stage.endpoint('own', { retryConfig }))
+    await service.registerEndpoint(stage.endpoint('none', { retryConfig: { maxRetries: 0 } }))
+    await service.dispatchEvent(stage.event())
+    await stage.passTime(service)
+    expect(['shop', 'own', 'none'].map((id) => stage.at(id).length)).toEqual([4, 4, 1])
   })
 
   journey('peers 23: maxRetries: 0 sends once', async (stage) => {
@@ -144,17 +160,34 @@ describe('retries over real HTTP', () => {
     expect(seen).toEqual(table)
   })
 
-  journey('peers 22: an endpoint that cannot be reached is retried', async (stage) => {
-    const service = await stage.open()
-    // Port 9 of this machine: nobody listens there.
-    await service.registerEndpoint(stage.endpoint('dead', { url: 'http://127.0.0.1:9/' }))
+  journey('peers 22: whatever keeps it from being reached is retried', async (stage) => {
+    stage.inbox.setAnswer(({ path }) =>
+      path === '/silent' ? { after: new Promise(() => {}) } : {},
+    )
+    const resets = createServer((socket) => socket.once('data', () => socket.resetAndDestroy()))
+    await new Promise<void>((resolve) => resets.listen(0, '127.0.0.1', resolve))
+    const { port } = resets.address() as AddressInfo
+    const noSuchName = Object.assign(new Error('reworded by the runtime'), { code: 'ENOTFOUND' })
+    const service = await stage.open({ lookup: (_, callback) => callback(noSuchName, []) })
+    const kinds = {
+      // Port 9 of this machine: nobody listens there.
+      closed: ['http://127.0.0.1:9/', 'could not be reached (ECONNREFUSED)'],
+      reset: [`http://127.0.0.1:${port}/`, 'could not be reached (ECONNRESET)'],
+      nameless: ['http://nobody.example/', 'the host has no address that may be used'],
+      silent: [`${stage.inbox.url}/silent`, 'timed out (headers)'],
+    }
+    for (const [id, [url]] of Object.entries(kinds)) {
+      await service.registerEndpoint(stage.endpoint(id, { url: url ?? '', timeoutMs: 100 }))
+    }
     await service.dispatchEvent(stage.event({ id: 'evt_1' }))
     await stage.passTime(service)
-    const delivery = await stage.delivery(service, 'evt_1', 'dead')
-    expect(delivery).toMatchObject({ state: 'exhausted', attemptCount: 4 })
-    expect(delivery.attempts.map((one) => one.error)).toEqual(
-      Array(4).fill('could not be reached (ECONNREFUSED)'),
-    )
+    for (const [id, [, error]] of Object.entries(kinds)) {
+      const delivery = await stage.delivery(service, 'evt_1', id)
+      expect(delivery).toMatchObject({ state: 'exhausted', attemptCount: 4 })
+      const met = Array(4).fill(expect.stringContaining(error ?? ''))
+      expect(delivery.attempts.map((one) => one.error)).toEqual(met)
+    }
+    await new Promise((resolve) => resets.close(resolve))
   })
 
   journey('an endpoint that never answers is cut at its time limit and retried', async (stage) => {

@@ -238,7 +238,7 @@ export function between(
           const verb = name as keyof Store
           const member = target[verb]
           if (typeof member !== 'function') return member
-          return (...args: unknown[]) =>
+          return async (...args: unknown[]) =>
             meet(verb, async () => Reflect.apply(member as () => unknown, target, args), args)
         },
       })
