@@ -310,6 +310,33 @@ describe('backfill', () => {
     ])
   })
 
+  journey('sends what was cancelled because its endpoint was disabled', async (stage) => {
+    stage.inbox.setAnswer(() => ({ status: 503 }))
+    const service = await stage.open({ retryScheduleMs: 'standard' })
+    await service.registerEndpoint(stage.endpoint('shop'))
+    const [expired] = await dispatch(stage, service, 1)
+    const [delivery] = (await service.listDeliveries()).deliveries
+    await service.runDue()
+    await service.cancelDelivery(delivery?.id ?? '')
+    const tried = await dispatch(stage, service, 3)
+    await service.runDue()
+    await service.disableEndpoint('shop', 'dead')
+    await service.runDue()
+    const unmatched = await dispatch(stage, service, 2)
+    await service.enableEndpoint('shop', 'repaired')
+    stage.inbox.setAnswer(() => undefined)
+    const before = stage.at('shop').length
+    const repair = await service.backfill('shop', { since: new Date(0) })
+    expect(await finished(stage, service, repair)).toMatchObject({
+      queued: 5,
+      // Cancelled by hand: that was meant.
+      skipped: { already_there: 1 },
+    })
+    await service.drain()
+    expect(idsAt(stage, 'shop').slice(before).sort()).toEqual([...tried, ...unmatched].sort())
+    expect(idsAt(stage, 'shop').slice(before)).not.toContain(expired)
+  })
+
   journey('takes a filter of its own, and nothing of other tenants', async (stage) => {
     const service = await stage.open()
     const tenant = { tenantId: 'a' }
