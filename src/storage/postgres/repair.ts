@@ -203,11 +203,11 @@ async function writeStep(
   { id, to, take, matched, skipped, nextStepAtMs }: RepairStep,
   nowMs: number,
 ): Promise<void> {
-  const there = take.filter((one) => parseDeliveryId(one) !== null)
-  const missing = take.filter((one) => parseDeliveryId(one) === null)
+  const isMissing = (one: string) => before.kind === 'backfill' && parseDeliveryId(one) === null
+  const there = take.filter((one) => !isMissing(one))
   const rows = [
     ...(await requeueSome(connection, before, there, nowMs)),
-    ...(await createSome(session, connection, before, missing, nowMs)),
+    ...(await createSome(session, connection, before, take.filter(isMissing), nowMs)),
   ]
   const met: Record<string, number> = {}
   let queued = 0
