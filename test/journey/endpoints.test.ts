@@ -20,6 +20,10 @@ describe('an endpoint that asks for time', () => {
     expect(stage.at('busy')).toHaveLength(1)
     expect(stage.at('free')).toHaveLength(5)
 
+    const asked = new Date(startMs + 3_600_000)
+    const { nextAttemptAt } = await stage.delivery(service, 'evt_1', 'busy')
+    expect(nextAttemptAt?.getTime()).toBeGreaterThanOrEqual(asked.getTime())
+
     // What comes later waits with the rest; the other endpoint never does.
     await service.dispatchEvent(stage.event())
     stage.clock.set(startMs + 3_600_000 - 1)
