@@ -54,7 +54,9 @@ function numbersTested(): Set<number> {
   )
   const names = files
     .filter((file) => file !== import.meta.filename)
-    .flatMap((file) => [...readFileSync(file, 'utf8').matchAll(/['"`]peers (\d+): \S/g)])
+    .flatMap((file) => [
+      ...readFileSync(file, 'utf8').matchAll(/['"`](?:[\w ]+: )?peers (\d+): \S/g),
+    ])
   return new Set(names.map(([, number]) => Number(number)))
 }
 

@@ -85,7 +85,7 @@ describe('several processes on one database', () => {
     expect((await store.audit()).problems).toEqual([])
   })
 
-  test('peers 4: lose nothing when one is killed, and repeat only what it had under way', async () => {
+  test('lose nothing when one is killed, and repeat only what it had under way', async () => {
     await start('abc', eventsEach, 20)
     const [victim, ...others] = processes as [Process, ...Process[]]
     await inbox.waitForCount(400)

@@ -53,7 +53,7 @@ describe('services on one database', () => {
     return { id: `evt_${number}`, type: 'message.sent', timestamp, data: { number }, metadata: {} }
   }
 
-  test('peers 32: an endpoint that one registers gets what the other accepts right after', async () => {
+  test('an endpoint that one registers gets what the other accepts right after', async () => {
     const one = await open()
     const two = await open()
     await one.registerEndpoint(hook())

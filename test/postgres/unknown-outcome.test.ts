@@ -61,7 +61,7 @@ describe('a service behind a network that loses answers', () => {
     expect(inbox.received).toHaveLength(1)
   })
 
-  test('peers 5: an outcome is written once, however often its answer is lost', async () => {
+  test('an outcome is written once, however often its answer is lost', async () => {
     for (let i = 0; i < 3; i += 1) proxy.loseAnswerTo('accepted')
     const { deliveryIds } = await service.dispatchEvent(event('evt_1'))
     await service.drain()
