@@ -80,7 +80,6 @@ describe('explainEvent', () => {
     await service.registerEndpoint(stage.endpoint('ordered', { ordering }))
     await service.registerEndpoint(stage.endpoint('broken'))
     const metadata = { userId: 'kim' }
-    for (let i = 0; i < 10; i += 1) await service.dispatchEvent(stage.event({ metadata }))
     const opened = new Promise((resolve) => service.on('endpoint.breaker.opened', resolve))
     const failedOnce = new Promise<void>((resolve) => {
       let left = 10
@@ -89,6 +88,7 @@ describe('explainEvent', () => {
         if (left === 0) resolve()
       })
     })
+    for (let i = 0; i < 10; i += 1) await service.dispatchEvent(stage.event({ metadata }))
     await stage.inbox.waitForCount(12)
     // The failures of the first attempts are recorded before the clock goes on to the second ones.
     await stage.until(failedOnce, 10)
