@@ -6,7 +6,13 @@ export type { DnsOptions, ProxyOptions, TlsOptions } from './deliver/network-opt
 export type { DispatchResult } from './deliver/single-dispatch.ts'
 export type { EndpointExplanation, EventExplanation } from './engine/explain.ts'
 export type { RetentionOptions, SystemEventsTarget, WebhookConfig } from './engine/options.ts'
-export type { DeliveryListQuery, DeliveryPage, EventReport } from './engine/queries.ts'
+export type {
+  BlockedKeyQuery,
+  BlockedOrderKey,
+  DeliveryListQuery,
+  DeliveryPage,
+  EventReport,
+} from './engine/queries.ts'
 export type { CancelPendingQuery } from './engine/repair.ts'
 export type {
   BackfillQuery,

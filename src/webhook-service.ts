@@ -13,6 +13,8 @@ import { type EventExplanation, explainEvent } from './engine/explain.ts'
 import { warnOfClearText, warnOfNoSignature, warnOfShortSecret } from './engine/notices.ts'
 import { checkConfig, type ServiceOptions, type WebhookConfig } from './engine/options.ts'
 import {
+  type BlockedKeyQuery,
+  type BlockedOrderKey,
   checkLimit,
   type DeliveryListQuery,
   type DeliveryPage,
@@ -546,6 +548,11 @@ export class WebhookService implements AsyncDisposable {
    */
   async cancelRepair(id: string, scope?: TenantScope): Promise<Repair> {
     return (await this.#use()).engine.repairs.cancel(id, scope)
+  }
+
+  /** Keys that a failed delivery holds up (`ordering` with `block`): oldest first, at most 1000. */
+  async listBlockedKeys(query: BlockedKeyQuery = {}): Promise<BlockedOrderKey[]> {
+    return (await this.#use()).queries.blockedKeys(query)
   }
 
   /**

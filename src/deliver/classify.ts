@@ -40,7 +40,7 @@ export function classifyError(error: unknown, connected: boolean): Outcome {
   if (error instanceof UnresolvableError) return { kind: 'unreachable', code, at: 'dns' }
   if (error instanceof ProxyError) return { kind: 'unreachable', code, at: 'proxy' }
   if (error instanceof ConnectTimeoutError) {
-    return { kind: 'timed-out', phase: error.isResolving ? 'dns' : 'connect' }
+    return { kind: 'timed-out', phase: error.reached }
   }
   if (!connected && code === 'ETIMEDOUT') return { kind: 'timed-out', phase: 'connect' }
   return { kind: 'unreachable', code: isProtocolError(error, code) ? 'EPROTO' : networkCode(code) }
@@ -56,6 +56,9 @@ function isProtocolError(error: unknown, code: string): boolean {
 function networkCode(code: string): string {
   return code === 'UND_ERR_SOCKET' ? 'ECONNRESET' : code
 }
+
+/** What a connection that is being opened waits for: the name, our proxy, or the receiver. */
+export type OpeningPhase = 'dns' | 'proxy' | 'connect'
 
 export class BlockedAddressError extends Error {
   readonly code = 'ADDRESS_BLOCKED'
@@ -78,11 +81,11 @@ export class UnresolvableError extends Error {
 
 export class ConnectTimeoutError extends Error {
   readonly code = 'CONNECT_TIMEOUT'
-  readonly isResolving: boolean
+  readonly reached: OpeningPhase
 
-  constructor(afterMs: number, isResolving: boolean) {
+  constructor(afterMs: number, reached: OpeningPhase) {
     super(`not connected after ${afterMs} ms`)
-    this.isResolving = isResolving
+    this.reached = reached
   }
 }
 

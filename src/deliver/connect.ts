@@ -10,6 +10,7 @@ import type { LookupAll, SetTimer } from './attempt-request.ts'
 import {
   BlockedAddressError,
   ConnectTimeoutError,
+  type OpeningPhase,
   ProxyError,
   UnresolvableError,
 } from './classify.ts'
@@ -29,8 +30,8 @@ export interface ConnectTools {
 
 /** A connection that is being opened. */
 export interface Opening {
-  /** True until the addresses are known. */
-  readonly isResolving: boolean
+  /** What it waits for. */
+  readonly phase: OpeningPhase
   /** After it the callback is still called, with an error. */
   giveUp(error: Error): void
 }
@@ -56,7 +57,7 @@ export function createConnect(tools: ConnectTools): Connect {
 
 /** Name → vetted addresses → perhaps a tunnel → socket, within one time limit. */
 class Path implements Opening {
-  isResolving = false
+  phase: OpeningPhase = 'connect'
   readonly #tools: ConnectTools
   readonly #hostname: string
   readonly #port: number
@@ -83,7 +84,7 @@ class Path implements Opening {
   begin(): void {
     const { setTimer, connectTimeoutMs, proxy } = this.#tools
     this.#cancelTimer = setTimer(
-      () => this.giveUp(new ConnectTimeoutError(connectTimeoutMs, this.isResolving)),
+      () => this.giveUp(new ConnectTimeoutError(connectTimeoutMs, this.phase)),
       connectTimeoutMs,
     )
     const family = isIP(this.#hostname)
@@ -96,11 +97,11 @@ class Path implements Opening {
   #resolve(): void {
     const answered = (error: NodeJS.ErrnoException | null, found: Vetted | undefined): void => {
       // A lookup handed in by the user may call twice; the second time is too late.
-      if (this.#ended || !this.isResolving) return
-      this.isResolving = false
+      if (this.#ended || this.phase !== 'dns') return
+      this.phase = 'connect'
       this.#resolved(error, found ?? [])
     }
-    this.isResolving = true
+    this.phase = 'dns'
     try {
       this.#tools.lookup(this.#hostname, answered)
     } catch (error) {
@@ -145,13 +146,19 @@ class Path implements Opening {
 
   #tunnel(proxy: EgressProxy, [host = '', ...others]: readonly string[]): void {
     const target = `${isIP(host) === 6 ? `[${host}]` : host}:${this.#port}`
-    this.#socket = openTunnel(proxy, target, this.#tools.lookup, (error, socket) => {
+    this.phase = 'proxy'
+    const socket = openTunnel(proxy, target, this.#tools.lookup, (error, socket) => {
       if (this.#ended) return
       const next = error instanceof ProxyError && unreachedByProxy.has(error.code)
       if (next && others.length > 0) this.#tunnel(proxy, others)
       else if (error !== null) this.#fail(error)
       else if (this.#tls === null) this.#succeed(socket)
       else this.#open([], socket, (secure) => this.#succeed(secure))
+    })
+    this.#socket = socket
+    // From here on it may be the receiver that keeps the proxy waiting.
+    socket.once(proxy.secure ? 'secureConnect' : 'connect', () => {
+      this.phase = 'connect'
     })
   }
 

@@ -7,6 +7,7 @@
  * carries one request at a time, so there are never more of them to an endpoint than the scheduler
  * allows requests.
  */
+import type { OpeningPhase } from './classify.ts'
 import type { Connect, Opening } from './connect.ts'
 import type { Target } from './prepare.ts'
 import { Client } from './undici.ts'
@@ -52,9 +53,9 @@ export class Connection {
     })
   }
 
-  /** True while its name is being resolved. */
-  get isResolving(): boolean {
-    return this.#opening?.isResolving ?? false
+  /** What it waits for while it is being opened. */
+  get opening(): OpeningPhase {
+    return this.#opening?.phase ?? 'connect'
   }
 
   destroy(destroyed: () => void): void {

@@ -87,8 +87,7 @@ export class Exchange implements Expiring, ConnectionUser {
   }
 
   expire(): void {
-    const opening = this.#connection?.isResolving ? 'dns' : 'connect'
-    const phase = this.#phase === 'headers' ? 'headers' : opening
+    const phase = this.#phase === 'headers' ? 'headers' : (this.#connection?.opening ?? 'connect')
     this.#end(this.#outcome ?? { kind: 'timed-out', phase }, false)
   }
 

@@ -43,6 +43,7 @@ import type { ServiceOptions } from './options.ts'
 import { Repairs } from './repairs.ts'
 import { Rest } from './rest.ts'
 import { SecretKeeper } from './secret-keeper.ts'
+import { StoreTrouble } from './store-trouble.ts'
 import { SystemEvents } from './system-events.ts'
 import { tellBreaker, tellSettled } from './tell.ts'
 
@@ -236,11 +237,13 @@ export class Engine {
     this.#janitor.start()
     this.#rest.during(this.#secretKeeper.start())
     this.repairs.look()
+    const shared = this.#trouble('endpoints cannot be read', 'endpoints are read again')
     await store.watch({
       endpointsChanged: (version) => {
         this.#newestVersion = version
-        this.#refreshIfShared().catch((error: unknown) =>
-          this.#storeFailed('endpoints cannot be read', error),
+        this.#refreshIfShared().then(
+          () => shared.worked(),
+          (error: unknown) => shared.failed(error),
         )
       },
       flowsChanged: (flows) => {
@@ -442,9 +445,11 @@ export class Engine {
         run: (claim, endpoint) => this.#run(claim, endpoint),
         release: (record) => this.#release(record),
         congested: () => this.commits.congested || !store.isOwner,
-        claimFailed: (error) => this.#storeFailed('due deliveries cannot be read', error),
-        flowFailed: (error) =>
-          this.#storeFailed('send times or breakers of endpoints cannot be written', error),
+        claims: this.#trouble('due deliveries cannot be read', 'due deliveries are read again'),
+        flows: this.#trouble(
+          'send times or breakers of endpoints cannot be written',
+          'send times and breakers of endpoints are written again',
+        ),
         orphaned: (endpointKey) => this.#cancelOrphans(endpointKey),
         quiet: () => this.#rest.look(),
       },
@@ -646,11 +651,10 @@ export class Engine {
     this.#rest.during(this.#janitor.cancelOrphans(endpointKey))
   }
 
-  #storeFailed(what: string, error: unknown): void {
-    this.#storeTalks('warn', what, {
-      code: error instanceof WebhookError ? error.code : 'unknown',
-      error: error instanceof Error ? error.message : String(error),
-    })
+  #trouble(what: string, again: string): StoreTrouble {
+    return new StoreTrouble(what, again, (level, message, fields) =>
+      this.#storeTalks(level, message, fields),
+    )
   }
 
   #storeTalks(

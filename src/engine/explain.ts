@@ -81,7 +81,7 @@ function explainDelivery(
   const { id: deliveryId, endpointId, state, attemptCount: attempts, reason, settledAt } = delivery
   const known = { endpointId, deliveryId, attempts }
   if (state === 'delivering') {
-    const text = `is being sent (attempt ${attempts + 1})`
+    const text = `is next in its lane, or being sent (attempt ${attempts + 1})`
     return { ...known, outcome: 'sending', text }
   }
   if (state === 'waiting') {

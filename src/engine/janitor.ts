@@ -245,6 +245,7 @@ export class Janitor {
   }
 
   async #keepTrying(what: string, work: () => Promise<void>): Promise<void> {
+    let isTold = false
     for (;;) {
       try {
         await work()
@@ -252,7 +253,8 @@ export class Janitor {
       } catch (error) {
         if (this.#stopped) return
         const text = error instanceof Error ? error.message : String(error)
-        this.#tools.logger.warn({ error: text }, what)
+        if (!isTold) this.#tools.logger.warn({ error: text }, what)
+        isTold = true
         await new Promise<void>((resolve) => {
           this.#tools.clock.setTimer(resolve, tryAgainAfterMs)
         })

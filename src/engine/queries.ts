@@ -12,6 +12,7 @@ import type { WebhookEventBody, WebhookEventType } from '../model/event.ts'
 import { parseDeliveryId } from '../model/ids.ts'
 import { scopedTenantId } from '../model/names.ts'
 import { isSystemEvent, whyNotMatched } from '../policy/match.ts'
+import { valueOfOrderKey } from '../policy/order.ts'
 import { type WaitingReason, waitingReason } from '../policy/waiting-reason.ts'
 import type { TenantScope, WebhookRegistry } from '../registry/webhook-registry.ts'
 import {
@@ -58,6 +59,24 @@ export interface EventReport {
   /** Deliveries of a very wide event that are still being created. */
   pendingDeliveries: number
 }
+
+/** Filters of `listBlockedKeys`. `tenantId: '*'` reads every tenant. */
+export interface BlockedKeyQuery extends TenantScope {
+  endpointId?: string | undefined
+}
+
+/** A key of an endpoint with `ordering` whose events wait because one before them has failed. */
+export interface BlockedOrderKey {
+  endpointId: string
+  tenantId: string | null
+  /** The value in `metadata`, as text; of long ones the beginning. */
+  key: string
+  /** What failed: `retryDelivery` or `skipDelivery` lets the others go on. */
+  deliveryId: string
+  since: Date
+}
+
+const mostBlockedKeys = 1_000
 
 export class Queries {
   readonly #store: Store
@@ -138,6 +157,29 @@ export class Queries {
       deliveries: await this.#withAttempts(page),
       nextCursor: found.length > limit ? (page.at(-1)?.id ?? null) : null,
     }
+  }
+
+  /** Oldest first, at most a thousand. */
+  async blockedKeys(query: BlockedKeyQuery): Promise<BlockedOrderKey[]> {
+    const tenantId = scopedTenantId(query.tenantId)
+    const endpoint =
+      query.endpointId === undefined ? null : this.#registry.find(query.endpointId, query)
+    if (endpoint === undefined) return []
+    const found = await this.#store.blockedKeys(
+      tenantId === '*' ? null : tenantId,
+      endpoint?.key ?? null,
+      mostBlockedKeys,
+    )
+    return found.map(({ endpointKey, key, deliveryId, atMs }) => {
+      const record = this.#registry.byKey(endpointKey)
+      return {
+        endpointId: record?.id ?? endpointKey,
+        tenantId: record?.tenantId || null,
+        key: valueOfOrderKey(key),
+        deliveryId,
+        since: new Date(atMs),
+      }
+    })
   }
 
   async failed(

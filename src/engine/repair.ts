@@ -209,7 +209,7 @@ export function refuseDisabled({ id, status, statusReason }: EndpointRecord): vo
   if (status !== 'disabled') return
   throw new WebhookError(
     'ENDPOINT_DISABLED',
-    `Expected endpoint "${id}" to be enabled, but it is disabled (${statusReason ?? 'no reason given'}); enable it with \`resumeEndpoint\` first.`,
+    `Expected endpoint "${id}" to be enabled, but it is disabled (${statusReason ?? 'no reason given'}); enable it with \`enableEndpoint\` first.`,
   )
 }
 

@@ -12,7 +12,7 @@ export type Outcome =
   /** 410: the receiver wants nothing more. */
   | { kind: 'gone'; status: number }
   /** Once the head of an answer is there its status decides, however its body ends. */
-  | { kind: 'timed-out'; phase: 'dns' | 'connect' | 'headers' }
+  | { kind: 'timed-out'; phase: 'dns' | 'proxy' | 'connect' | 'headers' }
   /**
    * Connection refused, reset, DNS, TLS. `code` is the system's: `ECONNREFUSED`, `ENOTFOUND`, …;
    * `at` says where it ended when that was on the way to the receiver, not at it.
@@ -41,6 +41,15 @@ export const noUsableAddress =
 export function isDnsTrouble(outcome: Outcome): boolean {
   if (outcome.kind === 'unreachable') return outcome.at === 'dns'
   return outcome.kind === 'timed-out' && outcome.phase === 'dns'
+}
+
+/**
+ * True when our own egress proxy was in the way. One that was reached and does not answer is not
+ * meant: it may be waiting for the receiver, which has to be left alone then.
+ */
+export function isProxyTrouble(outcome: Outcome): boolean {
+  if (outcome.kind === 'unreachable') return outcome.at === 'proxy'
+  return outcome.kind === 'timed-out' && outcome.phase === 'proxy'
 }
 
 /** What `outcomeError` keeps from customers and operators need: for the log, never for a field. */

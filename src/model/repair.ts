@@ -26,7 +26,7 @@ export interface Candidate {
   readonly acceptedAtMs: number
   /** It has a delivery of this event, or one is being made. */
   readonly isThere: boolean
-  /** The newest round; null for a backfill. */
+  /** The newest round; of a backfill only one that was cut off, see `cutOff` in storage/repairs.ts. */
   readonly delivery: CandidateDelivery | null
   readonly hasBody: boolean
   readonly body: Uint8Array | null

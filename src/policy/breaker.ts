@@ -4,7 +4,7 @@
  * `epoch`). A breaker never ends a delivery and never uses up an attempt.
  */
 import type { Breaker } from '../model/flow.ts'
-import { isDnsTrouble, type Outcome } from '../model/outcome.ts'
+import { isDnsTrouble, isProxyTrouble, type Outcome } from '../model/outcome.ts'
 
 export const breakerRules = {
   /** It opens after so many failures in a row … */
@@ -32,9 +32,8 @@ export function verdictOf(outcome: Outcome): 'up' | 'down' | 'neither' {
     case 'faulted':
       return 'down'
     case 'timed-out':
-      return isDnsTrouble(outcome) ? 'neither' : 'down'
     case 'unreachable':
-      return outcome.at === undefined ? 'down' : 'neither'
+      return isDnsTrouble(outcome) || isProxyTrouble(outcome) ? 'neither' : 'down'
     case 'throttled':
     case 'blocked':
       return 'neither'

@@ -4,7 +4,7 @@
  * many hours, has cost at least one delivery all its retries, and was announced a day before.
  */
 import type { EndpointHealth } from '../model/health.ts'
-import { isDnsTrouble, type Outcome } from '../model/outcome.ts'
+import { isDnsTrouble, isProxyTrouble, type Outcome } from '../model/outcome.ts'
 
 const hourMs = 3_600_000
 const dayMs = 24 * hourMs
@@ -49,7 +49,7 @@ export function testimonyOf(outcome: Outcome): Testimony {
     case 'gone':
       return 'fails'
     case 'timed-out':
-      if (isDnsTrouble(outcome)) return 'nothing'
+      if (isDnsTrouble(outcome) || isProxyTrouble(outcome)) return 'nothing'
       return outcome.phase === 'connect' ? 'unclear' : 'fails'
     case 'unreachable':
       if (outcome.at !== undefined || ownCodes.has(outcome.code)) return 'nothing'

@@ -1,4 +1,5 @@
 /** Is this event to be sent to this endpoint again, or at last? Pure, and says why not. */
+import { behindMs } from '../model/delivery.ts'
 import type { EndpointRecord } from '../model/endpoint.ts'
 import type { Candidate, RepairCriteria, RepairKind } from '../model/repair.ts'
 import { isSystemEvent, typeMatches, whyFiltered, whyNotMatched } from './match.ts'
@@ -9,6 +10,7 @@ export type RepairChoice =
   | 'unwanted'
   | 'in_flight'
   | 'already_due'
+  | 'behind_another'
   | 'already_there'
   | 'body_gone'
 
@@ -51,6 +53,8 @@ function chooseAgain(
     // What was never tried has not failed.
     if (!states.includes('waiting') || (kind === 'retry' && attempts === 0)) return 'unwanted'
     if (state === 'delivering') return 'in_flight'
+    // To send it now would be the inversion.
+    if (dueAtMs !== null && dueAtMs >= behindMs) return 'behind_another'
     return dueAtMs !== null && dueAtMs <= nowMs ? 'already_due' : 'take'
   }
   if (!states.includes(state)) return 'unwanted'
@@ -60,11 +64,12 @@ function chooseAgain(
 function chooseMissing(
   criteria: RepairCriteria,
   endpoint: Receiver,
-  { eventType, isThere, hasBody, body }: Candidate,
+  { eventType, isThere, delivery, hasBody, body }: Candidate,
 ): RepairChoice {
   if (isSystemEvent(eventType)) return 'unwanted'
   if (!endpoint.events.some((one) => typeMatches(one, eventType))) return 'unwanted'
-  if (isThere) return 'already_there'
+  // One that is there and still wanted was cut off.
+  if (isThere && delivery === null) return 'already_there'
   if (!hasBody) return 'body_gone'
   const { metadata = {}, data } = parsed(body)
   if (whyNotMatched(endpoint, eventType, metadata, data) !== null) return 'unwanted'

@@ -19,6 +19,7 @@ import {
 } from '../policy/breaker.ts'
 import type { Claim, Store } from '../storage/storage.ts'
 import type { Lane } from './lane.ts'
+import type { Telling } from './telling.ts'
 
 /** What an attempt said of its endpoint, see `verdictOf`. */
 export type Verdict = 'up' | 'down' | 'neither'
@@ -28,7 +29,7 @@ export interface BreakerTools {
   /** As far as is known. */
   readonly flow: (endpointKey: string) => EndpointFlow
   readonly clock: Clock
-  readonly failed: (error: unknown) => void
+  readonly flows: Telling
   /** The lane's breaker is another one now, made by this process or by another. */
   readonly changed: (lane: Lane) => void
   /** This process changed it: to be told once. */
@@ -116,6 +117,7 @@ export class Breakers {
     this.#tools.store.changeBreaker(endpointKey, next).then(
       ({ isChanged, flow }) => {
         this.#over(lane)
+        this.#tools.flows.worked()
         this.adopt(lane, flow.breaker, isChanged && next.state === 'half-open')
         if (isChanged) this.#tools.tell(flow)
         // What was told while this was under way may be newer than its answer.
@@ -123,7 +125,7 @@ export class Breakers {
         this.#tools.rested()
       },
       (error: unknown) => {
-        this.#tools.failed(error)
+        this.#tools.flows.failed(error)
         this.#tools.clock.setTimer(() => {
           this.#over(lane)
           if (lane.breaker.epoch === next.epoch - 1) this.#change(lane, next)

@@ -2,11 +2,12 @@
 import type { Clock } from '../model/clock.ts'
 import type { SendTimes, SendTimesAsk, Store } from '../storage/storage.ts'
 import type { Lane } from './lane.ts'
+import type { Telling } from './telling.ts'
 
 export interface PacerTools {
   readonly store: Pick<Store, 'takeSendTimes'>
   readonly clock: Clock
-  readonly failed: (error: unknown) => void
+  readonly flows: Telling
   /** The lane has new send times. */
   readonly paced: (lane: Lane) => void
   readonly rested: () => void
@@ -65,6 +66,7 @@ export class Pacer {
 
   #got(lanes: ReadonlyMap<string, Lane>, given: readonly SendTimes[]): void {
     this.#asking = false
+    this.#tools.flows.worked()
     for (const times of given) {
       const lane = lanes.get(times.endpointKey)
       // Of another limit than the lane has by now: lost.
@@ -77,7 +79,7 @@ export class Pacer {
   }
 
   #failed(lanes: ReadonlyMap<string, Lane>, error: unknown): void {
-    this.#tools.failed(error)
+    this.#tools.flows.failed(error)
     const again = () => {
       this.#cancelRetry = null
       this.#asking = false

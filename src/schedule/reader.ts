@@ -7,6 +7,7 @@ import { isTransientStorageError } from '../model/errors.ts'
 import type { Claim, ClaimResult, LaneRoom, Store } from '../storage/storage.ts'
 import { type Lane, never } from './lane.ts'
 import type { Memory } from './memory.ts'
+import type { Telling } from './telling.ts'
 import { Turns } from './turns.ts'
 
 export interface ReaderTools {
@@ -17,7 +18,7 @@ export interface ReaderTools {
   readonly maxBatchBytes: number
   /** Nothing new may start, so nothing is claimed. */
   readonly blocked: () => boolean
-  readonly claimFailed: (error: unknown) => void
+  readonly claims: Telling
   readonly take: (claim: Claim) => void
   /** The lane's claim is over: look when it needs the next one. */
   readonly over: (lane: Lane) => void
@@ -125,6 +126,7 @@ export class Reader {
 
   #claimed(lanes: readonly Lane[], { claims, heads }: ClaimResult): void {
     this.#claiming = false
+    this.#tools.claims.worked()
     const dueAtMs = new Map(heads.map((head) => [head.endpointKey, head.dueAtMs]))
     for (const lane of lanes) {
       lane.claiming = false
@@ -148,7 +150,7 @@ export class Reader {
       lane.storedDuringClaimMs = never
       lane.looseDuringClaim = 0
     }
-    this.#tools.claimFailed(error)
+    this.#tools.claims.failed(error)
     const again = () => {
       this.#cancelRetry = null
       for (const lane of lanes) this.#tools.watch(lane)

@@ -18,6 +18,7 @@ import type { Pace } from './pace.ts'
 import { Pacer } from './pacer.ts'
 import { Reader } from './reader.ts'
 import { Slots, slowAfterMs } from './slots.ts'
+import type { Telling } from './telling.ts'
 import { Turns } from './turns.ts'
 
 export interface SchedulerOptions extends MemoryLimits {
@@ -43,9 +44,10 @@ export interface SchedulerTools {
   readonly release: (record: ReleaseRecord) => void
   /** True while outcomes pile up unrecorded: nothing new starts. */
   readonly congested: () => boolean
-  readonly claimFailed: (error: unknown) => void
-  /** A breaker or send times: tried again by itself. */
-  readonly flowFailed: (error: unknown) => void
+  /** How claims of due deliveries go. */
+  readonly claims: Telling
+  /** The same of breakers and send times. */
+  readonly flows: Telling
   /** A delivery of an endpoint that is gone or disabled went back to the store: it must be ended. */
   readonly orphaned: (endpointKey: string) => void
   /** Something has come to rest: see `isQuiet` and `isDrained`. */
@@ -85,11 +87,11 @@ export class Scheduler {
     const rested = () => {
       if (this.#slots.active === 0) tools.quiet()
     }
-    const { store, clock, flow, flowFailed: failed } = tools
+    const { store, clock, flow, flows } = tools
     this.#pacer = new Pacer({
       store,
       clock,
-      failed,
+      flows,
       paced: (lane) => {
         this.#join(lane)
         this.pump()
@@ -101,7 +103,7 @@ export class Scheduler {
       store,
       clock,
       flow,
-      failed,
+      flows,
       changed: (lane) => this.#breakerChanged(lane),
       tell: tools.breakerChanged,
       rested,
@@ -112,7 +114,7 @@ export class Scheduler {
       memory: this.#memory,
       maxBatchBytes: options.maxBatchBytes,
       blocked: () => this.#stopped || tools.congested(),
-      claimFailed: tools.claimFailed,
+      claims: tools.claims,
       take: (claim) => this.#enqueue(this.#lane(claim.endpointKey), claim),
       over: (lane) => {
         if (lane.ready.length === 0) this.#breakers.cannotProbe(lane)

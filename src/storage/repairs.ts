@@ -67,7 +67,7 @@ export interface RepairStep {
   readonly nextStepAtMs: number
   readonly matched: number
   readonly skipped: Readonly<Record<string, number>>
-  /** Delivery ids, of a backfill event keys; at most 1,000. */
+  /** Delivery ids, and of a backfill event keys where there is no delivery yet; at most 1,000. */
   readonly take: readonly string[]
 }
 
@@ -77,6 +77,12 @@ export interface RepairStepped {
   /** As it is now; null when there is none. */
   readonly record: RepairRecord | null
 }
+
+/**
+ * Reasons of cancelled deliveries that a backfill brings back: nobody chose that the endpoint should
+ * not get the event.
+ */
+export const cutOff = ['endpoint_backlog_full', 'endpoint_disabled'] as const
 
 /** No further than this is counted what waits of a repair. */
 export const maxPendingCounted = 2_000

@@ -194,6 +194,13 @@ export interface Store {
    */
   watch(watcher: StoreWatcher): Promise<void>
 
+  /** Keys that a failed delivery holds up, of an endpoint or a tenant, null for all: oldest first. */
+  blockedKeys(
+    tenantId: string | null,
+    endpointKey: string | null,
+    limit: number,
+  ): Promise<BlockedKey[]>
+
   // ── repair ─────────────────────────────────────────────────────────────────────────────────────
 
   /**
@@ -482,6 +489,14 @@ export interface SendTimesAsk {
 /** `count` times, the first at `firstAtMs`, `intervalMs` apart. */
 export interface SendTimes extends SendTimesAsk {
   readonly firstAtMs: number
+}
+
+export interface BlockedKey {
+  readonly endpointKey: string
+  /** As `orderKeyOf` makes it. */
+  readonly key: string
+  readonly deliveryId: string
+  readonly atMs: number
 }
 
 export interface CancelledDelivery {

@@ -109,7 +109,7 @@ describe('classifyError', () => {
   })
 
   it('tells a connection that took too long from one that died later', () => {
-    expect(classifyError(new ConnectTimeoutError(5000, false), false)).toEqual({
+    expect(classifyError(new ConnectTimeoutError(5000, 'connect'), false)).toEqual({
       kind: 'timed-out',
       phase: 'connect',
     })

@@ -71,6 +71,20 @@ it.each([
   await dispatcher.close()
 })
 
+it.each([
+  ...['localhost', 'backend', 'host.docker.internal', 'kubernetes.default.svc'],
+  ...['metadata.google.internal', 'webhook.localhost', 'backend.example.net'],
+])('peers 17: no name is exempt: %s', async (name) => {
+  await using receiver = await receive()
+  const { lookup } = resolver(['127.0.0.1'])
+  const dispatcher = build({ lookup })
+  const endpoint = endpointRecord(`http://${name}:${receiver.port}/`)
+  const { outcome } = await attempt(dispatcher, attemptRequest(endpoint))
+  expect(outcome.kind).toBe('blocked')
+  expect(receiver.sockets).toHaveLength(0)
+  await dispatcher.close()
+})
+
 it('connects to the checked address and keeps the name in Host', async () => {
   await using receiver = await receive()
   const { asked, lookup } = resolver(['127.0.0.1'])
@@ -196,6 +210,30 @@ it.each([
   await dispatcher.close()
 })
 
+it.each([
+  ['head', { kind: 'timed-out', phase: 'headers' }, '', 600],
+  ['body', { kind: 'accepted', status: 200, redirected: false }, 'HTTP/1.1 200 OK\r\n\r\nx', 600],
+])('peers 15: one deadline for a slow name and a slow %s', async (_, outcome, head, dnsMs) => {
+  const timeoutMs = 1_000
+  // Each alone would be in time.
+  await using receiver = await receiveRaw((socket) => {
+    if (head !== '') socket.write(head)
+    const rest = head === '' ? 'HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n' : 'y'
+    const timer = setTimeout(() => socket.end(rest), 600)
+    socket.once('close', () => clearTimeout(timer))
+  })
+  const lookup: DispatcherOptions['lookup'] = (_name, callback) => {
+    setTimeout(() => callback(null, [lookupAddress('127.0.0.1')]), dnsMs)
+  }
+  const dispatcher = build({ allowedNetworks, lookup })
+  const endpoint = endpointRecord(`http://hooks.example.net:${receiver.port}/`)
+  const report = await attempt(dispatcher, attemptRequest(endpoint, { timeoutMs }))
+  expect(report.outcome).toEqual(outcome)
+  expect(report.latencyMs).toBeGreaterThanOrEqual(timeoutMs)
+  expect(report.latencyMs).toBeLessThan(dnsMs + 600)
+  await dispatcher.close()
+})
+
 it('reports a closed port', async () => {
   const receiver = await receive()
   await receiver[Symbol.asyncDispose]()
@@ -205,7 +243,7 @@ it('reports a closed port', async () => {
   await dispatcher.close()
 })
 
-it('keeps one connection alive for a hundred requests to one name, vetted once', async () => {
+it('peers 17: keeps one connection alive for a hundred requests to one name, vetted once', async () => {
   await using receiver = await receive()
   const { asked, lookup } = resolver(['127.0.0.1'])
   const dispatcher = build({ allowedNetworks, lookup })

@@ -165,7 +165,7 @@ it.each([
   ['br', () => brotliCompressSync(zeros)],
   ['gzip, gzip', () => gzipSync(gzipSync(zeros))],
   ['deflate, gzip, br', () => gzipSync(zeros)],
-])('D10 a bomb of 52 MB in %s is bytes like others', async (encoding, make) => {
+])('peers 15: D10 a bomb of 52 MB in %s is bytes like others', async (encoding, make) => {
   const bomb = make()
   await using receiver = await receiveRaw((socket) => {
     const head = `content-encoding: ${encoding}\r\ncontent-length: ${bomb.length}\r\n\r\n`
@@ -183,7 +183,7 @@ it.each([
   expect(after.external - before.external).toBeLessThan(5_000_000)
 })
 
-it.each([301, 302, 303, 307, 308])('D12 %i leads nowhere', async (status) => {
+it.each([301, 302, 303, 307, 308])('peers 16: D12 %i leads nowhere', async (status) => {
   await using canary = await receive()
   for (const headers of [
     { location: canary.url },

@@ -187,7 +187,7 @@ it.each([
   [`HTTP/1.1 200 OK\r\nx: ${'y'.repeat(20_000)}`, 'PROXY_PROTOCOL'],
   ['', 'PROXY_CLOSED'],
   ['HTTP/1.1 200', 'PROXY_CLOSED'],
-])('a proxy that says %j is named as the trouble', async (words, code) => {
+])('peers 19: a proxy that says %j is named as the trouble', async (words, code) => {
   await using receiver = await receive()
   await using proxy = await proxyTo(receiver.port, () => words)
   expect(await outcomeOf(build({ proxy: proxy.url }))).toEqual({
@@ -198,7 +198,7 @@ it.each([
   expect(receiver.sockets).toHaveLength(0)
 })
 
-it('a proxy that is not there is named as the trouble', async () => {
+it('peers 19: a proxy that is not there is named as the trouble', async () => {
   expect(await outcomeOf(build({ proxy: 'http://127.0.0.1:1' }))).toEqual({
     kind: 'unreachable',
     code: 'ECONNREFUSED',
@@ -206,13 +206,17 @@ it('a proxy that is not there is named as the trouble', async () => {
   })
 })
 
-it('a proxy that says nothing is cut at the connect limit, and its socket with it', async () => {
+it.each([
+  // It may be the receiver that it waits for.
+  ['is reached and says nothing', 'http', 'connect'],
+  ['cannot be spoken to', 'https', 'proxy'],
+])('peers 19: a proxy that %s is cut at the connect limit', async (_, protocol, phase) => {
   const sockets: Socket[] = []
   const server = createServer((socket) => sockets.push(socket.on('error', () => {})))
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   const { port } = server.address() as AddressInfo
-  const dispatcher = build({ proxy: `http://127.0.0.1:${port}`, connectTimeoutMs: 60 })
-  expect(await outcomeOf(dispatcher)).toEqual({ kind: 'timed-out', phase: 'connect' })
+  const dispatcher = build({ proxy: `${protocol}://127.0.0.1:${port}`, connectTimeoutMs: 60 })
+  expect(await outcomeOf(dispatcher)).toEqual({ kind: 'timed-out', phase })
   const [socket] = sockets
   socket?.resume()
   if (socket?.destroyed === false) await new Promise((resolve) => socket.once('close', resolve))

@@ -53,7 +53,7 @@ export const connectToReceiver: Connect = (options, _, callback) => {
     callback(null, socket)
   })
   return {
-    isResolving: false,
+    phase: 'connect',
     giveUp: (error) => {
       socket.destroy(error)
     },

@@ -100,7 +100,7 @@ describe('natural batching', () => {
     expect(calls).toHaveLength(1)
   })
 
-  it('answers nobody before the commit is done', async () => {
+  it('peers 1: answers nobody before the commit is done', async () => {
     const { calls, commits } = setUp()
     const accept = pendingAccept('e1')
     commits.accept(accept)

@@ -26,14 +26,14 @@ async function costWith(lanes: number): Promise<number> {
       limits: () => ({ concurrency: 10, rateLimit: null, timeoutMs: 1_000, batch: null }),
       flow: freeFlow,
       breakerChanged: () => {},
-      flowFailed: () => {},
+      flows: { failed: () => {}, worked: () => {} },
       run: (claim) => {
         running.push(claim)
         sent += 1
       },
       release: () => {},
       congested: () => false,
-      claimFailed: () => {},
+      claims: { failed: () => {}, worked: () => {} },
       orphaned: () => {},
       quiet: () => {},
     },

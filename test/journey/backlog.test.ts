@@ -60,6 +60,18 @@ describe('the largest backlog', () => {
     await service.dispatchEvent(stage.event({ id: 'evt_after' }))
     await service.runDue()
     expect(stage.at('paused')).toHaveLength(5)
+
+    // What was cut is not lost: each under its id, once.
+    const since = new Date(0)
+    expect(await service.backfill('paused', { since, dryRun: true })).toMatchObject({ count: 16 })
+    const done = new Promise((resolve) => service.on('repair.done', resolve))
+    await service.backfill('paused', { since, maxPerSecond: 1_000 })
+    expect(await stage.until(done)).toMatchObject({ queued: 16, skipped: { already_there: 5 } })
+    await service.runDue()
+    const ids = stage.at('paused').map(({ headers }) => headers['webhook-id'])
+    expect(ids).toHaveLength(21)
+    expect(new Set(ids).size).toBe(21)
+    expect(await service.backfill('paused', { since, dryRun: true })).toMatchObject({ count: 0 })
   })
 
   journey('a tenant has a limit of its own', async (stage) => {

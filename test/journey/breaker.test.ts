@@ -83,6 +83,39 @@ describe('the breaker of an endpoint', () => {
     ).toBe(25)
   })
 
+  journey(
+    'flaps for three hours: each bad spell costs few requests, nothing is lost',
+    async (stage) => {
+      const minutes = 60 * seconds
+      const startMs = stage.clock.nowMs()
+      const spell = () => Math.floor((stage.clock.nowMs() - startMs) / (10 * minutes))
+      const failures = new Map<number, number>()
+      stage.inbox.setAnswer(() => {
+        if (spell() % 2 === 1) return undefined
+        failures.set(spell(), (failures.get(spell()) ?? 0) + 1)
+        return { status: 500 }
+      })
+      const service = await stage.open({ retryScheduleMs: Array(100).fill(1 * minutes) })
+      const told = tellings(service)
+      await service.registerEndpoint(stage.endpoint('shop'))
+      for (let minute = 1; minute <= 180; minute += 1) {
+        await service.dispatchEvents([stage.event(), stage.event(), stage.event()])
+        await stage.passTime(service, startMs + minute * minutes)
+      }
+      await stage.passTime(service)
+      // Opened anew in each spell, and for 30 s at first: a good one clears what was before.
+      expect(told.filter((one) => one === 'opened 1')).toHaveLength(9)
+      expect(told.filter((one) => one === 'closed')).toHaveLength(9)
+      // Without a breaker it would be 30 events, each tried every minute: 165.
+      expect(failures.size).toBe(9)
+      for (const count of failures.values()) expect(count).toBeLessThan(50)
+      const { deliveries } = await service.listDeliveries({ limit: 1_000 })
+      expect(deliveries.map(({ state }) => state)).toEqual(Array(540).fill('delivered'))
+      const attempts = deliveries.reduce((sum, { attemptCount }) => sum + attemptCount, 0)
+      expect(attempts).toBe(stage.at('shop').length)
+    },
+  )
+
   journey('of one does not hold up another', async (stage) => {
     const service = await stage.open(config)
     await broken(stage, service)
@@ -94,28 +127,31 @@ describe('the breaker of an endpoint', () => {
 })
 
 describe('a rate limit', () => {
-  journey('spreads what is sent, uses up no attempt, and can be changed', async (stage) => {
-    const service = await stage.open(config)
-    const rateLimit = { limit: 5, perMs: 1_000 }
-    const registered = await service.registerEndpoint(stage.endpoint('shop', { rateLimit }))
-    expect(registered.rateLimit).toEqual(rateLimit)
-    await service.dispatchEvents(Array.from({ length: 20 }, () => stage.event()))
-    await service.runDue()
-    const fromMs = stage.clock.nowMs()
-    expect(stage.at('shop')).toHaveLength(1)
-    const { deliveries: held } = await service.listDeliveries({ state: 'waiting' })
-    const waits = await service.getDelivery(held[0]?.id ?? '')
-    expect(waits?.waiting?.for).toBe('rate')
-    expect(waits?.waiting?.until?.getTime()).toBeGreaterThan(fromMs)
-    await stage.passTime(service, fromMs + 999)
-    expect(stage.at('shop')).toHaveLength(5)
-    const changed = await service.updateEndpoint('shop', { rateLimit: null })
-    expect(changed).toMatchObject({ rateLimit: null, version: 2 })
-    await service.runDue()
-    expect(stage.at('shop')).toHaveLength(20)
-    const { deliveries } = await service.listDeliveries()
-    expect(new Set(deliveries.map(({ attemptCount }) => attemptCount))).toEqual(new Set([1]))
-  })
+  journey(
+    'peers 13: spreads what is sent, uses up no attempt, and can be changed',
+    async (stage) => {
+      const service = await stage.open(config)
+      const rateLimit = { limit: 5, perMs: 1_000 }
+      const registered = await service.registerEndpoint(stage.endpoint('shop', { rateLimit }))
+      expect(registered.rateLimit).toEqual(rateLimit)
+      await service.dispatchEvents(Array.from({ length: 20 }, () => stage.event()))
+      await service.runDue()
+      const fromMs = stage.clock.nowMs()
+      expect(stage.at('shop')).toHaveLength(1)
+      const { deliveries: held } = await service.listDeliveries({ state: 'waiting' })
+      const waits = await service.getDelivery(held[0]?.id ?? '')
+      expect(waits?.waiting?.for).toBe('rate')
+      expect(waits?.waiting?.until?.getTime()).toBeGreaterThan(fromMs)
+      await stage.passTime(service, fromMs + 999)
+      expect(stage.at('shop')).toHaveLength(5)
+      const changed = await service.updateEndpoint('shop', { rateLimit: null })
+      expect(changed).toMatchObject({ rateLimit: null, version: 2 })
+      await service.runDue()
+      expect(stage.at('shop')).toHaveLength(20)
+      const { deliveries } = await service.listDeliveries()
+      expect(new Set(deliveries.map(({ attemptCount }) => attemptCount))).toEqual(new Set([1]))
+    },
+  )
 
   journey('of the service is that of every endpoint without one', async (stage) => {
     const service = await stage.open({ ...config, endpointRateLimit: { limit: 1, perMs: 60_000 } })

@@ -4,13 +4,14 @@ import { gate, journey, secret } from './stage.ts'
 const dayMs = 86_400_000
 
 describe('an endpoint that asks for time', () => {
-  journey('is left alone as a whole until the Retry-After has passed', async (stage) => {
+  journey('peers 21: is left alone as a whole until the Retry-After has passed', async (stage) => {
     stage.inbox.setAnswer(({ path }) =>
       path === '/busy' && stage.at('busy').length === 1
         ? { status: 429, headers: { 'retry-after': '3600' } }
         : {},
     )
-    const service = await stage.open()
+    // The lowest jitter there is: what was asked for is a floor.
+    const service = await stage.open({ jitter: true, random: () => 0 })
     await service.registerEndpoint(stage.endpoint('busy', { concurrency: 1 }))
     await service.registerEndpoint(stage.endpoint('free'))
     const startMs = stage.clock.nowMs()
@@ -18,6 +19,10 @@ describe('an endpoint that asks for time', () => {
     await service.runDue()
     expect(stage.at('busy')).toHaveLength(1)
     expect(stage.at('free')).toHaveLength(5)
+
+    const asked = new Date(startMs + 3_600_000)
+    const { nextAttemptAt } = await stage.delivery(service, 'evt_1', 'busy')
+    expect(nextAttemptAt?.getTime()).toBeGreaterThanOrEqual(asked.getTime())
 
     // What comes later waits with the rest; the other endpoint never does.
     await service.dispatchEvent(stage.event())
@@ -273,7 +278,7 @@ describe('a paused endpoint', () => {
 })
 
 describe('a changed endpoint', () => {
-  journey('url, headers and secret are those in force at the attempt', async (stage) => {
+  journey('peers 25: url, headers and secret are those in force at the attempt', async (stage) => {
     stage.inbox.setAnswer(({ path }) => ({ status: path === '/old' ? 500 : 200 }))
     const service = await stage.open()
     await service.registerEndpoint(
@@ -331,7 +336,7 @@ describe('a changed endpoint', () => {
   })
 
   journey(
-    'a receiver that holds only the old secret verifies during the overlap',
+    'peers 28: a receiver that holds only the old secret verifies during the overlap',
     async (stage) => {
       const oldSecret = 'whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD'
       stage.inbox.setSecret('/shop', oldSecret)
@@ -354,7 +359,7 @@ describe('a changed endpoint', () => {
     },
   )
 
-  journey('reads, lists, facts and history never show a secret', async (stage) => {
+  journey('peers 29: reads, lists, facts and history never show a secret', async (stage) => {
     const own = 'whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD'
     const service = await stage.open()
     const facts: unknown[] = []
@@ -390,32 +395,37 @@ describe('a changed endpoint', () => {
 })
 
 describe('redirects', () => {
-  journey('count as success with a visible warning by default, never followed', async (stage) => {
-    stage.inbox.setAnswer(({ path }) =>
-      path === '/moved' ? { status: 307, headers: { location: `${stage.inbox.url}/target` } } : {},
-    )
-    const service = await stage.open()
-    await service.registerEndpoint(stage.endpoint('moved'))
-    const warnings: string[] = []
-    service.on('endpoint.warning', (fact) => warnings.push(fact.warning))
-    for (let i = 0; i < 3; i += 1) await service.dispatchEvent(stage.event())
-    await service.drain()
-    expect(await stage.delivery(service, 'evt_1', 'moved')).toMatchObject({
-      state: 'delivered',
-      reason: 'redirect_307',
-    })
-    expect(stage.at('target')).toHaveLength(0)
-    expect((await service.getEndpoint('moved'))?.warning).toContain('307')
-    expect(warnings).toHaveLength(1)
-    // Memory, store and history speak of the same version.
-    expect(await service.getEndpoint('moved')).toMatchObject({ version: 2 })
-    expect(await service.getEndpointHistory('moved')).toMatchObject([
-      { version: 1, what: 'registered' },
-      { version: 2, what: 'warned', fields: ['warning'] },
-    ])
-    await service.updateEndpoint('moved', { name: 'moved away' })
-    expect((await service.getEndpointHistory('moved')).at(-1)).toMatchObject({ version: 3 })
-  })
+  journey(
+    'peers 16: count as success with a visible warning by default, never followed',
+    async (stage) => {
+      stage.inbox.setAnswer(({ path }) =>
+        path === '/moved'
+          ? { status: 307, headers: { location: `${stage.inbox.url}/target` } }
+          : {},
+      )
+      const service = await stage.open()
+      await service.registerEndpoint(stage.endpoint('moved'))
+      const warnings: string[] = []
+      service.on('endpoint.warning', (fact) => warnings.push(fact.warning))
+      for (let i = 0; i < 3; i += 1) await service.dispatchEvent(stage.event())
+      await service.drain()
+      expect(await stage.delivery(service, 'evt_1', 'moved')).toMatchObject({
+        state: 'delivered',
+        reason: 'redirect_307',
+      })
+      expect(stage.at('target')).toHaveLength(0)
+      expect((await service.getEndpoint('moved'))?.warning).toContain('307')
+      expect(warnings).toHaveLength(1)
+      // Memory, store and history speak of the same version.
+      expect(await service.getEndpoint('moved')).toMatchObject({ version: 2 })
+      expect(await service.getEndpointHistory('moved')).toMatchObject([
+        { version: 1, what: 'registered' },
+        { version: 2, what: 'warned', fields: ['warning'] },
+      ])
+      await service.updateEndpoint('moved', { name: 'moved away' })
+      expect((await service.getEndpointHistory('moved')).at(-1)).toMatchObject({ version: 3 })
+    },
+  )
 
   journey(
     'peers 25: history tells with which url, secret and filters an attempt was made',

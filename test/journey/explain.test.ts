@@ -67,6 +67,47 @@ describe('explainEvent', () => {
     hold.open()
   })
 
+  journey('says what else can be waited for: rate, breaker, ordering', async (stage) => {
+    const hold = gate()
+    stage.inbox.setAnswer(({ path }) => {
+      if (path === '/broken') return { status: 500 }
+      return path === '/paced' ? {} : { after: hold.opened }
+    })
+    const service = await stage.open({ retryScheduleMs: Array(9).fill(10_000) })
+    const rateLimit = { limit: 1, perMs: 60_000 }
+    const ordering = { key: 'userId', onExhausted: 'block' } as const
+    await service.registerEndpoint(stage.endpoint('paced', { rateLimit }))
+    await service.registerEndpoint(stage.endpoint('ordered', { ordering }))
+    await service.registerEndpoint(stage.endpoint('broken'))
+    const metadata = { userId: 'kim' }
+    const opened = new Promise((resolve) => service.on('endpoint.breaker.opened', resolve))
+    const failedOnce = new Promise<void>((resolve) => {
+      let left = 10
+      service.on('attempt.settled', ({ endpointId }) => {
+        if (endpointId === 'broken') left -= 1
+        if (left === 0) resolve()
+      })
+    })
+    for (let i = 0; i < 10; i += 1) await service.dispatchEvent(stage.event({ metadata }))
+    await stage.inbox.waitForCount(12)
+    // The failures of the first attempts are recorded before the clock goes on to the second ones.
+    await stage.until(failedOnce, 10)
+    stage.clock.advance(10_000)
+    await stage.until(opened, 10)
+    await service.dispatchEvent(stage.event({ id: 'evt_last', metadata }))
+    const explained = await service.explainEvent('evt_last')
+    const waits = explained?.endpoints.map((one) => [
+      one.endpointId,
+      one.outcome === 'waiting' && one.waitingFor,
+    ])
+    hold.open()
+    expect(waits).toEqual([
+      ['broken', 'breaker'],
+      ['ordered', 'ordering'],
+      ['paced', 'rate'],
+    ])
+  })
+
   journey('says what is being sent', async (stage) => {
     const hold = gate()
     stage.inbox.setAnswer(() => ({ after: hold.opened }))

@@ -19,7 +19,7 @@ describe('the same event id again', () => {
     expect(stage.at('shop')).toHaveLength(1)
   })
 
-  journey('with other content is refused; the first stays as it was', async (stage) => {
+  journey('peers 2: with other content is refused; the first stays as it was', async (stage) => {
     const service = await stage.open()
     await service.registerEndpoint(stage.endpoint('shop'))
     const event = stage.event({ id: 'evt_1', data: { total: 1 } })
@@ -89,15 +89,30 @@ describe('the same event id again', () => {
 })
 
 describe('one bad event among many', () => {
-  journey('rejects only its own promise', async (stage) => {
+  journey('peers 9: rejects only its own promise', async (stage) => {
     const service = await stage.open()
     await service.registerEndpoint(stage.endpoint('shop'))
+    const loop: { self?: unknown } = {}
+    loop.self = loop
+    const bad = [
+      { id: 'bad id' },
+      { type: 'Bad Type' },
+      { data: loop },
+      { data: { toJSON: () => undefined } },
+      { metadata: 'none' as never },
+    ]
     const results = await Promise.allSettled([
-      service.dispatchEvent(stage.event()),
-      service.dispatchEvent(stage.event({ id: 'bad id' })),
-      service.dispatchEvent(stage.event()),
+      service.dispatchEvent(stage.event({ id: 'first' })),
+      ...bad.map((fields) => service.dispatchEvent(stage.event(fields))),
+      service.dispatchEvent(stage.event({ id: 'last' })),
     ])
-    expect(results.map((one) => one.status)).toEqual(['fulfilled', 'rejected', 'fulfilled'])
+    expect(results.map((one) => one.status)).toEqual([
+      'fulfilled',
+      ...bad.map(() => 'rejected'),
+      'fulfilled',
+    ])
+    await service.drain()
+    expect(stage.inbox.events.map(({ id }) => id)).toEqual(['first', 'last'])
   })
 
   journey('in dispatchEvents stores none of them', async (stage) => {

@@ -2,7 +2,7 @@ import { describe, expect } from 'vitest'
 import { gate, journey } from './stage.ts'
 
 describe('limits', () => {
-  journey('never more requests to an endpoint than its concurrency', async (stage) => {
+  journey('peers 14: never more requests to an endpoint than its concurrency', async (stage) => {
     const under = new Map<string, number>()
     const most = new Map<string, number>()
     stage.inbox.setAnswer(({ path }) => {
@@ -75,7 +75,7 @@ describe('limits', () => {
 })
 
 describe('an endpoint that hangs', () => {
-  journey('delays no other', async (stage) => {
+  journey('peers 12: delays no other', async (stage) => {
     const hold = gate()
     stage.inbox.setAnswer(({ path }) => (path === '/hangs' ? { after: hold.opened } : {}))
     const service = await stage.open({ memoryCapacity: 100 })

@@ -51,7 +51,7 @@ const sensitive = {
 const data = { text: marks.payload }
 const metadata = { note: marks.payload }
 
-journey('no line, fact or error of a whole life holds anything marked', async (stage) => {
+journey('peers 29: no line, fact or error of a whole life holds anything marked', async (stage) => {
   const { lines, logger } = collect()
   const facts: string[] = []
   const service = await stage.open({

@@ -1,36 +1,23 @@
-import { type Storage, sqlite, WebhookError } from '@k-msg/webhook'
+import { type Storage, WebhookError } from '@k-msg/webhook'
 import { describe, expect } from 'vitest'
 import type { Store } from '../../src/storage/storage.ts'
-import { journey } from './stage.ts'
+import { between, fileJourney, journey } from './stage.ts'
 
 /** A storage whose answers to one verb are lost: what was asked is done, and nobody knows. */
-function losing(inner: Storage, verb: keyof Store): Storage & { isLosing: boolean; store: Store } {
-  const losing = {
-    kind: inner.kind,
-    isLosing: false,
-    store: null as unknown as Store,
-    async open(host: Parameters<Storage['open']>[0]) {
-      losing.store = await inner.open(host)
-      return new Proxy(losing.store, {
-        get(target, name) {
-          const member = target[name as keyof Store]
-          if (typeof member !== 'function') return member
-          return async (...args: unknown[]) => {
-            const result = await Reflect.apply(member as () => unknown, target, args)
-            if (name !== verb || !losing.isLosing) return result
-            throw new WebhookError('STORAGE_UNAVAILABLE', 'Expected an answer, it was lost.')
-          }
-        },
-      })
-    },
-  }
-  return losing
+function losing(inner: Storage, verb: keyof Store): Storage & { isLosing: boolean } {
+  const state = { isLosing: false }
+  const storage = between(inner, async (asked, ask) => {
+    const result = await ask()
+    if (asked !== verb || !state.isLosing) return result
+    throw new WebhookError('STORAGE_UNAVAILABLE', 'Expected an answer, it was lost.')
+  })
+  return Object.assign(state, storage)
 }
 
 describe('an answer of the store that is lost', () => {
   journey('to a retry: the caller is told, and it is sent all the same', async (stage) => {
     stage.inbox.setAnswer(() => ({ status: 400 }))
-    const storage = losing(sqlite({ path: stage.dataFile }), 'retryDelivery')
+    const storage = losing(stage.storage(), 'retryDelivery')
     const service = await stage.open({ storage })
     await service.registerEndpoint(stage.endpoint('shop'))
     await service.dispatchEvent(stage.event({ id: 'evt_1' }))
@@ -45,7 +32,7 @@ describe('an answer of the store that is lost', () => {
 
   journey('to the question after a retry: it is sent as well', async (stage) => {
     stage.inbox.setAnswer(() => ({ status: 400 }))
-    const storage = losing(sqlite({ path: stage.dataFile }), 'attemptsOf')
+    const storage = losing(stage.storage(), 'attemptsOf')
     const service = await stage.open({ storage })
     await service.registerEndpoint(stage.endpoint('shop'))
     await service.dispatchEvent(stage.event({ id: 'evt_1' }))
@@ -59,36 +46,48 @@ describe('an answer of the store that is lost', () => {
   })
 
   journey(
-    'to a commit: the event is sent once it is known, and the caller can repeat it',
+    'peers 2: to a commit: the event is sent once it is known, and the caller can repeat it',
     async (stage) => {
-      const storage = losing(sqlite({ path: stage.dataFile }), 'commit')
+      const storage = losing(stage.storage(), 'commit')
       const service = await stage.open({ storage })
       await service.registerEndpoint(stage.endpoint('shop'))
+      // By then the new endpoint is known to all: nothing is matched a second time.
+      await service.dispatchEvent(stage.event({ id: 'evt_0' }))
+      await service.drain()
       storage.isLosing = true
       const event = stage.event({ id: 'evt_1' })
       const dispatched = service.dispatchEvent(event).catch((error) => error.code)
-      for (let i = 0; i < 4; i += 1) await stage.passed(5_000)
-      expect(await dispatched).toBe('STORAGE_UNAVAILABLE')
+      expect(await stage.until(dispatched)).toBe('STORAGE_UNAVAILABLE')
       expect(await service.health()).toMatchObject({ status: 'degraded' })
       storage.isLosing = false
-      const again = service.dispatchEvent(event)
-      await stage.passed(6_000)
+      const again = stage.until(service.dispatchEvent(event))
       expect(await again).toMatchObject({ duplicate: true })
+      // Another body under the id is another event, not a repetition.
+      const other = stage.until(service.dispatchEvent({ ...event, data: 'other' }))
+      await expect(other).rejects.toMatchObject({
+        code: 'EVENT_ID_CONFLICT',
+      })
       await service.drain()
-      expect(stage.at('shop')).toHaveLength(1)
+      expect(stage.at('shop').map((one) => one.headers['webhook-id'])).toEqual(['evt_0', 'evt_1'])
     },
   )
 
-  journey('whatever it was: a minute later what is due is found', async (stage) => {
+  // In a file: nobody else could make known that something is due.
+  fileJourney('whatever it was: a minute later what is due is found', async (stage) => {
     stage.inbox.setAnswer(() => ({ status: 400 }))
-    const storage = losing(sqlite({ path: stage.dataFile }), 'prune')
-    const service = await stage.open({ storage })
+    let store = null as Store | null
+    const inner = stage.storage()
+    const open: Storage['open'] = async (host) => {
+      store = await inner.open(host)
+      return store
+    }
+    const service = await stage.open({ storage: { kind: inner.kind, open } })
     await service.registerEndpoint(stage.endpoint('shop'))
     await service.dispatchEvent(stage.event({ id: 'evt_1' }))
     await service.drain()
     const { id } = await stage.delivery(service, 'evt_1', 'shop')
     // Behind the engine's back: nobody tells the lanes.
-    await storage.store.retryDelivery(id, stage.clock.nowMs())
+    await store?.retryDelivery(id, stage.clock.nowMs())
     await service.runDue()
     expect(stage.at('shop')).toHaveLength(1)
     stage.clock.advance(60_000)

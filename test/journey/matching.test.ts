@@ -51,7 +51,7 @@ describe('who gets an event', () => {
     ).rejects.toMatchObject({ code: 'ENDPOINT_INVALID' })
   })
 
-  journey('types, wildcards and filters decide, and fail closed', async (stage) => {
+  journey('peers 30: types, wildcards and filters decide, and fail closed', async (stage) => {
     const service = await stage.open()
     const endpoints = {
       all: { events: ['*'] },
@@ -123,15 +123,25 @@ describe('who gets an event', () => {
     expect(await service.getEvent('unknown')).toBeNull()
   })
 
-  journey('an event nobody wants is stored, with an empty receipt', async (stage) => {
-    const service = await stage.open()
-    expect(await service.dispatchEvent(stage.event({ id: 'evt_1' }))).toMatchObject({
-      eventId: 'evt_1',
-      duplicate: false,
-      deliveryIds: [],
-    })
-    expect(await service.getEvent('evt_1')).toMatchObject({ deliveries: [], notMatched: [] })
-  })
+  journey(
+    'peers 10: an event nobody wants is stored with the reason, and its receipt is empty',
+    async (stage) => {
+      const service = await stage.open()
+      await service.dispatchEvent(stage.event({ id: 'evt_0' }))
+      expect(await service.getEvent('evt_0')).toMatchObject({ deliveries: [], notMatched: [] })
+      await service.registerEndpoint(stage.endpoint('shop', { events: ['message.read'] }))
+      expect(await service.dispatchEvent(stage.event({ id: 'evt_1' }))).toMatchObject({
+        eventId: 'evt_1',
+        duplicate: false,
+        deliveryIds: [],
+      })
+      expect(await service.getEvent('evt_1')).toMatchObject({
+        body: { id: 'evt_1' },
+        deliveries: [],
+        notMatched: [{ endpointId: 'shop', reason: 'event_type_not_subscribed' }],
+      })
+    },
+  )
 
   journey('a type outside `enabledEvents` is refused and not stored', async (stage) => {
     const service = await stage.open({ enabledEvents: [WebhookEventType.MESSAGE_SENT] })
@@ -145,7 +155,7 @@ describe('who gets an event', () => {
     expect(stage.inbox.events.map((event) => event.id)).toEqual(['evt_yes'])
   })
 
-  journey('tenants see nothing of each other', async (stage) => {
+  journey('peers 35: tenants see nothing of each other', async (stage) => {
     const service = await stage.open()
     const secrets: Record<string, string> = {}
     for (const tenantId of ['a', 'b', undefined]) {

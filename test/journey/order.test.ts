@@ -118,6 +118,31 @@ describe('order per key', () => {
     status = 200
     const [failed] = await service.getFailedDeliveries('shop')
     expect(failed?.eventId).toBe('kim_1')
+    // An operator sees which keys are held up, by what, and since when.
+    expect(await service.listBlockedKeys()).toEqual([
+      {
+        endpointId: 'shop',
+        tenantId: null,
+        key: 'kim',
+        deliveryId: failed?.id,
+        since: failed?.settledAt,
+      },
+    ])
+    expect(await service.listBlockedKeys({ endpointId: 'shop' })).toHaveLength(1)
+    expect(await service.listBlockedKeys({ endpointId: 'nobody' })).toEqual([])
+    expect(await service.listBlockedKeys({ tenantId: 'other' })).toEqual([])
+    expect(await service.listBlockedKeys({ tenantId: '*' })).toHaveLength(1)
+    // What waits behind it can not be made due: a repair says so beforehand, as it does afterwards.
+    const query = { endpointId: 'shop', states: ['waiting'] } as const
+    const preview = await service.replay({ ...query, dryRun: true })
+    expect(preview).toMatchObject({ count: 0, skipped: { behind_another: 3 } })
+    const { id } = await service.replay(query)
+    await service.runDue()
+    expect(await service.getRepair(id)).toMatchObject({
+      state: 'done',
+      queued: 0,
+      skipped: { behind_another: 3 },
+    })
     await service.retryDelivery(failed?.id ?? '')
     await service.drain()
     expect(
@@ -125,6 +150,7 @@ describe('order per key', () => {
         .filter((id) => id.startsWith('kim'))
         .slice(2),
     ).toEqual([...['kim_1', 'kim_2', 'kim_3', 'kim_4']])
+    expect(await service.listBlockedKeys()).toEqual([])
   })
 
   journey('block: or until it is skipped by hand', async (stage) => {

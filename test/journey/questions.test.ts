@@ -3,28 +3,31 @@ import { describe, expect } from 'vitest'
 import { fileJourney, gate, journey, type Stage } from './stage.ts'
 
 describe('retryDelivery', () => {
-  journey('makes a new round of what has ended, under the same event id', async (stage) => {
-    let status = 400
-    stage.inbox.setAnswer(() => ({ status }))
-    const service = await stage.open()
-    await service.registerEndpoint(stage.endpoint('shop'))
-    await service.registerEndpoint(stage.endpoint('other'))
-    await service.dispatchEvent(stage.event({ id: 'evt_1' }))
-    await service.drain()
-    const failed = await service.getFailedDeliveries('shop')
-    expect(failed).toHaveLength(1)
-    status = 200
-    const retried = await service.retryDelivery(failed[0]?.id ?? '')
-    expect(retried).toMatchObject({ eventId: 'evt_1', round: 2, attemptCount: 0 })
-    await service.drain()
-    expect(stage.at('shop').map((one) => one.headers['webhook-id'])).toEqual(['evt_1', 'evt_1'])
-    // Nobody else hears of it, and what was retried is no longer listed as failed.
-    expect(stage.at('other')).toHaveLength(1)
-    expect(await service.getFailedDeliveries('shop')).toEqual([])
-    expect(await service.getFailedDeliveries('other')).toHaveLength(1)
-    expect(await service.getDelivery(retried.id)).toMatchObject({ state: 'delivered' })
-    expect(await service.getDelivery(failed[0]?.id ?? '')).toMatchObject({ state: 'rejected' })
-  })
+  journey(
+    'peers 26: makes a new round of what has ended, under the same event id',
+    async (stage) => {
+      let status = 400
+      stage.inbox.setAnswer(() => ({ status }))
+      const service = await stage.open()
+      await service.registerEndpoint(stage.endpoint('shop'))
+      await service.registerEndpoint(stage.endpoint('other'))
+      await service.dispatchEvent(stage.event({ id: 'evt_1' }))
+      await service.drain()
+      const failed = await service.getFailedDeliveries('shop')
+      expect(failed).toHaveLength(1)
+      status = 200
+      const retried = await service.retryDelivery(failed[0]?.id ?? '')
+      expect(retried).toMatchObject({ eventId: 'evt_1', round: 2, attemptCount: 0 })
+      await service.drain()
+      expect(stage.at('shop').map((one) => one.headers['webhook-id'])).toEqual(['evt_1', 'evt_1'])
+      // Nobody else hears of it, and what was retried is no longer listed as failed.
+      expect(stage.at('other')).toHaveLength(1)
+      expect(await service.getFailedDeliveries('shop')).toEqual([])
+      expect(await service.getFailedDeliveries('other')).toHaveLength(1)
+      expect(await service.getDelivery(retried.id)).toMatchObject({ state: 'delivered' })
+      expect(await service.getDelivery(failed[0]?.id ?? '')).toMatchObject({ state: 'rejected' })
+    },
+  )
 
   journey('makes a waiting one due now, with its attempts kept', async (stage) => {
     stage.inbox.setAnswer(() => ({ status: stage.at('shop').length === 1 ? 500 : 200 }))
@@ -74,7 +77,7 @@ describe('retryDelivery', () => {
     expect(stage.at('shop')).toHaveLength(2)
   })
 
-  journey('refuses with a reason: unknown, disabled, removed', async (stage) => {
+  journey('peers 26: refuses with a reason: unknown, disabled, removed', async (stage) => {
     stage.inbox.setAnswer(() => ({ status: 400 }))
     const service = await stage.open()
     await service.registerEndpoint(stage.endpoint('shop'))
@@ -121,31 +124,34 @@ describe('failed deliveries', () => {
 })
 
 describe('lists', () => {
-  journey('page through everything once, newest first, also while more arrives', async (stage) => {
-    const service = await stage.open()
-    await service.registerEndpoint(stage.endpoint('shop', { status: 'paused' }))
-    for (let i = 0; i < 25; i += 1) {
-      stage.clock.advance(10)
-      await service.dispatchEvent(stage.event())
-    }
-    const seen: string[] = []
-    let cursor: string | undefined
-    do {
-      const page = await service.listDeliveries({ limit: 10, cursor })
-      seen.push(...page.deliveries.map((one) => one.eventId))
-      cursor = page.nextCursor ?? undefined
-      stage.clock.advance(10)
-      await service.dispatchEvent(stage.event())
-    } while (cursor !== undefined)
-    expect(seen).toEqual(Array.from({ length: 25 }, (_, i) => `evt_${25 - i}`))
-    expect((await service.listDeliveries({ state: 'delivered' })).deliveries).toEqual([])
-    await expect(service.listDeliveries({ cursor: 'x' })).rejects.toMatchObject({
-      code: 'CURSOR_INVALID',
-    })
-    await expect(service.listDeliveries({ limit: 0 })).rejects.toMatchObject({
-      code: 'OPTION_OUT_OF_RANGE',
-    })
-  })
+  journey(
+    'peers 34: page through everything once, newest first, also while more arrives',
+    async (stage) => {
+      const service = await stage.open()
+      await service.registerEndpoint(stage.endpoint('shop', { status: 'paused' }))
+      for (let i = 0; i < 25; i += 1) {
+        stage.clock.advance(10)
+        await service.dispatchEvent(stage.event())
+      }
+      const seen: string[] = []
+      let cursor: string | undefined
+      do {
+        const page = await service.listDeliveries({ limit: 10, cursor })
+        seen.push(...page.deliveries.map((one) => one.eventId))
+        cursor = page.nextCursor ?? undefined
+        stage.clock.advance(10)
+        await service.dispatchEvent(stage.event())
+      } while (cursor !== undefined)
+      expect(seen).toEqual(Array.from({ length: 25 }, (_, i) => `evt_${25 - i}`))
+      expect((await service.listDeliveries({ state: 'delivered' })).deliveries).toEqual([])
+      await expect(service.listDeliveries({ cursor: 'x' })).rejects.toMatchObject({
+        code: 'CURSOR_INVALID',
+      })
+      await expect(service.listDeliveries({ limit: 0 })).rejects.toMatchObject({
+        code: 'OPTION_OUT_OF_RANGE',
+      })
+    },
+  )
 })
 
 describe('statistics', () => {

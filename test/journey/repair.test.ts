@@ -27,38 +27,46 @@ async function dispatch(
 const idsAt = (stage: Stage, id: string) => stage.at(id).map((one) => one.headers['webhook-id'])
 
 describe('retryFailed', () => {
-  journey('after an outage sends what failed again, each once, to nobody else', async (stage) => {
-    let isDown = true
-    stage.inbox.setAnswer(({ path }) => ({ status: path === '/shop' && isDown ? 503 : 200 }))
-    const service = await stage.open({ retryScheduleMs: [1_000] })
-    await service.registerEndpoint(stage.endpoint('shop'))
-    await service.registerEndpoint(stage.endpoint('other'))
-    const ids = await dispatch(stage, service, 35)
-    await stage.passTime(service)
-    expect(await service.getFailedDeliveries('shop')).toHaveLength(35)
-    isDown = false
-    const sent = stage.at('shop').length
-    const begun = await service.retryFailed({ endpointId: 'shop' })
-    expect(begun).toMatchObject({ kind: 'retry', endpointId: 'shop', state: 'running', queued: 0 })
-    expect(await finished(stage, service, begun)).toMatchObject({
-      state: 'done',
-      matched: 35,
-      queued: 35,
-      skipped: {},
-      endedAt: expect.any(Date),
-    })
-    await service.drain()
-    // The same event id, so that the receiver can deduplicate; oldest first but for those side by side.
-    expect(idsAt(stage, 'shop').slice(sent).sort()).toEqual([...ids].sort())
-    expect(stage.at('other')).toHaveLength(35)
-    expect(await service.getFailedDeliveries('shop')).toEqual([])
-    const report = await service.getEvent(ids[0] ?? '')
-    const rounds = report?.deliveries.filter(({ endpointId }) => endpointId === 'shop')
-    expect(rounds).toMatchObject([
-      { round: 1, state: 'exhausted', attemptCount: 2 },
-      { round: 2, state: 'delivered', attemptCount: 1 },
-    ])
-  })
+  journey(
+    'peers 27: after an outage sends what failed again, each once, to nobody else',
+    async (stage) => {
+      let isDown = true
+      stage.inbox.setAnswer(({ path }) => ({ status: path === '/shop' && isDown ? 503 : 200 }))
+      const service = await stage.open({ retryScheduleMs: [1_000] })
+      await service.registerEndpoint(stage.endpoint('shop'))
+      await service.registerEndpoint(stage.endpoint('other'))
+      const ids = await dispatch(stage, service, 35)
+      await stage.passTime(service)
+      expect(await service.getFailedDeliveries('shop')).toHaveLength(35)
+      isDown = false
+      const sent = stage.at('shop').length
+      const begun = await service.retryFailed({ endpointId: 'shop' })
+      expect(begun).toMatchObject({
+        kind: 'retry',
+        endpointId: 'shop',
+        state: 'running',
+        queued: 0,
+      })
+      expect(await finished(stage, service, begun)).toMatchObject({
+        state: 'done',
+        matched: 35,
+        queued: 35,
+        skipped: {},
+        endedAt: expect.any(Date),
+      })
+      await service.drain()
+      // The same event id, so that the receiver can deduplicate; oldest first but for those side by side.
+      expect(idsAt(stage, 'shop').slice(sent).sort()).toEqual([...ids].sort())
+      expect(stage.at('other')).toHaveLength(35)
+      expect(await service.getFailedDeliveries('shop')).toEqual([])
+      const report = await service.getEvent(ids[0] ?? '')
+      const rounds = report?.deliveries.filter(({ endpointId }) => endpointId === 'shop')
+      expect(rounds).toMatchObject([
+        { round: 1, state: 'exhausted', attemptCount: 2 },
+        { round: 2, state: 'delivered', attemptCount: 1 },
+      ])
+    },
+  )
 
   journey('sends what waits for its next attempt at once, its attempts kept', async (stage) => {
     let status = 503
@@ -261,7 +269,7 @@ describe('replay', () => {
 })
 
 describe('backfill', () => {
-  journey('sends a new endpoint what it would have got, and only that', async (stage) => {
+  journey('peers 27: sends a new endpoint what it would have got, and only that', async (stage) => {
     const service = await stage.open()
     await service.registerEndpoint(stage.endpoint('old'))
     await dispatch(stage, service, 3)
@@ -300,6 +308,33 @@ describe('backfill', () => {
       { endpointId: 'new', outcome: 'delivered' },
       { endpointId: 'old', outcome: 'delivered' },
     ])
+  })
+
+  journey('sends what was cancelled because its endpoint was disabled', async (stage) => {
+    stage.inbox.setAnswer(() => ({ status: 503 }))
+    const service = await stage.open({ retryScheduleMs: 'standard' })
+    await service.registerEndpoint(stage.endpoint('shop'))
+    const [expired] = await dispatch(stage, service, 1)
+    const [delivery] = (await service.listDeliveries()).deliveries
+    await service.runDue()
+    await service.cancelDelivery(delivery?.id ?? '')
+    const tried = await dispatch(stage, service, 3)
+    await service.runDue()
+    await service.disableEndpoint('shop', 'dead')
+    await service.runDue()
+    const unmatched = await dispatch(stage, service, 2)
+    await service.enableEndpoint('shop', 'repaired')
+    stage.inbox.setAnswer(() => undefined)
+    const before = stage.at('shop').length
+    const repair = await service.backfill('shop', { since: new Date(0) })
+    expect(await finished(stage, service, repair)).toMatchObject({
+      queued: 5,
+      // Cancelled by hand: that was meant.
+      skipped: { already_there: 1 },
+    })
+    await service.drain()
+    expect(idsAt(stage, 'shop').slice(before).sort()).toEqual([...tried, ...unmatched].sort())
+    expect(idsAt(stage, 'shop').slice(before)).not.toContain(expired)
   })
 
   journey('takes a filter of its own, and nothing of other tenants', async (stage) => {
@@ -432,7 +467,7 @@ describe('a repair', () => {
 })
 
 describe('what others got wrong:', () => {
-  journey('a retry by hand works on what was never attempted', async (stage) => {
+  journey('peers 26: a retry by hand works on what was never attempted', async (stage) => {
     const service = await stage.open()
     await service.registerEndpoint(stage.endpoint('shop', { status: 'paused' }))
     await dispatch(stage, service, 2)

@@ -1,37 +1,44 @@
+import { type AddressInfo, createServer } from 'node:net'
 import { describe, expect } from 'vitest'
 import { journey } from './stage.ts'
 
 const dayMs = 86_400_000
 
 describe('retries over real HTTP', () => {
-  journey('a month of retries runs in a second, each attempt at its time', async (stage) => {
-    stage.inbox.setAnswer(() => ({ status: 500, body: 'broken' }))
-    const service = await stage.open({ retryScheduleMs: Array(30).fill(dayMs) })
-    await service.registerEndpoint(stage.endpoint('shop'))
-    const startMs = stage.clock.nowMs()
-    await service.dispatchEvent(stage.event({ id: 'evt_month' }))
-    await stage.passTime(service)
+  journey(
+    'peers 24: a month of retries runs in a second, each attempt at its time',
+    async (stage) => {
+      stage.inbox.setAnswer(() => ({ status: 500, body: 'broken' }))
+      const service = await stage.open({ retryScheduleMs: Array(30).fill(dayMs) })
+      await service.registerEndpoint(stage.endpoint('shop'))
+      const startMs = stage.clock.nowMs()
+      await service.dispatchEvent(stage.event({ id: 'evt_month' }))
+      await stage.passTime(service)
 
-    const delivery = await stage.delivery(service, 'evt_month', 'shop')
-    expect(delivery).toMatchObject({ state: 'exhausted', reason: 'HTTP 500', attemptCount: 31 })
-    expect(delivery.attempts.map((one) => one.startedAt.getTime() - startMs)).toEqual(
-      Array.from({ length: 31 }, (_, index) => index * dayMs),
-    )
-    expect(stage.clock.nowMs() - startMs).toBe(30 * dayMs)
-    const requests = stage.at('shop')
-    expect(requests).toHaveLength(31)
-    expect(new Set(requests.map((one) => one.headers['webhook-id']))).toEqual(
-      new Set(['evt_month']),
-    )
-    expect(requests.map((one) => one.headers['x-webhook-attempt'])).toEqual(
-      Array.from({ length: 31 }, (_, index) => String(index + 1)),
-    )
-    // A new timestamp and a new signature each time, and all of them valid.
-    expect(new Set(requests.map((one) => one.headers['webhook-signature'])).size).toBe(31)
-    expect(requests.every((one) => one.signature === 'valid')).toBe(true)
-  })
+      const delivery = await stage.delivery(service, 'evt_month', 'shop')
+      expect(delivery).toMatchObject({ state: 'exhausted', reason: 'HTTP 500', attemptCount: 31 })
+      expect(delivery.attempts.map((one) => one.startedAt.getTime() - startMs)).toEqual(
+        Array.from({ length: 31 }, (_, index) => index * dayMs),
+      )
+      expect(stage.clock.nowMs() - startMs).toBe(30 * dayMs)
+      const requests = stage.at('shop')
+      expect(requests).toHaveLength(31)
+      expect(new Set(requests.map((one) => one.headers['webhook-id']))).toEqual(
+        new Set(['evt_month']),
+      )
+      expect(requests.map((one) => one.headers['x-webhook-attempt'])).toEqual(
+        Array.from({ length: 31 }, (_, index) => String(index + 1)),
+      )
+      // A new timestamp and a new signature each time, and all of them valid.
+      expect(new Set(requests.map((one) => one.headers['webhook-signature'])).size).toBe(31)
+      expect(requests.every((one) => one.signature === 'valid')).toBe(true)
+      expect(requests.map((one) => Number(one.headers['webhook-timestamp']) * 1_000)).toEqual(
+        Array.from({ length: 31 }, (_, index) => startMs + index * dayMs),
+      )
+    },
+  )
 
-  journey('the standard schedule reaches its last step after 75 hours', async (stage) => {
+  journey('peers 20: the standard schedule reaches its last step after 75 hours', async (stage) => {
     stage.inbox.setAnswer(() => ({ status: 503 }))
     const service = await stage.open({ retryScheduleMs: 'standard' })
     await service.registerEndpoint(stage.endpoint('shop'))
@@ -57,7 +64,19 @@ describe('retries over real HTTP', () => {
     expect(delivery.attempts.map((one) => one.outcome)).toEqual(['faulted', 'faulted', 'accepted'])
   })
 
-  journey('maxRetries: 0 sends once', async (stage) => {
+  journey('peers 23: maxRetries: undefined is the default of 3', async (stage) => {
+    stage.inbox.setAnswer(() => ({ status: 500 }))
+    const service = await stage.open({ maxRetries: undefined })
+    await service.registerEndpoint(stage.endpoint('shop'))
+    const retryConfig = { maxRetries: undefined }
+    await service.registerEndpoint(stage.endpoint('own', { retryConfig }))
+    await service.registerEndpoint(stage.endpoint('none', { retryConfig: { maxRetries: 0 } }))
+    await service.dispatchEvent(stage.event())
+    await stage.passTime(service)
+    expect(['shop', 'own', 'none'].map((id) => stage.at(id).length)).toEqual([4, 4, 1])
+  })
+
+  journey('peers 23: maxRetries: 0 sends once', async (stage) => {
     stage.inbox.setAnswer(() => ({ status: 500 }))
     const service = await stage.open({ maxRetries: 0 })
     await service.registerEndpoint(stage.endpoint('shop'))
@@ -141,17 +160,34 @@ describe('retries over real HTTP', () => {
     expect(seen).toEqual(table)
   })
 
-  journey('an endpoint that cannot be reached is retried', async (stage) => {
-    const service = await stage.open()
-    // Port 9 of this machine: nobody listens there.
-    await service.registerEndpoint(stage.endpoint('dead', { url: 'http://127.0.0.1:9/' }))
+  journey('peers 22: whatever keeps it from being reached is retried', async (stage) => {
+    stage.inbox.setAnswer(({ path }) =>
+      path === '/silent' ? { after: new Promise(() => {}) } : {},
+    )
+    const resets = createServer((socket) => socket.once('data', () => socket.resetAndDestroy()))
+    await new Promise<void>((resolve) => resets.listen(0, '127.0.0.1', resolve))
+    const { port } = resets.address() as AddressInfo
+    const noSuchName = Object.assign(new Error('reworded by the runtime'), { code: 'ENOTFOUND' })
+    const service = await stage.open({ lookup: (_, callback) => callback(noSuchName, []) })
+    const kinds = {
+      // Port 9 of this machine: nobody listens there.
+      closed: ['http://127.0.0.1:9/', 'could not be reached (ECONNREFUSED)'],
+      reset: [`http://127.0.0.1:${port}/`, 'could not be reached (ECONNRESET)'],
+      nameless: ['http://nobody.example/', 'the host has no address that may be used'],
+      silent: [`${stage.inbox.url}/silent`, 'timed out (headers)'],
+    }
+    for (const [id, [url]] of Object.entries(kinds)) {
+      await service.registerEndpoint(stage.endpoint(id, { url: url ?? '', timeoutMs: 100 }))
+    }
     await service.dispatchEvent(stage.event({ id: 'evt_1' }))
     await stage.passTime(service)
-    const delivery = await stage.delivery(service, 'evt_1', 'dead')
-    expect(delivery).toMatchObject({ state: 'exhausted', attemptCount: 4 })
-    expect(delivery.attempts.map((one) => one.error)).toEqual(
-      Array(4).fill('could not be reached (ECONNREFUSED)'),
-    )
+    for (const [id, [, error]] of Object.entries(kinds)) {
+      const delivery = await stage.delivery(service, 'evt_1', id)
+      expect(delivery).toMatchObject({ state: 'exhausted', attemptCount: 4 })
+      const met = Array(4).fill(expect.stringContaining(error ?? ''))
+      expect(delivery.attempts.map((one) => one.error)).toEqual(met)
+    }
+    await new Promise((resolve) => resets.close(resolve))
   })
 
   journey('an endpoint that never answers is cut at its time limit and retried', async (stage) => {

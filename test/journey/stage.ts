@@ -36,6 +36,8 @@ export class Stage {
   #events = 0
   /** Retention asks the store again and again until nothing is left. */
   #isPruning = false
+  /** Questions that the store has not answered yet. */
+  #asked = 0
 
   constructor(clock: ManualClock, inbox: Inbox, folder: string) {
     this.clock = clock
@@ -48,7 +50,7 @@ export class Stage {
   async open(config: WebhookConfig = {}, parts?: WebhookServiceParts): Promise<WebhookService> {
     const service = new WebhookService(
       {
-        storage: this.#storage(),
+        storage: this.storage(),
         clock: this.clock,
         allowedNetworks: ['127.0.0.0/8'],
         secretKey: secret,
@@ -63,32 +65,25 @@ export class Stage {
     return service
   }
 
-  #storage(): Storage {
+  /** The stage's file or schema, for a test that stands between it and the service. */
+  storage(): Storage {
     const storage =
       this.#schema === null
         ? sqlite({ path: this.dataFile })
         : postgres(this.#schema.url, { schema: this.#schema.name })
-    return {
-      kind: storage.kind,
-      open: async (host) => {
-        const store = await storage.open(host)
-        const prune = this.#watchPruning(store)
-        return Object.create(store, { prune: { value: prune } })
-      },
-    }
-  }
-
-  #watchPruning(store: Store): Store['prune'] {
-    return async (...asked) => {
-      this.#isPruning = true
+    return between(storage, async (verb, ask) => {
+      if (verb === 'prune') this.#isPruning = true
+      this.#asked += 1
       let deleted = 0
       try {
-        deleted = await store.prune(...asked)
+        const result = await ask()
+        if (verb === 'prune') deleted = result as number
+        return result
       } finally {
-        this.#isPruning = deleted > 0
+        this.#asked -= 1
+        if (verb === 'prune') this.#isPruning = deleted > 0
       }
-      return deleted
-    }
+    })
   }
 
   async #untilPruned(): Promise<void> {
@@ -142,6 +137,24 @@ export class Stage {
       })
     }
     this.clock.advance(ms)
+  }
+
+  /** Moves the clock on until something has an answer. */
+  async until<T>(answered: Promise<T>, stepMs = 500): Promise<T> {
+    let isOver = false
+    const over = () => {
+      isOver = true
+    }
+    answered.then(over, over)
+    while (!isOver) {
+      let quietTurns = 0
+      while (quietTurns < 20 && !isOver) {
+        await new Promise(setImmediate)
+        quietTurns = this.#asked === 0 ? quietTurns + 1 : 0
+      }
+      if (!isOver) this.clock.advance(stepMs)
+    }
+    return answered
   }
 
   /** Lets retention run: it does a minute after the start, then every ten. */
@@ -209,6 +222,28 @@ export function journey(name: string, run: (stage: Stage) => Promise<void>): voi
 export function fileJourney(name: string, run: (stage: Stage) => Promise<void>): void {
   if (inject('databaseUrl')) test.skip(`${name} (skipped: a server has no such file)`, () => {})
   else journey(name, run)
+}
+
+/** Stands between a service and its store: `meet` sees every verb, and does or does not ask it. */
+export function between(
+  inner: Storage,
+  meet: (verb: keyof Store, ask: () => Promise<unknown>, args: unknown[]) => Promise<unknown>,
+): Storage {
+  return {
+    kind: inner.kind,
+    async open(host) {
+      const store = await inner.open(host)
+      return new Proxy(store, {
+        get(target, name) {
+          const verb = name as keyof Store
+          const member = target[verb]
+          if (typeof member !== 'function') return member
+          return async (...args: unknown[]) =>
+            meet(verb, async () => Reflect.apply(member as () => unknown, target, args), args)
+        },
+      })
+    },
+  }
 }
 
 /** A promise to be resolved by hand: holds an answer back until the test lets go. */

@@ -181,7 +181,7 @@ const bodies = fc.record(
 )
 
 describe('any filter and any body', () => {
-  it('is judged, never throws, and matches exactly when nothing says no', () => {
+  it('peers 9: is judged, never throws, and matches exactly when nothing says no', () => {
     fc.assert(
       fc.property(tree, bodies, (filter, body) => {
         const matches = matchesBody(filter, body)

@@ -31,6 +31,7 @@ describe('what an outcome says of the endpoint', () => {
     [{ kind: 'timed-out', phase: 'connect' }, 'down'],
     [{ kind: 'timed-out', phase: 'headers' }, 'down'],
     [{ kind: 'timed-out', phase: 'dns' }, 'neither'],
+    [{ kind: 'timed-out', phase: 'proxy' }, 'neither'],
     [{ kind: 'unreachable', code: 'ECONNREFUSED' }, 'down'],
     [{ kind: 'unreachable', code: 'ENOTFOUND', at: 'dns' }, 'neither'],
     [{ kind: 'unreachable', code: 'ECONNREFUSED', at: 'proxy' }, 'neither'],

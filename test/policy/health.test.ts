@@ -38,6 +38,7 @@ describe('what an attempt says about its endpoint', () => {
     [{ kind: 'timed-out', phase: 'headers' }, 'fails'],
     [{ kind: 'timed-out', phase: 'connect' }, 'unclear'],
     [{ kind: 'timed-out', phase: 'dns' }, 'nothing'],
+    [{ kind: 'timed-out', phase: 'proxy' }, 'nothing'],
     [{ kind: 'unreachable', code: 'ECONNREFUSED' }, 'fails'],
     [{ kind: 'unreachable', code: 'ERR_TLS_CERT_ALTNAME_INVALID' }, 'fails'],
     [{ kind: 'unreachable', code: 'EHOSTUNREACH' }, 'unclear'],

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { behindMs } from '../../src/model/delivery.ts'
 import type { Candidate, RepairCriteria } from '../../src/model/repair.ts'
 import { chooseForRepair, needsBody } from '../../src/policy/repair.ts'
 
@@ -35,6 +36,7 @@ describe('what a retry or a replay takes', () => {
     ['replay', of('cancelled'), 'unwanted'],
     ['replay', of('waiting', 0, nowMs + 1), 'take'],
     ['replay', of('waiting', 1, nowMs), 'already_due'],
+    ['replay', of('waiting', 0, behindMs), 'behind_another'],
     ['replay', of('delivering', 0), 'in_flight'],
     ['replay', { ...of('delivered'), hasBody: false }, 'body_gone'],
     ['replay', { ...of('delivered'), eventType: 'x' }, 'take'],
@@ -68,6 +70,10 @@ describe('what a backfill takes', () => {
   it('is what the endpoint never got and matches now', () => {
     expect(choose(missing())).toBe('take')
     expect(choose(candidate({ delivery: null }))).toBe('already_there')
+    // Cut off, as by a full backlog: it has a delivery, and never got the event.
+    expect(choose(of('cancelled', 0))).toBe('take')
+    expect(choose(of('cancelled', 0), { events: ['template.*'] })).toBe('unwanted')
+    expect(choose({ ...of('cancelled', 0), hasBody: false })).toBe('body_gone')
     expect(choose(missing({ hasBody: false }))).toBe('body_gone')
     expect(choose(missing(), { events: ['template.*'] })).toBe('unwanted')
     expect(choose(missing({ hasBody: false }), { events: ['template.*'] })).toBe('unwanted')

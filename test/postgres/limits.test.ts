@@ -11,7 +11,7 @@ import { change, endpoint, endpointKey } from '../storage/fixtures.ts'
 import { Process, secret } from './process.ts'
 import { freshSchema, type TestSchema } from './schemas.ts'
 
-describe('several processes with one endpoint', () => {
+describe('peers 13: several processes with one endpoint', () => {
   let schema: TestSchema
   let folder: string
   let inbox: Inbox

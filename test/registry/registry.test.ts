@@ -168,7 +168,7 @@ describe('tenants', () => {
     expect(registry.match({ ...event, tenantId: 'a' })).toEqual([])
   })
 
-  it('two endpoints may share a url', async () => {
+  it('peers 31: two endpoints may share a url', async () => {
     const { registry } = setUp()
     await registry.register(hook())
     await registry.register(hook({ id: 'second' }))

@@ -39,6 +39,7 @@ export function setUp(changed: Partial<SchedulerOptions> = {}) {
   const released: string[] = []
   const orphaned: string[] = []
   const failures: string[] = []
+  const note = (error: unknown) => failures.push((error as Error).message)
   let congested = false
   let failingChanges = 0
   let answerAtOnce = true
@@ -85,7 +86,7 @@ export function setUp(changed: Partial<SchedulerOptions> = {}) {
       }),
       flow: flowOf,
       breakerChanged: ({ breaker }) => told.push(`${breaker.state} ${breaker.untilMs}`),
-      flowFailed: (error) => failures.push((error as Error).message),
+      flows: { failed: note, worked: () => {} },
       run: (one) => {
         running.push(one)
         sent.push(one.deliveryId)
@@ -96,7 +97,7 @@ export function setUp(changed: Partial<SchedulerOptions> = {}) {
         put(lane, deliveryId, dueAtMs ?? 0, 10, false)
       },
       congested: () => congested,
-      claimFailed: (error) => failures.push((error as Error).message),
+      claims: { failed: note, worked: () => {} },
       orphaned: (key) => orphaned.push(key),
       quiet: () => {},
     },

@@ -79,7 +79,7 @@ describe('random addresses', () => {
     )
   })
 
-  it('never open IPv4 through IPv6', () => {
+  it('peers 17: never open IPv4 through IPv6', () => {
     const carriers = ['::ffff:', '::', '::ffff:0:', '64:ff9b::', '64:ff9b:1::', '::1:']
     fc.assert(
       fc.property(fc.constantFrom(...carriers), fc.ipV4(), (carrier, address) => {
@@ -129,7 +129,7 @@ describe('text that is no address', () => {
 })
 
 describe('`allowedNetworks`', () => {
-  it('opens exactly the block', () => {
+  it('peers 17: opens exactly the block', () => {
     const opened = new AddressRule(['127.0.0.0/8', 'fd00:1::/32'])
     expect(
       ['126.255.255.255', '127.0.0.0', '127.255.255.255', '128.0.0.0'].map((address) =>

@@ -21,7 +21,10 @@ describe('checkHeaders', () => {
     'Upgrade',
     'expect',
     'Proxy-Authorization',
-    'webhook-signature',
+    'webhook-id',
+    'webhook-timestamp',
+    'Webhook-Signature',
+    'webhook-anything',
     'X-Webhook-Signature',
     'accept-encoding',
     '',
@@ -29,7 +32,7 @@ describe('checkHeaders', () => {
     'a:b',
     'a\r\nb',
     'ä',
-  ])('refuses the name %j', (name) => {
+  ])('peers 18: refuses the name %j', (name) => {
     expect(() => checkHeaders({ [name]: 'x' })).toThrow(
       expect.objectContaining({ code: 'ENDPOINT_INVALID' }),
     )
@@ -53,7 +56,7 @@ describe('checkHeaders', () => {
     expect(() => checkHeaders({ 'X-A': 'a'.repeat(8189) })).not.toThrow()
   })
 
-  it('refuses the header that the signature goes into', () => {
+  it('peers 18: refuses the header that the signature goes into', () => {
     expect(() => checkHeaders({ 'x-signed': '1' }, 'X-Signed')).toThrow(/sender sets it/)
   })
 

@@ -4,7 +4,7 @@
  */
 import { deliveryIdRange, eventKeyFloor, parseDeliveryId } from '../../model/ids.ts'
 import type { Candidate } from '../../model/repair.ts'
-import type { CandidatePage, CandidateQuery } from '../repairs.ts'
+import { type CandidatePage, type CandidateQuery, cutOff } from '../repairs.ts'
 import type { Connection } from './connection.ts'
 import { type DeliveryRow, doneColumns, doneJoins, liveColumns, liveJoins } from './read.ts'
 import type { Session } from './session.ts'
@@ -47,7 +47,11 @@ const eventsInOrder = `
            or exists (select from kmsg.done where done.id >= 'dlv_' || event.key || '_' || $5
                                            and done.id < 'dlv_' || event.key || '_' || $5 || '\`')
            or exists (select from kmsg.fan_out, json_array_elements(fan_out.targets) each
-                       where fan_out.event_key = event.key and each.value ->> 1 = $5) as is_there
+                       where fan_out.event_key = event.key and each.value ->> 1 = $5) as is_there,
+         (select id from kmsg.done where done.id >= 'dlv_' || event.key || '_' || $5
+                                and done.id < 'dlv_' || event.key || '_' || $5 || '\`'
+             and retried_as is null and state = 'cancelled'
+             and reason in ('${cutOff.join("', '")}')) as cut_off_id
     from (select * from kmsg.event where key > $1 and key < $2 order by key limit $3) as event
    order by event.key`
 
@@ -167,6 +171,7 @@ interface EventRow {
   readonly has_body: boolean
   readonly body: Uint8Array | null
   readonly is_there: boolean
+  readonly cut_off_id: string | null
 }
 
 function fromEvent(row: EventRow): Candidate {
@@ -176,8 +181,12 @@ function fromEvent(row: EventRow): Candidate {
     eventType: fromText(row.type),
     acceptedAtMs: row.accepted_at_ms,
     isThere: row.is_there,
-    delivery: null,
+    delivery: row.cut_off_id === null ? null : cutOffDelivery(row.cut_off_id),
     hasBody: row.has_body,
     body: row.body,
   }
+}
+
+function cutOffDelivery(id: string): NonNullable<Candidate['delivery']> {
+  return { id, state: 'cancelled', attempts: 0, dueAtMs: null }
 }

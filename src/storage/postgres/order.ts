@@ -6,10 +6,10 @@
  * Who adds to a key and who ends its first take turns, by a lock that is taken before the statement
  * that looks: else one would not see the other, and what was added would wait for ever.
  */
-import { behindMs } from '../storage.ts'
+import { type BlockedKey, behindMs } from '../storage.ts'
 import type { Connection } from './connection.ts'
 import type { Session } from './session.ts'
-import { fromText, textArray } from './text.ts'
+import { fromText, textArray, toText } from './text.ts'
 
 export interface OrderedKey {
   readonly endpointKey: string
@@ -43,6 +43,12 @@ const block = `
 const unblock = `
   delete from kmsg.order_block where endpoint_key = $1 and delivery_id = coalesce($2, delivery_id)
   returning order_key`
+
+const findBlocked = `
+  select b.* from kmsg.order_block b join kmsg.endpoint on endpoint.key = b.endpoint_key
+   where ($1::text is null or endpoint.tenant_id = $1)
+     and ($2::text is null or b.endpoint_key = $2)
+   order by b.at_ms, b.delivery_id limit $3`
 
 const putFirst = `
   with freed as (
@@ -105,6 +111,31 @@ export async function blockKeys(
     textArray(failed.map(({ id }) => id)),
     nowMs,
   )
+}
+
+export async function blockedKeys(
+  { database }: Session,
+  tenantId: string | null,
+  endpointKey: string | null,
+  limit: number,
+): Promise<BlockedKey[]> {
+  const tenant = tenantId === null ? null : toText(tenantId)
+  const rows = await database.read((connection) =>
+    connection.all<BlockRow>(findBlocked, tenant, endpointKey, limit),
+  )
+  return rows.map((row) => ({
+    endpointKey: row.endpoint_key,
+    key: fromText(row.order_key),
+    deliveryId: row.delivery_id,
+    atMs: row.at_ms,
+  }))
+}
+
+interface BlockRow {
+  readonly endpoint_key: string
+  readonly order_key: string
+  readonly delivery_id: string
+  readonly at_ms: number
 }
 
 export async function releaseOrder(

@@ -2,7 +2,7 @@
  * Repairs of many deliveries. A step locks the repair, moves its cursor and writes what was chosen in
  * one transaction: whichever processes work on it, each delivery is chosen once.
  */
-import { deliveryId } from '../../model/ids.ts'
+import { deliveryId, parseDeliveryId } from '../../model/ids.ts'
 import type { RepairCriteria, RepairKind, RepairState } from '../../model/repair.ts'
 import {
   addSkipped,
@@ -203,12 +203,12 @@ async function writeStep(
   { id, to, take, matched, skipped, nextStepAtMs }: RepairStep,
   nowMs: number,
 ): Promise<void> {
-  const rows =
-    take.length === 0
-      ? []
-      : before.kind === 'backfill'
-        ? await createSome(session, connection, before, take, nowMs)
-        : await requeueSome(connection, before, take, nowMs)
+  const isMissing = (one: string) => before.kind === 'backfill' && parseDeliveryId(one) === null
+  const there = take.filter((one) => !isMissing(one))
+  const rows = [
+    ...(await requeueSome(connection, before, there, nowMs)),
+    ...(await createSome(session, connection, before, take.filter(isMissing), nowMs)),
+  ]
   const met: Record<string, number> = {}
   let queued = 0
   for (const { refused } of rows) {
@@ -230,6 +230,7 @@ async function requeueSome(
   deliveryIds: readonly string[],
   nowMs: number,
 ): Promise<TakenRow[]> {
+  if (deliveryIds.length === 0) return []
   const rows = await connection.all<TakenRow>(requeue, textArray(deliveryIds), nowMs, id)
   await retryFirst(connection, endpointKey, deliveryIds)
   return rows
@@ -242,6 +243,7 @@ async function createSome(
   eventKeys: readonly string[],
   nowMs: number,
 ): Promise<TakenRow[]> {
+  if (eventKeys.length === 0) return []
   await connection.all(takeTurn, session.database.schema.name, endpointKey)
   // Slots of an older event may have been forgotten meanwhile, so memory is not asked.
   const slots = new SlotsToWrite({ ...session, knownSlots: new Set() })

@@ -20,7 +20,7 @@ import { changeBreaker, findFlow, loadFlows, takeSendTimes } from './flow.ts'
 import { loadHealth, saveHealth } from './health.ts'
 import { Hints, Listener } from './hints.ts'
 import { acceptWithin, takeIntake } from './intake.ts'
-import { releaseOrder } from './order.ts'
+import { blockedKeys, releaseOrder } from './order.ts'
 import { attemptsOf, findDelivery, findEvent } from './read.ts'
 import { createRepair, endRepair, listRepairs, stepRepair } from './repair.ts'
 import { retryDelivery } from './retry.ts'
@@ -141,6 +141,7 @@ export async function openStore(
     expireDeliveries: (atMs, limit) => expireDeliveries(session, Math.round(atMs), limit),
     releaseOrder: (key, deliveryId, atMs) =>
       releaseOrder(session, key, deliveryId, Math.round(atMs)),
+    blockedKeys: (tenantId, key, limit) => blockedKeys(session, tenantId, key, limit),
     retryDelivery: (id, atMs) => retryDelivery(session, id, Math.round(atMs)),
     cancelSome: (ids, reason, atMs) => cancelSome(session, ids, reason, Math.round(atMs)),
     createRepair: (repair) => createRepair(session, repair),

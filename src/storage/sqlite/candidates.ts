@@ -4,7 +4,7 @@
  */
 import { deliveryIdRange, eventKeyFloor, parseDeliveryId } from '../../model/ids.ts'
 import type { Candidate } from '../../model/repair.ts'
-import type { CandidatePage, CandidateQuery } from '../repairs.ts'
+import { type CandidatePage, type CandidateQuery, cutOff } from '../repairs.ts'
 import { type DeliveryRow, doneColumns, doneJoins, liveColumns, liveJoins } from './read.ts'
 import type { Session } from './session.ts'
 import { nextSlot, slotEnd } from './slot.ts'
@@ -45,7 +45,11 @@ const eventsInOrder = `
            or exists (select 1 from done where done.id >= 'dlv_' || event.key || '_' || ?5
                                            and done.id < 'dlv_' || event.key || '_' || ?5 || '\`')
            or exists (select 1 from fan_out, json_each(fan_out.targets) each
-                       where fan_out.event_key = event.key and each.value ->> 1 = ?5) as is_there
+                       where fan_out.event_key = event.key and each.value ->> 1 = ?5) as is_there,
+         (select id from done where done.id >= 'dlv_' || event.key || '_' || ?5
+                                and done.id < 'dlv_' || event.key || '_' || ?5 || '\`'
+             and retried_as is null and state = 'cancelled'
+             and reason in ('${cutOff.join("', '")}')) as cut_off_id
     from (select * from event where key > ?1 and key < ?2 order by key limit ?3) as event
    order by event.key`
 
@@ -153,6 +157,7 @@ interface EventRow {
   readonly has_body: number
   readonly body: Uint8Array | null
   readonly is_there: number
+  readonly cut_off_id: string | null
 }
 
 function fromEvent(row: EventRow): Candidate {
@@ -162,8 +167,12 @@ function fromEvent(row: EventRow): Candidate {
     eventType: row.type,
     acceptedAtMs: row.accepted_at_ms,
     isThere: row.is_there === 1,
-    delivery: null,
+    delivery: row.cut_off_id === null ? null : cutOffDelivery(row.cut_off_id),
     hasBody: row.has_body === 1,
     body: row.body,
   }
+}
+
+function cutOffDelivery(id: string): NonNullable<Candidate['delivery']> {
+  return { id, state: 'cancelled', attempts: 0, dueAtMs: null }
 }

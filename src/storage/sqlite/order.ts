@@ -3,7 +3,7 @@
  * of time (behindMs), until whatever ends the first makes the next one due, in the same transaction.
  * Replays have no key and stand outside, except that of a delivery that holds its key up.
  */
-import { behindMs, type DeliveryTerms } from '../storage.ts'
+import { type BlockedKey, behindMs, type DeliveryTerms } from '../storage.ts'
 import type { Session } from './session.ts'
 
 type Order = NonNullable<DeliveryTerms['order']>
@@ -36,6 +36,11 @@ const unblock = `
   delete from order_block where endpoint_key = ?1 and delivery_id = coalesce(?2, delivery_id)
   returning order_key`
 
+const findBlocked = `
+  select order_block.* from order_block join endpoint on endpoint.key = order_block.endpoint_key
+   where (?1 is null or endpoint.tenant_id = ?1) and (?2 is null or order_block.endpoint_key = ?2)
+   order by order_block.at_ms, order_block.delivery_id limit ?3`
+
 const putFirst = 'update live set order_key = ?, order_no = 0, order_blocks = 1 where id = ?'
 
 /** A row that was just inserted takes its place at the end of its key. */
@@ -66,6 +71,27 @@ interface RemovedRow {
   readonly endpoint_key: string
   readonly order_key: string | null
   readonly order_blocks: number | null
+}
+
+export function blockedKeys(
+  { connection }: Session,
+  tenantId: string | null,
+  endpointKey: string | null,
+  limit: number,
+): BlockedKey[] {
+  return connection.all<BlockRow>(findBlocked, tenantId, endpointKey, limit).map((row) => ({
+    endpointKey: row.endpoint_key,
+    key: row.order_key,
+    deliveryId: row.delivery_id,
+    atMs: row.at_ms,
+  }))
+}
+
+interface BlockRow {
+  readonly endpoint_key: string
+  readonly order_key: string
+  readonly delivery_id: string
+  readonly at_ms: number
 }
 
 export function releaseOrder(

@@ -2,7 +2,7 @@
  * Repairs of many deliveries. A step moves the cursor and writes what was chosen in one transaction,
  * so that a crash between two steps loses nothing and repeats nothing.
  */
-import { deliveryId } from '../../model/ids.ts'
+import { deliveryId, parseDeliveryId } from '../../model/ids.ts'
 import type { RepairCriteria, RepairKind, RepairState } from '../../model/repair.ts'
 import {
   addSkipped,
@@ -117,7 +117,7 @@ function writeStep(
   const slots = new SlotsToWrite(session)
   for (const one of take) {
     const refused =
-      before.kind === 'backfill'
+      before.kind === 'backfill' && parseDeliveryId(one) === null
         ? createMissing(session, before, one, nowMs, slots)
         : requeue(session, one, nowMs, id)
     if (refused === null) queued += 1

@@ -80,6 +80,7 @@ export async function openStore(
     expireDeliveries: (atMs, limit) => thread.call('expireDeliveries', Math.round(atMs), limit),
     releaseOrder: (key, deliveryId, atMs) =>
       thread.call('releaseOrder', key, deliveryId, Math.round(atMs)),
+    blockedKeys: (tenantId, key, limit) => thread.call('blockedKeys', tenantId, key, limit),
     retryDelivery: (id, atMs) => thread.call('retryDelivery', id, Math.round(atMs)),
     cancelSome: (ids, reason, atMs) => thread.call('cancelSome', ids, reason, Math.round(atMs)),
     createRepair: (repair) => thread.call('createRepair', repair),

@@ -26,7 +26,7 @@ import { fanOut } from './fan-out.ts'
 import { changeBreaker, findFlow, loadFlows, takeSendTimes } from './flow.ts'
 import { loadHealth, saveHealth } from './health.ts'
 import { listSlice } from './list.ts'
-import { releaseOrder } from './order.ts'
+import { blockedKeys, releaseOrder } from './order.ts'
 import { type PrunePosition, pruneSlice } from './prune.ts'
 import { attemptsOf, findDelivery, findEvent } from './read.ts'
 import { createRepair, endRepair, listRepairs, stepRepair } from './repair.ts'
@@ -57,6 +57,7 @@ export interface Verbs {
   cancelDeliveries(key: string, reason: string, nowMs: number, limit: number): unknown
   expireDeliveries(nowMs: number, limit: number): unknown
   releaseOrder(endpointKey: string, deliveryId: string | null, nowMs: number): unknown
+  blockedKeys(tenantId: string | null, endpointKey: string | null, limit: number): unknown
   retryDelivery(id: string, nowMs: number): unknown
   cancelSome(ids: readonly string[], reason: string, nowMs: number): unknown
   createRepair(repair: NewRepair): unknown
@@ -99,6 +100,7 @@ export function createVerbs(session: Session, callId: () => number): Verbs {
       cancelDeliveries(session, key, reason, nowMs, limit),
     expireDeliveries: (nowMs, limit) => expireDeliveries(session, nowMs, limit),
     releaseOrder: (key, deliveryId, nowMs) => releaseOrder(session, key, deliveryId, nowMs),
+    blockedKeys: (tenantId, key, limit) => blockedKeys(session, tenantId, key, limit),
     retryDelivery: (id, nowMs) => retryDelivery(session, id, nowMs),
     cancelSome: (ids, reason, nowMs) => cancelSome(session, ids, reason, nowMs),
     createRepair: (repair) => createRepair(session, repair),
