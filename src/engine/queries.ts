@@ -274,6 +274,7 @@ function publicDelivery(
     createdAt: new Date(found.createdAtMs),
     nextAttemptAt:
       found.dueAtMs === null || found.dueAtMs >= behindMs ? null : new Date(found.dueAtMs),
+    expiresAt: found.expiresAtMs === null ? null : new Date(found.expiresAtMs),
     waiting: waits && {
       for: waits.waitingFor,
       until: waits.untilMs === null ? null : new Date(waits.untilMs),

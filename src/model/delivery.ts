@@ -55,6 +55,8 @@ export interface WebhookDelivery {
   createdAt: Date
   /** When the next attempt is due; null once it has ended, and while it waits for its key. */
   nextAttemptAt: Date | null
+  /** When it ends unsent, if it was dispatched with `expiresAt`; null once it has ended. */
+  expiresAt: Date | null
   /**
    * While it is `waiting`: for what, and until when at the least (null: nobody can know). None of it
    * uses up an attempt.

@@ -579,6 +579,8 @@ export interface DeliveryFound {
   readonly batchId: string | null
   readonly createdAtMs: number
   readonly dueAtMs: number | null
+  /** Null once it has ended. */
+  readonly expiresAtMs: number | null
   readonly settledAtMs: number | null
   /** The later round a manual retry made of it. */
   readonly retriedAs: string | null

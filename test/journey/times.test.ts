@@ -86,6 +86,7 @@ describe('an event that expires', () => {
       state: 'cancelled',
       reason: 'expired',
       attemptCount: 2,
+      expiresAt: null,
     })
     expect(stage.at('shop')).toHaveLength(2)
     expect(cancelled).toEqual(['shop expired'])
@@ -103,6 +104,8 @@ describe('an event that expires', () => {
     }
     await service.dispatchEvent(stage.event({ id: 'patient' }))
     await stage.inbox.waitForCount(1)
+    expect(await stage.delivery(service, 'late_1', 'slow')).toMatchObject({ expiresAt })
+    expect(await stage.delivery(service, 'patient', 'slow')).toMatchObject({ expiresAt: null })
     stage.clock.advance(1_000)
     hold.open()
     await service.drain()

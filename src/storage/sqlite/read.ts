@@ -15,6 +15,7 @@ export const liveColumns = `
   coalesce(carrier.state, live.state) as state, coalesce(carrier.reason, live.reason) as reason,
   live.round, coalesce(carrier.attempts, live.attempts) as attempts, live.batch_id,
   live.created_at_ms, coalesce(carrier.due_at_ms, live.due_at_ms) as due_at_ms,
+  coalesce(carrier.expires_at_ms, live.expires_at_ms) as expires_at_ms,
   null as settled_at_ms, null as retried_as`
 
 export const liveJoins = `
@@ -25,7 +26,8 @@ export const liveJoins = `
 export const doneColumns = `
   done.id, event.id as event_id, event.type as event_type, event.tenant_id, done.endpoint_key,
   coalesce(endpoint.id, done.endpoint_key) as endpoint_id, done.state, done.reason, done.round,
-  done.attempts, done.batch_id, done.created_at_ms, null as due_at_ms, done.settled_at_ms,
+  done.attempts, done.batch_id, done.created_at_ms, null as due_at_ms,
+  null as expires_at_ms, done.settled_at_ms,
   done.retried_as`
 
 export const doneJoins = `
@@ -69,6 +71,7 @@ export interface DeliveryRow {
   readonly batch_id: string | null
   readonly created_at_ms: number
   readonly due_at_ms: number | null
+  readonly expires_at_ms: number | null
   readonly settled_at_ms: number | null
   readonly retried_as: string | null
 }
@@ -141,6 +144,7 @@ export function toDelivery(row: DeliveryRow): DeliveryFound {
     batchId: row.batch_id,
     createdAtMs: row.created_at_ms,
     dueAtMs: row.due_at_ms,
+    expiresAtMs: row.expires_at_ms,
     settledAtMs: row.settled_at_ms,
     retriedAs: row.retried_as,
   }
