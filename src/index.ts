@@ -4,6 +4,7 @@ export type { DispatcherOptions, LookupAll, RedirectRule } from './deliver/attem
 export { WebhookDispatcher } from './deliver/dispatcher.ts'
 export type { DnsOptions, ProxyOptions, TlsOptions } from './deliver/network-options.ts'
 export type { DispatchResult } from './deliver/single-dispatch.ts'
+export type { EraseQuery } from './engine/erase-query.ts'
 export type { EndpointExplanation, EventExplanation } from './engine/explain.ts'
 export type { RetentionOptions, SystemEventsTarget, WebhookConfig } from './engine/options.ts'
 export type {
@@ -75,6 +76,19 @@ export {
 } from './registry/webhook-registry.ts'
 export { createEncryptionKey } from './security/key-ring.ts'
 export { SecurityManager, type SecurityOptions } from './security/security-manager.ts'
+export type {
+  DispatchOptions,
+  DispatchTimesOptions,
+  EndpointTestResult,
+  HistoryQuery,
+  RemoveOptions,
+  ServiceBacklog,
+  ServiceHealth,
+  TimeRange,
+  WebhookServiceParts,
+  WebhookStats,
+} from './service/shapes.ts'
+export { WebhookService } from './service/webhook-service.ts'
 export { auditFile } from './storage/sqlite/beside.ts'
 export { memory, type SqliteOptions, sqlite } from './storage/sqlite/sqlite.ts'
 export type {
@@ -83,17 +97,3 @@ export type {
   EndpointChange,
   Storage,
 } from './storage/storage.ts'
-export {
-  type DispatchOptions,
-  type DispatchTimesOptions,
-  type EndpointTestResult,
-  type EraseQuery,
-  type HistoryQuery,
-  type RemoveOptions,
-  type ServiceBacklog,
-  type ServiceHealth,
-  type TimeRange,
-  WebhookService,
-  type WebhookServiceParts,
-  type WebhookStats,
-} from './webhook-service.ts'

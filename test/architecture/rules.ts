@@ -32,13 +32,13 @@ export const table: Record<string, Row> = {
   // Reads one kind of store and writes the other, so it is the only part that needs both.
   moving: { parts: ['model', 'storage', 'storage/sqlite', 'storage/postgres'] },
   engine: { parts: [...belowEngine, ...journey, 'deliver', 'observe'] },
-  'webhook-service': { parts: [...composed, 'storage/sqlite', 'type storage/postgres'] },
-  index: { parts: [...composed, 'storage/sqlite', 'webhook-service'] },
+  service: { parts: [...composed, 'storage/sqlite', 'type storage/postgres'] },
+  index: { parts: [...composed, 'storage/sqlite', 'service'] },
   testing: { parts: ['model', 'policy', 'security', 'storage', 'deliver', 'index'] },
   'k-msg': { parts: ['model', 'index'], packages: ['zod'] },
   receiver: { parts: ['model', 'security'] },
   server: {
-    parts: ['model', 'index', 'webhook-service', 'k-msg'],
+    parts: ['model', 'index', 'service', 'k-msg'],
     packages: ['hono', '@hono/node-server', '@hono/zod-openapi', 'zod', 'pino'],
   },
   cli: {

@@ -3,15 +3,16 @@
  * store; everything it does is done by the parts.
  */
 import { randomBytes } from 'node:crypto'
-import { acceptMany } from './accept/accept-many.ts'
-import type { DispatchReceipt } from './accept/acceptor.ts'
-import { type CheckedEvent, checkEvent, checkIsList, checkTimes } from './accept/event-input.ts'
-import { WebhookDispatcher } from './deliver/dispatcher.ts'
-import { resultOf } from './deliver/single-dispatch.ts'
-import { closedError, Engine } from './engine/engine.ts'
-import { type EventExplanation, explainEvent } from './engine/explain.ts'
-import { warnOfClearText, warnOfNoSignature, warnOfShortSecret } from './engine/notices.ts'
-import { checkConfig, type ServiceOptions, type WebhookConfig } from './engine/options.ts'
+import { acceptMany } from '../accept/accept-many.ts'
+import type { DispatchReceipt } from '../accept/acceptor.ts'
+import { type CheckedEvent, checkEvent, checkIsList, checkTimes } from '../accept/event-input.ts'
+import { WebhookDispatcher } from '../deliver/dispatcher.ts'
+import { resultOf } from '../deliver/single-dispatch.ts'
+import { closedError, Engine } from '../engine/engine.ts'
+import { type EraseQuery, eraseSelection, validMs } from '../engine/erase-query.ts'
+import { type EventExplanation, explainEvent } from '../engine/explain.ts'
+import { warnOfClearText, warnOfNoSignature, warnOfShortSecret } from '../engine/notices.ts'
+import { checkConfig, type ServiceOptions, type WebhookConfig } from '../engine/options.ts'
 import {
   type BlockedKeyQuery,
   type BlockedOrderKey,
@@ -20,7 +21,7 @@ import {
   type DeliveryPage,
   type EventReport,
   Queries,
-} from './engine/queries.ts'
+} from '../engine/queries.ts'
 import {
   type CancelPendingQuery,
   cancelDelivery,
@@ -28,7 +29,7 @@ import {
   type RepairTools,
   retryDelivery,
   skipDelivery,
-} from './engine/repair.ts'
+} from '../engine/repair.ts'
 import {
   type BackfillQuery,
   checkBackfill,
@@ -36,131 +37,55 @@ import {
   type Repair,
   type RepairPreview,
   type ReplayQuery,
-} from './engine/repair-query.ts'
-import { type SystemClock, systemClock } from './engine/system-clock.ts'
-import type { Clock, Random } from './model/clock.ts'
-import type { FailedDelivery, WebhookDelivery } from './model/delivery.ts'
+} from '../engine/repair-query.ts'
+import { type SystemClock, systemClock } from '../engine/system-clock.ts'
+import type { Clock, Random } from '../model/clock.ts'
+import type { FailedDelivery, WebhookDelivery } from '../model/delivery.ts'
 import type {
   EndpointRecord,
   WebhookEndpoint,
   WebhookEndpointChanges,
   WebhookEndpointInput,
-} from './model/endpoint.ts'
-import { describeValue, WebhookError } from './model/errors.ts'
-import type { WebhookEvent } from './model/event.ts'
-import { createKeyMaker } from './model/ids.ts'
-import { nearMissOfKnownType, scopedTenantId } from './model/names.ts'
-import { type FactListener, type FactName, Facts } from './observe/facts.ts'
-import { defaultLogger, type Logger, silentLogger, tolerant } from './observe/log.ts'
-import { type EndpointStats, type HourlyFigures, perHour, summarise } from './observe/statistics.ts'
-import { RetryManager } from './policy/retry-manager.ts'
-import type { RotateSecretOptions } from './registry/rotation-input.ts'
+} from '../model/endpoint.ts'
+import { WebhookError } from '../model/errors.ts'
+import type { WebhookEvent } from '../model/event.ts'
+import { createKeyMaker } from '../model/ids.ts'
+import { nearMissOfKnownType, scopedTenantId } from '../model/names.ts'
+import { type FactListener, type FactName, Facts } from '../observe/facts.ts'
+import { defaultLogger, type Logger, silentLogger, tolerant } from '../observe/log.ts'
+import {
+  type EndpointStats,
+  type HourlyFigures,
+  perHour,
+  summarise,
+} from '../observe/statistics.ts'
+import type { RetryManager } from '../policy/retry-manager.ts'
+import type { RotateSecretOptions } from '../registry/rotation-input.ts'
 import {
   type RegisteredEndpoint,
   type TenantScope,
   WebhookRegistry,
-} from './registry/webhook-registry.ts'
-import { SecurityManager } from './security/security-manager.ts'
-import { sqlite } from './storage/sqlite/sqlite.ts'
+} from '../registry/webhook-registry.ts'
 import {
   type AuditReport,
   type Backlog,
   type EndpointChange,
-  type EraseSelection,
   historyLength,
   type Storage,
-} from './storage/storage.ts'
-
-/** Parts to use instead of those the service would build. */
-export interface WebhookServiceParts {
-  registry?: WebhookRegistry | undefined
-  dispatcher?: WebhookDispatcher | undefined
-  /** Says how to sign, when no dispatcher is given; instead of the option `signature`. */
-  securityManager?: SecurityManager | undefined
-  retryManager?: RetryManager | undefined
-}
-
-export interface WebhookStats extends EndpointStats {
-  totalEndpoints: number
-  activeEndpoints: number
-}
-
-/** A range of time: from `start` (inclusive) to `end` (exclusive). */
-export interface TimeRange {
-  start?: Date | undefined
-  end?: Date | undefined
-}
-
-export interface EndpointTestResult {
-  success: boolean
-  /** In ms. */
-  responseTime: number
-  httpStatus: number | null
-  error: string | null
-  /** It is disabled and has just answered well: `enableEndpoint` lets its events flow again. */
-  canEnable: boolean
-}
-
-/** Whose endpoint it is, and what its history is to say. */
-export interface RemoveOptions extends TenantScope {
-  reason?: string | undefined
-}
-
-/** Which changes of an endpoint: the last `limit`, or the last of those before a change. */
-export interface HistoryQuery extends TenantScope {
-  /** 1 to 1000. Default 1000. */
-  limit?: number | undefined
-  /** The first change of the page that came before. */
-  before?: EndpointChange | undefined
-}
-
-export interface ServiceBacklog extends Backlog {
-  /**
-   * How long the oldest delivery that could be sent now has been due, in ms; 0 when none is. It grows
-   * while all processes together send less than becomes due: the signal to start more of them. What
-   * waits for a paused endpoint, a receiver's `Retry-After` or its next attempt does not count.
-   */
-  readonly oldestDueAgeMs: number
-}
-
-export interface ServiceHealth {
-  status: 'ok' | 'degraded' | 'starting' | 'closed'
-  storage: { description: string; location: string } | null
-  /** What the last write failed with, or what the store says to a question; null when all is well. */
-  trouble: { code: string; message: string } | null
-  backlog: ServiceBacklog | null
-  requestsUnderWay: number
-  /**
-   * The key that encrypts secrets, and how many endpoints are not yet encrypted with it: at 0 the
-   * older keys can be retired. Null: stored in the clear.
-   */
-  encryption: { key: string; endpointsLeft: number } | null
-}
-
-export interface DispatchOptions extends DispatchTimesOptions {
-  /**
-   * A client of `pg` with a transaction open, or what `fromDrizzle`, `fromKysely` and `fromPrisma` of
-   * `@k-msg/webhook/postgres` make of theirs: the event is stored with your own rows, or rolled back
-   * with them. Its deliveries are made once you have committed, so the receipt names none yet. Only
-   * with `storage: postgres(…)`; others reject with TRANSACTION_UNSUPPORTED.
-   */
-  transaction?: object | undefined
-}
-
-/** When an event is sent. An event that was accepted before keeps its first times. */
-export interface DispatchTimesOptions {
-  /** Not before this moment of the wall clock; at most 366 days ahead. In the past: at once. */
-  deliverAt?: Date | string | undefined
-  /** Deliveries that no attempt has begun for by then end as `cancelled`, reason `expired`. */
-  expiresAt?: Date | string | undefined
-}
-
-/** What `eraseEvents` erases: one of the three. */
-export interface EraseQuery extends TenantScope {
-  ids?: readonly string[] | undefined
-  /** Events accepted before. */
-  before?: Date | undefined
-}
+} from '../storage/storage.ts'
+import { givenRegistry, givenRetries, retriesOf, securityOf, storageOf } from './parts.ts'
+import type {
+  DispatchOptions,
+  DispatchTimesOptions,
+  EndpointTestResult,
+  HistoryQuery,
+  RemoveOptions,
+  ServiceBacklog,
+  ServiceHealth,
+  TimeRange,
+  WebhookServiceParts,
+  WebhookStats,
+} from './shapes.ts'
 
 interface Opened {
   readonly engine: Engine
@@ -789,77 +714,6 @@ export class WebhookService implements AsyncDisposable {
       `An event is given up ${Math.round(lengthMs / 1_000)} s after its first attempt: a receiver that is down longer loses it. Set \`retryScheduleMs: 'standard'\` for 75 hours.`,
     )
   }
-}
-
-function storageOf(storage: WebhookConfig['storage']): Storage {
-  if (storage === undefined) return sqlite()
-  return typeof storage === 'string' ? sqlite({ path: storage }) : storage
-}
-
-function retriesOf(config: WebhookConfig): RetryManager {
-  return new RetryManager({
-    maxRetries: config.maxRetries,
-    baseDelayMs: config.retryDelayMs,
-    maxDelayMs: config.maxDelayMs,
-    backoffMultiplier: config.backoffMultiplier,
-    jitter: config.jitter,
-    retryScheduleMs: config.retryScheduleMs,
-  })
-}
-
-function securityOf(
-  { signature }: WebhookConfig,
-  { securityManager, dispatcher }: WebhookServiceParts,
-): SecurityManager | undefined {
-  if (signature === undefined) return securityManager
-  if (securityManager === undefined && dispatcher === undefined) {
-    return new SecurityManager(signature)
-  }
-  throw new WebhookError(
-    'OPTION_INVALID',
-    'Expected `signature` or a SecurityManager (alone or in a dispatcher), got both; leave out one of the two.',
-  )
-}
-
-/** A dispatcher brings the parts it was built with. */
-function givenRetries(parts: WebhookServiceParts): RetryManager | undefined {
-  const given = parts.dispatcher?.retryManager
-  return given instanceof RetryManager ? given : undefined
-}
-
-function givenRegistry(parts: WebhookServiceParts): WebhookRegistry | undefined {
-  const given = parts.dispatcher?.registry
-  return given instanceof WebhookRegistry ? given : undefined
-}
-
-function eraseSelection(query: EraseQuery): EraseSelection {
-  const { ids, before, tenantId } = query
-  scopedTenantId(tenantId)
-  // A selection that came to nothing is a mistake, and must not erase more than was meant.
-  if (('ids' in query && !Array.isArray(ids)) || ('before' in query && before === undefined)) {
-    throw new WebhookError(
-      'OPTION_INVALID',
-      `Expected \`ids\` to be a list and \`before\` a Date where they are given, got ${describeValue('ids' in query ? ids : before)}.`,
-    )
-  }
-  if (ids !== undefined && before === undefined) {
-    return { kind: 'ids', tenantId: tenantId ?? '', ids }
-  }
-  if (before !== undefined && ids === undefined) {
-    const beforeMs = validMs('before', before) ?? 0
-    return { kind: 'before', tenantId: tenantId === '*' ? null : (tenantId ?? ''), beforeMs }
-  }
-  if (tenantId !== undefined && ids === undefined) return { kind: 'tenant', tenantId }
-  throw new WebhookError(
-    'OPTION_INVALID',
-    'Expected one of `ids`, `before` and `tenantId`, got none or several; erasing must be meant.',
-  )
-}
-
-function validMs(name: string, date: Date | undefined): number | null {
-  if (date === undefined) return null
-  if (date instanceof Date && !Number.isNaN(date.getTime())) return date.getTime()
-  throw new WebhookError('OPTION_INVALID', `Expected \`${name}\` to be a valid Date.`)
 }
 
 function withAge(backlog: Backlog, nowMs: number): ServiceBacklog {

@@ -1,0 +1,43 @@
+/** What `eraseEvents` is asked to erase. Erasing must be meant: what is unclear is refused. */
+import { describeValue, WebhookError } from '../model/errors.ts'
+import { scopedTenantId } from '../model/names.ts'
+import type { TenantScope } from '../registry/webhook-registry.ts'
+import type { EraseSelection } from '../storage/storage.ts'
+
+/** What `eraseEvents` erases: one of the three. */
+export interface EraseQuery extends TenantScope {
+  ids?: readonly string[] | undefined
+  /** Events accepted before. */
+  before?: Date | undefined
+}
+
+/** @throws WebhookError OPTION_INVALID */
+export function eraseSelection(query: EraseQuery): EraseSelection {
+  const { ids, before, tenantId } = query
+  scopedTenantId(tenantId)
+  // A selection that came to nothing is a mistake, and must not erase more than was meant.
+  if (('ids' in query && !Array.isArray(ids)) || ('before' in query && before === undefined)) {
+    throw new WebhookError(
+      'OPTION_INVALID',
+      `Expected \`ids\` to be a list and \`before\` a Date where they are given, got ${describeValue('ids' in query ? ids : before)}.`,
+    )
+  }
+  if (ids !== undefined && before === undefined) {
+    return { kind: 'ids', tenantId: tenantId ?? '', ids }
+  }
+  if (before !== undefined && ids === undefined) {
+    const beforeMs = validMs('before', before) ?? 0
+    return { kind: 'before', tenantId: tenantId === '*' ? null : (tenantId ?? ''), beforeMs }
+  }
+  if (tenantId !== undefined && ids === undefined) return { kind: 'tenant', tenantId }
+  throw new WebhookError(
+    'OPTION_INVALID',
+    'Expected one of `ids`, `before` and `tenantId`, got none or several; erasing must be meant.',
+  )
+}
+
+export function validMs(name: string, date: Date | undefined): number | null {
+  if (date === undefined) return null
+  if (date instanceof Date && !Number.isNaN(date.getTime())) return date.getTime()
+  throw new WebhookError('OPTION_INVALID', `Expected \`${name}\` to be a valid Date.`)
+}
