@@ -3,12 +3,12 @@
  * index that holds only what can be claimed. What another process is taking at this moment is passed
  * over, and a million deliveries of a paused endpoint cost the others nothing.
  */
-import { WebhookError } from '../../model/errors.ts'
 import { behindMs, type Claim, type ClaimResult, type LaneHead, type LaneRoom } from '../storage.ts'
 import { membersFromJson, sealBatches } from './batch.ts'
 import { endCancelled } from './cancel.ts'
-import type { Connection } from './connection.ts'
-import { eventOf } from './days.ts'
+import type { Connection, Database } from './connection.ts'
+import { type Days, eventWithin, readEvents, recentDays } from './days.ts'
+import { bodyMissing } from './errors.ts'
 import type { Session } from './session.ts'
 import { booleanArray, fromText, numberArray, textArray } from './text.ts'
 
@@ -16,9 +16,10 @@ import { booleanArray, fromText, numberArray, textArray } from './text.ts'
  * A lane is two ranges of the index: what may be batched, and what goes out as it is; a batching
  * lane takes only the second here. Three of what was never tried come before one of what was, as lanes
  * send them. The head of a lane is its first delivery that was not picked.
- * Both are looked for from the lane's floor on, see Floors.
+ * Both are looked for from the lane's floor on, see Floors. Events of other than these days are asked
+ * for apart, see days.ts.
  */
-const claimRooms = `
+const claimRooms = (days: Days) => `
   with me as materialized (select id from kmsg.worker where id = $1 for key share
   ), room as materialized (
     select * from unnest($2::text[], $3::int[], $4::boolean[], $7::bigint[])
@@ -51,8 +52,9 @@ const claimRooms = `
          event.type as event_type, coalesce(event.accepted_at_ms, batch.sealed_at_ms) as at_ms,
          coalesce(event.body, batch.body) as body, batch.members, taken.due_at_ms,
          taken.expires_at_ms, taken.order_key is not null as ordered,
-         null::bigint as head_ms
-    from taken left join lateral (${eventOf('taken.event_key')}) as event on true
+         null::bigint as head_ms,
+         case when event.key is null then taken.event_key end as older_event_key
+    from taken left join lateral (${eventWithin('taken.event_key', days)}) as event on true
                left join kmsg.batch on batch.id = taken.id
   union all
   select null, null, null, null, null, range.endpoint_key, null, null, null, null, null, null, null, null,
@@ -62,11 +64,11 @@ const claimRooms = `
          and owner is null and batch_id is null and due_at_ms >= range.floor_ms
          and due_at_ms < ${behindMs}
          and id not in (select id from picked)
-       order by due_at_ms limit 1)
+       order by due_at_ms limit 1), null
     from range
   union all
   select 'me', null, null, id::int, null, null, null, null, null, null, null, null, null, null, null,
-         null
+         null, null
     from me`
 
 interface ClaimedRow {
@@ -86,6 +88,8 @@ interface ClaimedRow {
   readonly expires_at_ms: number | null
   readonly ordered: boolean | null
   readonly head_ms: number | null
+  /** Of a single delivery whose event was not found in these days. */
+  readonly older_event_key: string | null
 }
 
 /** A claim whose answer was lost: nobody sends what it took, so it is as if it never happened. */
@@ -177,9 +181,9 @@ async function claimFor(
 ): Promise<ClaimResult> {
   const { database, worker } = session
   const { id: owner } = worker
-  const rows = await database.read((connection) =>
+  const found = await database.read((connection) =>
     connection.all<ClaimedRow>(
-      claimRooms,
+      claimRooms(recentDays(nowMs)),
       owner,
       textArray(rooms.map(({ endpointKey }) => endpointKey)),
       numberArray(rooms.map(({ limit }) => limit)),
@@ -189,6 +193,7 @@ async function claimFor(
       numberArray(floors),
     ),
   )
+  const rows = await withOlderEvents(database, found)
   if (!rows.some(({ id }) => id === 'me')) throw worker.lost(owner)
   const taken = rows.filter(({ kind }) => kind !== null)
   taken.sort((a, b) => a.due_at_ms - b.due_at_ms)
@@ -197,11 +202,11 @@ async function claimFor(
   const note = (key: string, atMs: number | null) =>
     headMs.set(key, earlier(headMs.get(key) ?? null, atMs))
   for (const { id, endpoint_key: key, head_ms: atMs } of rows) if (id === null) note(key, atMs)
-  for (const room of rooms) {
+  for (const [i, room] of rooms.entries()) {
     if (room.batch === null) continue
     const used = claims.filter(({ endpointKey }) => endpointKey === room.endpointKey).length
     const rest = { ...room, limit: room.limit - used, batch: room.batch }
-    const sealed = await sealBatches(session, rest, claimNo, nowMs)
+    const sealed = await sealBatches(session, rest, floors[i] ?? 0, claimNo, nowMs)
     claims.push(...sealed.claims)
     note(room.endpointKey, sealed.nextSealAtMs)
   }
@@ -209,6 +214,22 @@ async function claimFor(
     claims,
     heads: [...headMs].map(([endpointKey, dueAtMs]) => ({ endpointKey, dueAtMs })),
   }
+}
+
+/** Few are of older days, and mostly none: those cost a second round trip. */
+async function withOlderEvents(
+  database: Database,
+  rows: readonly ClaimedRow[],
+): Promise<readonly ClaimedRow[]> {
+  const keys = rows.flatMap(({ older_event_key: key }) => key ?? [])
+  if (keys.length === 0) return rows
+  const events = await database.read((connection) => readEvents(connection, keys))
+  return rows.map((row) => {
+    const event = events.get(row.older_event_key ?? '')
+    if (event === undefined) return row
+    const { tenant_id, id: event_id, type: event_type, accepted_at_ms: at_ms, body } = event
+    return { ...row, tenant_id, event_id, event_type, at_ms, body }
+  })
 }
 
 function toClaim(row: ClaimedRow, location: string): Claim {
@@ -230,14 +251,6 @@ function toClaim(row: ClaimedRow, location: string): Claim {
     expiresAtMs: row.expires_at_ms ?? undefined,
     ordered: row.ordered === true ? true : undefined,
   }
-}
-
-/** Retention and erasure never take a body from a live delivery, so the data must be damaged. */
-function bodyMissing(id: string, location: string): WebhookError {
-  return new WebhookError(
-    'STORAGE_CORRUPT',
-    `Expected ${location} to hold the body of ${id}, which is still to be sent, and it does not; run \`kmsg-webhook doctor\`.`,
-  )
 }
 
 function earlier(a: number | null, b: number | null): number | null {
