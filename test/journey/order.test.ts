@@ -179,18 +179,21 @@ describe('order per key', () => {
     expect(arrived(stage)).toEqual(['kim_1', 'kim_2', 'kim_9'])
   })
 
-  journey('batch and ordering together are refused, whichever comes second', async (stage) => {
-    const service = await stage.open()
-    const refused = (input: Partial<WebhookEndpointInput>) =>
-      expect(service.registerEndpoint(stage.endpoint('shop', input))).rejects.toMatchObject({
-        code: 'ENDPOINT_INVALID',
-      })
-    await refused({ batch: true, ordering: perUser })
-    await refused({ ordering: { key: 'userId' } as never })
-    await refused({ ordering: { ...perUser, key: '' } })
-    await service.registerEndpoint(stage.endpoint('shop', { ordering: perUser }))
-    await refused({ batch: true })
-    await service.updateEndpoint('shop', { ordering: null, batch: true })
-    expect(await service.getEndpoint('shop')).toMatchObject({ ordering: null, batch: true })
-  })
+  journey(
+    'correctness 13: batch and ordering together are refused, whichever comes second',
+    async (stage) => {
+      const service = await stage.open()
+      const refused = (input: Partial<WebhookEndpointInput>) =>
+        expect(service.registerEndpoint(stage.endpoint('shop', input))).rejects.toMatchObject({
+          code: 'ENDPOINT_INVALID',
+        })
+      await refused({ batch: true, ordering: perUser })
+      await refused({ ordering: { key: 'userId' } as never })
+      await refused({ ordering: { ...perUser, key: '' } })
+      await service.registerEndpoint(stage.endpoint('shop', { ordering: perUser }))
+      await refused({ batch: true })
+      await service.updateEndpoint('shop', { ordering: null, batch: true })
+      expect(await service.getEndpoint('shop')).toMatchObject({ ordering: null, batch: true })
+    },
+  )
 })

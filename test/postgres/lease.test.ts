@@ -132,7 +132,7 @@ describe('several processes', () => {
     await schema.drop()
   })
 
-  test('what a dead one held is taken over when its lease is over, not before', async () => {
+  test('correctness R1: what a dead one held is taken over when its lease is over, not before', async () => {
     const record = accept(host, { owned: true })
     await commitAccepts(one.store, record)
     await two.lives(leaseMs - 1_000)
@@ -147,7 +147,7 @@ describe('several processes', () => {
     expect(end.settlements).toEqual(['written'])
   })
 
-  test('is taken over although nobody lives for a whole lease', async () => {
+  test('correctness R1: is taken over although nobody lives for a whole lease', async () => {
     const record = accept(host, { owned: true })
     await commitAccepts(one.store, record)
     const crashing: Process[] = []
@@ -168,7 +168,7 @@ describe('several processes', () => {
     for (const process of [...crashing, last]) await process.store.close()
   })
 
-  test("silence before a beat is nobody's to count", async () => {
+  test("correctness 15: silence before a beat is nobody's to count", async () => {
     const record = accept(host, { owned: true })
     await commitAccepts(one.store, record)
     await two.lives(leaseMs - 5_000)
@@ -181,7 +181,7 @@ describe('several processes', () => {
     await newcomer.store.close()
   })
 
-  test('one that beats keeps what it holds, however long', async () => {
+  test('correctness 4: one that beats keeps what it holds, however long', async () => {
     const record = accept(host, { owned: true })
     await commitAccepts(one.store, record)
     for (let i = 0; i < 5; i += 1) {
@@ -193,7 +193,7 @@ describe('several processes', () => {
     expect(end.settlements).toEqual(['written'])
   })
 
-  test('after the database was away, everybody has a whole lease to show that he lives', async () => {
+  test('correctness 15: after the database was away, everybody has a whole lease to show that he lives', async () => {
     const record = accept(host, { owned: true })
     await commitAccepts(one.store, record)
     await two.lives(2_000)
@@ -218,7 +218,7 @@ describe('several processes', () => {
     expect(await claimAll(two.store, host)).toHaveLength(1)
   })
 
-  test('one that was stopped begins nothing until the server has answered', async () => {
+  test('correctness 4: one that was stopped begins nothing until the server has answered', async () => {
     expect(one.store.isOwner).toBe(true)
     one.sleeps((leaseMs * 2) / 3 + 1)
     expect(one.store.isOwner).toBe(false)
@@ -226,7 +226,7 @@ describe('several processes', () => {
     expect(one.store.isOwner).toBe(true)
   })
 
-  test('one whose lease is gone can own nothing, is told, and goes on as another', async () => {
+  test('correctness R1: one whose lease is gone can own nothing, is told, and goes on as another', async () => {
     await two.lives(leaseMs + 2_000)
     const record = accept(host, { owned: true })
     const refused = { code: 'STORAGE_UNAVAILABLE' }
@@ -239,7 +239,7 @@ describe('several processes', () => {
     expect(await claimAll(one.store, host)).toEqual([])
   })
 
-  test('a claim without a lease takes nothing', async () => {
+  test('correctness R1: a claim without a lease takes nothing', async () => {
     await commitAccepts(one.store, accept(host))
     await two.lives(leaseMs + 2_000)
     await expect(claimAll(one.store, host)).rejects.toMatchObject({ code: 'STORAGE_UNAVAILABLE' })
@@ -253,7 +253,7 @@ describe('several processes', () => {
     expect(await claimAll(two.store, host)).toHaveLength(1)
   })
 
-  test('each delivery is claimed by one of them', async () => {
+  test('correctness 8: each delivery is claimed by one of them', async () => {
     await commitAccepts(one.store, ...Array.from({ length: 200 }, () => accept(host)))
     const claimed = await Promise.all(
       [one, two, one, two].map(({ store }) => claimAll(store, host)),
@@ -263,7 +263,7 @@ describe('several processes', () => {
     expect(new Set(ids).size).toBe(200)
   })
 
-  test('an accept that was matched before a change elsewhere is refused', async () => {
+  test('correctness 6: an accept that was matched before a change elsewhere is refused', async () => {
     const [version] = two.told.map((said) => Number(said.split(' ')[1]))
     const matched = { ...accept(host, { to: [] }), endpointsVersion: version! }
     await one.store.saveEndpoint(endpoint('new'), change('registered'), null)
@@ -300,7 +300,7 @@ describe('several processes', () => {
     await two.hears(`flow ${endpointKey('broken')}`)
   })
 
-  test('a change that began from an older version is refused', async () => {
+  test('correctness 6: a change that began from an older version is refused', async () => {
     const first = endpoint('shop')
     expect(await one.store.saveEndpoint(first, change('registered'), null)).toBe(true)
     const twin = endpoint('shop', { key: endpointKey('twin') })
@@ -313,7 +313,7 @@ describe('several processes', () => {
     expect(await two.store.endpointHistory(first.key, 100, null)).toHaveLength(2)
   })
 
-  test('wide events are fanned out by all of them, each delivery once', async () => {
+  test('correctness 16: wide events are fanned out by all of them, each delivery once', async () => {
     const to = Array.from({ length: 30 }, (_, i) => `e${i + 10}`)
     const wide = [1, 2, 3, 4].map(() => accept(host, { to, wide: true }))
     await commitAccepts(one.store, ...wide)
@@ -326,7 +326,7 @@ describe('several processes', () => {
     expect(await one.store.backlog()).toMatchObject({ waiting: 120 })
   })
 
-  test('sums of all of them add up', async () => {
+  test('correctness 3: sums of all of them add up', async () => {
     for (const { store } of [one, two, one]) {
       const record = accept(host, { owned: true })
       await commitAccepts(store, record)

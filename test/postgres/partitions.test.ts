@@ -160,7 +160,7 @@ describe('days', () => {
 })
 
 describe('a day that is over', () => {
-  test('is dropped, not deleted from', async () => {
+  test('correctness R5: is dropped, not deleted from', async () => {
     await sent(30)
     await sent(5, exhausted)
     host.now += 31 * day
@@ -183,7 +183,7 @@ describe('a day that is over', () => {
     ])
   })
 
-  test('leaves what waits, with its event, its body and its attempts', async () => {
+  test('correctness 11: leaves what waits, with its event, its body and its attempts', async () => {
     await sent(20)
     const waits = accept(host, { id: 'waits', owned: true })
     await commitAccepts(store, waits)
@@ -256,7 +256,7 @@ describe('a day that is over', () => {
     expect(await problems()).toEqual([])
   })
 
-  test('is left alone while somebody reads it, and commits go on', async () => {
+  test('correctness 11: is left alone while somebody reads it, and commits go on', async () => {
     await sent(20)
     host.now += 31 * day
     await store.prune(allBefore(0), 10)

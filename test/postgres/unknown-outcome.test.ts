@@ -52,7 +52,7 @@ describe('a service behind a network that loses answers', () => {
     await proxy[Symbol.asyncDispose]()
   })
 
-  test('an accept is stored and sent once, and its caller told nothing of it', async () => {
+  test('correctness 2: an accept is stored and sent once, and its caller told nothing of it', async () => {
     proxy.loseAnswerTo('evt_unknown')
     const receipt = await service.dispatchEvent(event('evt_unknown'))
     expect(proxy.lost).toBe(1)
@@ -61,7 +61,7 @@ describe('a service behind a network that loses answers', () => {
     expect(inbox.received).toHaveLength(1)
   })
 
-  test('an outcome is written once, however often its answer is lost', async () => {
+  test('correctness R3: an outcome is written once, however often its answer is lost', async () => {
     for (let i = 0; i < 3; i += 1) proxy.loseAnswerTo('accepted')
     const { deliveryIds } = await service.dispatchEvent(event('evt_1'))
     await service.drain()
@@ -72,7 +72,7 @@ describe('a service behind a network that loses answers', () => {
     expect(found?.attempts).toHaveLength(1)
   })
 
-  test('a claim takes nothing with it', async () => {
+  test('correctness R1: a claim takes nothing with it', async () => {
     await service.pauseEndpoint('hook')
     await service.dispatchEvent(event('evt_1'))
     // The statement knows nothing but the key of the endpoint, which its answer tells.
@@ -101,7 +101,7 @@ describe('a group of which a part was refused', () => {
   })
   afterEach(() => store.close())
 
-  test('is not said to be unwritten when its events are stored', async () => {
+  test('correctness 2: is not said to be unwritten when its events are stored', async () => {
     const host = testHost()
     const first = accept(host, { owned: true })
     await commitAccepts(store, first)

@@ -68,7 +68,7 @@ describe('shares', () => {
     ...[step('send', 1), step('send', 0)],
   ]
 
-  it('never let all together have more under way than the limit', () => {
+  it('correctness 14: never let all together have more under way than the limit', () => {
     fc.assert(
       fc.property(steps, fc.integer({ min: 1, max: 7 }), (taken, concurrency) => {
         const rows: Sharer[] = []

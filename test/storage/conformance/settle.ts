@@ -54,7 +54,10 @@ export const settleStories: Stories = {
     expect((await store.audit()).problems).toEqual([])
   },
 
-  'a retry waits until it is due and then carries the next token': async ({ store, host }) => {
+  'correctness R2: a retry waits until it is due and then carries the next token': async ({
+    store,
+    host,
+  }) => {
     const record = accept(host, { owned: true })
     await commitAccepts(store, record)
     const dueAtMs = host.now + 2 ** 33
@@ -82,7 +85,7 @@ export const settleStories: Stories = {
     expect((await store.audit()).problems).toEqual([])
   },
 
-  'a repeated settlement is told apart from a new one': async ({ store, host }) => {
+  'correctness 3: a repeated settlement is told apart from a new one': async ({ store, host }) => {
     const record = accept(host, { owned: true })
     await commitAccepts(store, record)
     const settlements = [settle(host, ownedOf(record))]
@@ -99,7 +102,9 @@ export const settleStories: Stories = {
     expect(sums.map(({ attempts }) => attempts)).toEqual([1])
   },
 
-  'an attempt of a lost claim is kept as late and decides nothing': async (scene) => {
+  'correctness R2: an attempt of a lost claim is kept as late and decides nothing': async (
+    scene,
+  ) => {
     const { host, reopen } = scene
     const record = accept(host, { owned: true })
     await commitAccepts(scene.store, record)
@@ -120,7 +125,10 @@ export const settleStories: Stories = {
     expect((await store.audit()).problems).toEqual([])
   },
 
-  'a settlement of what was given back meanwhile is late': async ({ store, host }) => {
+  'correctness R2: a settlement of what was given back meanwhile is late': async ({
+    store,
+    host,
+  }) => {
     const record = accept(host, { owned: true })
     await commitAccepts(store, record)
     const { deliveryId } = ownedOf(record)
@@ -138,7 +146,9 @@ export const settleStories: Stories = {
     expect((await store.audit()).problems).toEqual([])
   },
 
-  'what a dead process owned waits again at once, due when it was': async (scene) => {
+  'correctness R1: what a dead process owned waits again at once, due when it was': async (
+    scene,
+  ) => {
     const { host, reopen } = scene
     const owned = accept(host, { owned: true })
     await commitAccepts(scene.store, owned, accept(host))
@@ -172,7 +182,10 @@ export const settleStories: Stories = {
     expect((await claimAll(store, host))[0]?.token).toBe(2)
   },
 
-  'a retry for an endpoint that went away ends as cancelled': async ({ store, host }) => {
+  'correctness 6: a retry for an endpoint that went away ends as cancelled': async ({
+    store,
+    host,
+  }) => {
     await store.saveEndpoint(endpoint('one'), change('registered'))
     const records = [1, 2, 3].map(() => accept(host, { owned: true, to: ['one'] }))
     await commitAccepts(store, ...records)
