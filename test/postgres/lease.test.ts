@@ -3,8 +3,10 @@
 import { manualClock } from '@k-msg/webhook/testing'
 import pg from 'pg'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { deliveryId } from '../../src/model/ids.ts'
 import { Database, type Pool, Schema } from '../../src/storage/postgres/connection.ts'
 import { hintPauseMs } from '../../src/storage/postgres/hints.ts'
+import { postgres } from '../../src/storage/postgres/postgres.ts'
 import { openStore } from '../../src/storage/postgres/store.ts'
 import { pollEveryMs } from '../../src/storage/postgres/watch.ts'
 import type { Store, StoreWatcher } from '../../src/storage/storage.ts'
@@ -21,7 +23,7 @@ import {
   type TestHost,
   testHost,
 } from '../storage/fixtures.ts'
-import { freshSchema, type TestSchema } from './schemas.ts'
+import { freshSchema, onServer, type TestSchema } from './schemas.ts'
 
 const leaseMs = 30_000
 
@@ -312,6 +314,195 @@ describe('several processes', () => {
     expect(await two.store.loadEndpoints()).toEqual([second])
     expect(await two.store.endpointHistory(first.key, 100, null)).toHaveLength(2)
   })
+
+  test('correctness 6: a claim tells that endpoints have changed elsewhere', async () => {
+    await one.store.saveEndpoint(endpoint('new'), change('registered'), null)
+    const { version } = await one.store.changedEndpoints(-1)
+    expect(two.told).not.toContain(`endpoints ${version}`)
+    await claimAll(two.store, host)
+    expect(two.told).toContain(`endpoints ${version}`)
+  })
+
+  test('correctness 6: no change that commits later has a lower number', async () => {
+    const { version } = await two.store.changedEndpoints(-1)
+    const earlier = await connected()
+    await earlier.query(`begin; update ${schema.name}.endpoints_version set number = number + 1`)
+    const later = one.store.saveEndpoint(endpoint('later'), change('registered'), null)
+    await waitsForLock()
+    expect((await two.store.changedEndpoints(-1)).version).toBe(version)
+    await earlier.query('commit')
+    await earlier.end()
+    expect(await later).toBe(true)
+    expect((await two.store.changedEndpoints(version + 1)).endpoints).toMatchObject([
+      { id: 'later' },
+    ])
+  })
+
+  test('correctness 6: a hold that began first and commits last is not passed over', async () => {
+    const slow = await connected()
+    await slow.query(
+      `begin; insert into ${schema.name}.endpoint_flow (endpoint_key, held_until_ms)
+              values ('${endpointKey('slow')}', ${host.now + 60_000})`,
+    )
+    const open = { state: 'open', epoch: 1, untilMs: host.now + 30_000, openings: 1 } as const
+    await one.store.changeBreaker(endpointKey('quick'), open)
+    await two.lives(2_000)
+    expect(two.told).toContain(`flow ${endpointKey('quick')}`)
+    expect(two.told).not.toContain(`flow ${endpointKey('slow')}`)
+    await slow.query('commit')
+    await slow.end()
+    await two.lives(2_000)
+    expect(two.told).toContain(`flow ${endpointKey('slow')}`)
+  })
+
+  test('correctness R1: the lease is one row, whatever is owned under it', async () => {
+    const records = Array.from({ length: 500 }, () => accept(host, { owned: true }))
+    await commitAccepts(one.store, ...records)
+    const versions = () => rowsOf(`select id, xmin::text from ${schema.name}.live order by id`)
+    const beats = async () =>
+      Number((await rowsOf(`select max(beat)::int as n from ${schema.name}.worker`))[0]?.n)
+    const [before, beaten] = [await versions(), await beats()]
+    expect(before).toHaveLength(500)
+    await one.lives(leaseMs)
+    expect(await beats()).toBeGreaterThan(beaten + 1)
+    expect(await versions()).toEqual(before)
+    await one.store.commit(
+      group({ settlements: records.map((record) => settle(host, ownedOf(record))) }),
+    )
+  })
+
+  test('correctness 5: what a caller brings counts from his commit, whoever is gone by then', async () => {
+    const caller = await connected()
+    await caller.query('begin')
+    const { event } = accept(host)
+    await one.store.acceptWithin(caller, event)
+    await two.lives(leaseMs + 2_000)
+    const take = (store: Store) =>
+      store.takeIntake((given) => {
+        const { event: other, deliveries, ...record } = accept(host, { id: given.id, owned: true })
+        const ofKey = deliveries.map((one) => ({
+          ...one,
+          id: deliveryId(given.key, one.endpointKey, 1),
+        }))
+        return { ...record, event: { ...other, key: given.key }, deliveries: ofKey }
+      }, 10)
+    expect(await take(two.store)).toEqual([])
+    await caller.query('commit')
+    await caller.end()
+    const taken = await Promise.all([take(two.store), take(two.store)])
+    expect(taken.flat()).toMatchObject([{ result: { kind: 'stored' } }])
+    // Its lease is the taker's, and young.
+    await two.lives(leaseMs - 1_000)
+    await expect(claimAll(one.store, host)).rejects.toMatchObject({ code: 'STORAGE_UNAVAILABLE' })
+    await one.hears('lost')
+    expect(await claimAll(one.store, host)).toEqual([])
+    expect(await one.store.backlog()).toMatchObject({ delivering: 1 })
+  })
+
+  test('correctness 3: each process adds to sums of its own, and waits for nobody', async () => {
+    const records = [one, two].map(() => accept(host, { owned: true }))
+    for (const [i, { store }] of [one, two].entries()) {
+      await commitAccepts(store, records[i]!)
+      const settlements = [settle(host, ownedOf(records[i]!))]
+      await store.commit(group({ settlements }))
+    }
+    const held = await connected()
+    const writers = await rowsOf(`select distinct writer from ${schema.name}.rollup order by 1`)
+    expect(writers).toHaveLength(2)
+    const first = writers[0]?.writer
+    await held.query(`begin; select from ${schema.name}.rollup where writer = ${first} for update`)
+    const { slot: ofOne } = (
+      await rowsOf(`select slot from ${schema.name}.worker order by id limit 1`)
+    )[0] as { slot: number }
+    const other = ofOne === first ? two : one
+    const record = accept(host, { owned: true })
+    await commitAccepts(other.store, record)
+    const settlements = [settle(host, ownedOf(record))]
+    expect((await other.store.commit(group({ settlements }))).settlements).toEqual(['written'])
+    await held.query('commit')
+    await held.end()
+  })
+
+  test('correctness 3: a late outcome is in no sum, and takes no number from anybody', async () => {
+    const record = accept(host, { owned: true })
+    await commitAccepts(one.store, record)
+    await two.lives(leaseMs + 2_000)
+    const [claim] = await claimAll(two.store, host)
+    const outcomes = await Promise.all([
+      one.store.commit(group({ settlements: [settle(host, ownedOf(record))] })),
+      two.store.commit(group({ settlements: [settle(host, claim!)] })),
+    ])
+    expect(outcomes.map(({ settlements }) => settlements)).toEqual([['late'], ['written']])
+    const everything = { tenantId: null, endpointKey: null, fromMs: null, toMs: null }
+    const sums = await two.store.statistics({ ...everything, perHour: false })
+    expect(sums).toMatchObject([{ attempts: 1, deliveries: 1 }])
+    const found = await two.store.findDelivery(claim!.deliveryId)
+    const attempts = (await two.store.attemptsOf([found!])).get(claim!.deliveryId)
+    expect(attempts?.map(({ number, late }) => [number, late])).toEqual([
+      [1, true],
+      [1, false],
+    ])
+  })
+
+  test('correctness 3: two with the same ids in opposite order wait in one direction only', async () => {
+    const seen: string[] = []
+    const pool = new pg.Pool({ connectionString: schema.url, max: 4 })
+    pool.on('connect', (client) => {
+      const { query } = client
+      client.query = ((...given: unknown[]) => {
+        const answer: Promise<unknown> = Reflect.apply(query, client, given)
+        answer?.catch?.((error: { code?: string }) => seen.push(error.code ?? 'none'))
+        return answer
+      }) as typeof client.query
+    })
+    const third = await postgres(pool, { schema: schema.name }).open(host)
+    for (let round = 0; round < 20; round += 1) {
+      const ids = Array.from({ length: 40 }, (_, i) => `r${round}_${i}`)
+      const records = (order: readonly string[]) =>
+        order.map((id) => accept(host, { id, hash: id }))
+      const [up, down] = await Promise.all([
+        commitAccepts(third, ...records(ids)),
+        commitAccepts(third, ...records(ids.toReversed())),
+      ])
+      const stored = [...up.accepts, ...down.accepts].filter(({ kind }) => kind === 'stored')
+      expect(stored).toHaveLength(40)
+    }
+    expect(seen).toEqual([])
+    await third.close()
+    await pool.end()
+  })
+
+  test("correctness 15: a server's clock that jumps a day ends no lease, and keeps none", async () => {
+    const record = accept(host, { owned: true })
+    await commitAccepts(one.store, record)
+    const jump = (by: string) =>
+      rowsOf(`update ${schema.name}.worker set beaten_at = beaten_at ${by} interval '1 day',
+                                              started_at = started_at ${by} interval '1 day'`)
+    await jump('-')
+    await two.lives(leaseMs - 2_000)
+    expect(await claimAll(two.store, host)).toEqual([])
+    await jump('+')
+    await jump('+')
+    await two.lives(4_000)
+    expect(await claimAll(two.store, host)).toHaveLength(1)
+  })
+
+  async function connected(): Promise<pg.Client> {
+    const client = new pg.Client({ connectionString: schema.url })
+    await client.connect()
+    return client
+  }
+
+  async function rowsOf(statement: string): Promise<Record<string, unknown>[]> {
+    return await onServer(schema.url, async (client) => (await client.query(statement)).rows)
+  }
+
+  /** Somebody waits for a row of this schema. */
+  async function waitsForLock(): Promise<void> {
+    const waiting = `select 1 from pg_stat_activity
+                      where wait_event_type = 'Lock' and query like '%${schema.name}%'`
+    while ((await rowsOf(waiting)).length === 0) await new Promise(setImmediate)
+  }
 
   test('correctness 16: wide events are fanned out by all of them, each delivery once', async () => {
     const to = Array.from({ length: 30 }, (_, i) => `e${i + 10}`)

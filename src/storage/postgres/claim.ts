@@ -67,11 +67,12 @@ const claimRooms = (days: Days) => `
        order by due_at_ms limit 1), null
     from range
   union all
-  select 'me', null, null, id::int, null, null, null, null, null, null, null, null, null, null, null,
-         null, null
+  select 'me', null, null, id::int, null, null, null, null, null,
+         (select number from kmsg.endpoints_version), null, null, null, null, null, null, null
     from me`
 
 interface ClaimedRow {
+  /** `me`: this process has its lease, and `at_ms` is the version of the endpoints. */
   readonly id: string | null
   readonly kind: 'single' | 'batch' | null
   readonly fresh: boolean
@@ -194,7 +195,9 @@ async function claimFor(
     ),
   )
   const rows = await withOlderEvents(database, found)
-  if (!rows.some(({ id }) => id === 'me')) throw worker.lost(owner)
+  const me = rows.find(({ id }) => id === 'me')
+  if (me === undefined) throw worker.lost(owner)
+  session.sawVersion(me.at_ms)
   const taken = rows.filter(({ kind }) => kind !== null)
   taken.sort((a, b) => a.due_at_ms - b.due_at_ms)
   const claims = taken.map((row) => toClaim(row, database.location))
