@@ -263,6 +263,64 @@ test('correctness 6: what waits for an endpoint that somebody removed and died i
   expect(inbox.received).toHaveLength(0)
 })
 
+test('correctness 13: a key is kept in order over processes, whatever is free in the second', async () => {
+  const [one, two] = [await open(), await open()]
+  await one.registerEndpoint(
+    hook({ ordering: { key: 'orderId' }, retryConfig: { retryScheduleMs: [300] } }),
+  )
+  let failures = 1
+  inbox.setAnswer(({ events: [sent] }) =>
+    sent?.id === 'evt_0' && failures-- > 0 ? { status: 503 } : undefined,
+  )
+  const ofOrder = (id: string, orderId: string) => ({ ...event(id), metadata: { orderId } })
+  await one.dispatchEvent(ofOrder('evt_0', 'same'))
+  await inbox.waitForCount(1)
+  // Both lanes of this process are free.
+  await two.dispatchEvents([ofOrder('evt_1', 'same'), ofOrder('evt_2', 'other')])
+  await inbox.waitForCount(4)
+  const ofKey = idsAt(0).filter((id) => id !== 'evt_2')
+  expect(ofKey).toEqual(['evt_0', 'evt_0', 'evt_1'])
+  await Promise.all([one.drain(), two.drain()])
+})
+
+test('correctness 16: while one event goes to 3,000 endpoints, 199 others are accepted and sent', async () => {
+  const service = await open()
+  const keys = Array.from({ length: 3_000 }, (_, i) => `wide${i}`)
+  const template = hook({ id: 'template', events: ['message.wide'] })
+  await service.registerEndpoint(template)
+  await run(`
+    create temp table copied as select * from ${schema.name}.endpoint limit 1;
+    insert into ${schema.name}.endpoint
+      select (jsonb_populate_record(copied, jsonb_build_object('key', lpad(i::text, 8, 'w'), 'id', 'wide' || i))).*
+        from copied, generate_series(1, ${keys.length - 1}) as i;
+    with raised as (update ${schema.name}.endpoints_version set number = number + 1 returning number)
+    update ${schema.name}.endpoint set changed = raised.number from raised`)
+  await service.registerEndpoint(hook({ events: ['message.sent'] }))
+  const sizes = await sizesOfTransactions(async () => {
+    const wide = service.dispatchEvent({ ...event('wide'), type: 'message.wide' })
+    await Promise.all([wide, ...events(199).map((one) => service.dispatchEvent(one))])
+    await service.drain()
+  })
+  expect(inbox.received).toHaveLength(3_199)
+  console.log('deliveries created by each transaction', sizes)
+  expect(Math.max(...sizes)).toBeLessThanOrEqual(2_000)
+})
+
+/** How many rows of `live` each transaction has inserted. */
+async function sizesOfTransactions(work: () => Promise<void>): Promise<number[]> {
+  await run(`
+    create table ${schema.name}.sizes (xid xid8, n integer);
+    create function ${schema.name}.count_new() returns trigger language plpgsql as $$
+      begin insert into ${schema.name}.sizes select pg_current_xact_id(), count(*) from new; return null; end $$;
+    create trigger count_new after insert on ${schema.name}.live referencing new table as new
+      for each statement execute function ${schema.name}.count_new()`)
+  await work()
+  const rows = await run(
+    `select sum(n)::int as n from ${schema.name}.sizes group by xid having sum(n) > 0 order by 1`,
+  )
+  return rows.map(({ n }) => n as number)
+}
+
 describe('what a commit costs', () => {
   /** Statements that change or read rows of deliveries; not those of upkeep. */
   async function statementsOf(work: (service: WebhookService) => Promise<unknown>) {

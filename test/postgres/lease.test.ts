@@ -472,6 +472,27 @@ describe('several processes', () => {
     await pool.end()
   })
 
+  test('correctness 9: who waits for the same id learns who has won, and what is his', async () => {
+    const winner = accept(host, { id: 'raced', hash: 'h' })
+    const { key, acceptedAtMs } = winner.event
+    const first = await connected()
+    await first.query('begin')
+    const values = [key, Buffer.from('h'), acceptedAtMs, Buffer.from('{}')]
+    await first.query(
+      `with k as (insert into ${schema.name}.event_key values ('', 'raced', $1, $2, $3))
+       insert into ${schema.name}.event (key, tenant_id, id, type, accepted_at_ms, matched, body)
+       values ($1, '', 'raced', 'message.sent', $3, 0, $4)`,
+      values,
+    )
+    const second = commitAccepts(two.store, accept(host, { id: 'raced', hash: 'h' }))
+    await waitsForLock()
+    await first.query('commit')
+    await first.end()
+    expect((await second).accepts).toMatchObject([
+      { kind: 'duplicate', eventKey: key, sameContent: true, acceptedAtMs },
+    ])
+  })
+
   test("correctness 15: a server's clock that jumps a day ends no lease, and keeps none", async () => {
     const record = accept(host, { owned: true })
     await commitAccepts(one.store, record)

@@ -7,6 +7,7 @@ import {
   change,
   claimAll,
   commitAccepts,
+  day,
   endpoint,
   endpointKey,
   group,
@@ -136,6 +137,18 @@ export const acceptStories: Stories = {
       { kind: 'duplicate', sameContent: false, deliveryIds: [first.deliveries[0]!.id] },
     ])
     expect((await store.audit()).problems).toEqual([])
+  },
+
+  'correctness 9: an id is known beyond midnight, whatever day its event is of': async (scene) => {
+    const { store, host } = scene
+    const first = accept(host, { id: 'a', hash: 'h' })
+    await commitAccepts(store, first)
+    for (const later of [1, 2, 20]) {
+      host.now = first.event.acceptedAtMs + later * day
+      const { accepts } = await commitAccepts(store, accept(host, { id: 'a', hash: 'h' }))
+      expect(accepts).toMatchObject([{ kind: 'duplicate', eventKey: first.event.key }])
+    }
+    expect(await store.backlog()).toMatchObject({ waiting: 1 })
   },
 
   'correctness 9: two callers race with one id: one wins, both learn who': async ({
