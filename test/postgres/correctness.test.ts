@@ -266,7 +266,10 @@ test('correctness 6: what waits for an endpoint that somebody removed and died i
 test('correctness 13: a key is kept in order over processes, whatever is free in the second', async () => {
   const [one, two] = [await open(), await open()]
   await one.registerEndpoint(
-    hook({ ordering: { key: 'orderId' }, retryConfig: { retryScheduleMs: [300] } }),
+    hook({
+      ordering: { key: 'orderId', onExhausted: 'block' },
+      retryConfig: { retryScheduleMs: [300] },
+    }),
   )
   let failures = 1
   inbox.setAnswer(({ events: [sent] }) =>
