@@ -2,11 +2,13 @@
 import { WebhookService } from '@k-msg/webhook'
 import { postgres } from '@k-msg/webhook/postgres'
 import { createInbox, type Inbox } from '@k-msg/webhook/testing'
+import pg from 'pg'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { Store } from '../../src/storage/storage.ts'
 import {
   accept,
   change,
+  claimAll,
   commitAccepts,
   endpoint,
   group,
@@ -92,6 +94,33 @@ describe('a service behind a network that loses answers', () => {
     expect(history).toHaveLength(before + 1)
     expect(await service.getEndpoint('hook')).toMatchObject({ name: 'new' })
   })
+})
+
+test('correctness R1: what a lost claim took is given back at once, and looked for no more by each claim', async () => {
+  const host = testHost()
+  const pool = new pg.Pool({ connectionString: schema.url })
+  let looks = 0
+  let losesNext = false
+  pool.on('connect', (client) => {
+    const { query } = client
+    client.query = ((...given: unknown[]) => {
+      const [{ text = '' }] = given as [{ text?: string }]
+      if (text.includes('claim_no = any')) looks += 1
+      const answer: Promise<unknown> = Reflect.apply(query, client, given)
+      if (!losesNext || !text.includes('row_number() over')) return answer
+      losesNext = false
+      return answer.then(() => Promise.reject(new Error('Connection terminated unexpectedly')))
+    }) as typeof client.query
+  })
+  const store = await postgres(pool, { schema: schema.name }).open(host)
+  await commitAccepts(store, ...Array.from({ length: 3 }, () => accept(host)))
+  losesNext = true
+  await expect(claimAll(store, host)).rejects.toMatchObject({ code: 'STORAGE_UNAVAILABLE' })
+  expect(await claimAll(store, host)).toHaveLength(3)
+  for (let i = 0; i < 10; i += 1) await claimAll(store, host)
+  expect(looks).toBe(1)
+  await store.close()
+  await pool.end()
 })
 
 describe('a group of which a part was refused', () => {

@@ -105,6 +105,8 @@ interface LostClaim {
   readonly owner: number
   readonly claimNo: number
   readonly untilMs: number
+  /** Since its answer was lost; from then on the poll of every second looks, and no claim waits. */
+  isLookedFor: boolean
 }
 
 /** What becomes due earlier than its lane's head was, by release or replay, is seldom older. */
@@ -145,7 +147,7 @@ export class Claims {
 
   async claim(rooms: readonly LaneRoom[], nowMs: number): Promise<ClaimResult> {
     const { worker } = this.#session
-    await this.releaseLost()
+    if (this.#lost.some(({ isLookedFor }) => !isLookedFor)) await this.releaseLost()
     this.#lastNo += 1
     const claimNo = this.#lastNo
     const { id: owner } = worker
@@ -153,7 +155,8 @@ export class Claims {
       const floors = rooms.map((room) => this.#floors.of(room, nowMs))
       return await claimFor(this.#session, rooms, floors, claimNo, nowMs)
     } catch (error) {
-      this.#lost.push({ owner, claimNo, untilMs: performance.now() + lookForLostMs })
+      const untilMs = performance.now() + lookForLostMs
+      this.#lost.push({ owner, claimNo, untilMs, isLookedFor: false })
       throw error
     }
   }
@@ -168,8 +171,12 @@ export class Claims {
       await connection.run(releaseClaims, worker.id, lost)
       await endCancelled(this.#session, connection, null)
     })
+    for (const lost of numbers) lost.isLookedFor = true
     const nowMs = performance.now()
-    this.#lost = numbers.filter(({ untilMs }) => untilMs > nowMs)
+    // Others may have been lost meanwhile.
+    this.#lost = this.#lost.filter(
+      (lost) => lost.owner === worker.id && (!lost.isLookedFor || lost.untilMs > nowMs),
+    )
   }
 }
 
