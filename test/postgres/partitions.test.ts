@@ -99,6 +99,20 @@ describe('days', () => {
     }
   })
 
+  test('tables whose rows come and go bring their vacuum settings', async () => {
+    const { rows } = await sql.query<{ name: string; settings: string[] | null }>(
+      `select relname as name, reloptions as settings from pg_class
+        where relnamespace = $1::regnamespace and relkind = 'r' order by 1`,
+      [schema.name],
+    )
+    const having = (setting: string) =>
+      rows.filter(({ settings }) => settings?.includes(setting)).map(({ name }) => name)
+    expect(having('autovacuum_vacuum_threshold=5000')).toEqual(['intake', 'live'])
+    expect(having('autovacuum_vacuum_cost_delay=0')).toEqual(['intake', 'live', 'rollup'])
+    const parts = Array.from({ length: 8 }, (_, i) => `event_key_${i}`)
+    expect(having('autovacuum_vacuum_scale_factor=0.02')).toEqual(['batch', ...parts])
+  })
+
   test('several processes make the same day at once', async () => {
     const pools = Array.from(
       { length: 4 },
