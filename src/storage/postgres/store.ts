@@ -27,6 +27,7 @@ import { retryDelivery } from './retry.ts'
 import { checkServer, migrate, type Server } from './schema.ts'
 import type { OpenClient } from './servers.ts'
 import { createSession } from './session.ts'
+import { keepDelaysOfWrongClock } from './set-back.ts'
 import { Shares } from './shares.ts'
 import { createErasing, createPruning, listDeliveries } from './slices.ts'
 import { backlog, countLive, statistics } from './statistics.ts'
@@ -98,6 +99,7 @@ export async function openStore(
     })
   await makeAhead()
   await worker.open()
+  await keepDelaysOfWrongClock(database, session.nowMs())
   let closing: Promise<void> | null = null
   return {
     description: `PostgreSQL ${server.version} (pg)`,

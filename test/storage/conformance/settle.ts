@@ -1,10 +1,12 @@
 import { expect } from 'vitest'
+import type { AcceptRecord } from '../../../src/storage/storage.ts'
 import type { Stories } from '../conformance.ts'
 import {
   accept,
   change,
   claimAll,
   commitAccepts,
+  day,
   delivered,
   endpoint,
   endpointKey,
@@ -164,6 +166,42 @@ export const settleStories: Stories = {
       [2, 0],
       [2, 0],
     ])
+  },
+
+  'correctness 15: after the clock was set back, what waits keeps its delay, not its time': async (
+    scene,
+  ) => {
+    const { host, reopen } = scene
+    const rightMs = host.now
+    host.now += day
+    const retried = accept(host, { id: 'retried', owned: true })
+    const later = accept(host, { id: 'later', dueAtMs: rightMs + 2 * day })
+    const timed = {
+      ...later,
+      deliveries: later.deliveries.map((one) => ({
+        ...one,
+        terms: { alone: true, expiresAtMs: null },
+      })),
+    }
+    const loose = accept(host, { id: 'loose', dueAtMs: host.now + 5_000 })
+    await commitAccepts(scene.store, retried, timed, loose)
+    const dueAtMs = host.now + 60_000
+    await scene.store.saveEndpoint(endpoint('held'), change('registered'))
+    const held = { ...retryAt(dueAtMs), effect: { kind: 'hold', untilMs: dueAtMs } } as const
+    await scene.store.commit(group({ settlements: [settle(host, ownedOf(retried), held)] }))
+    host.now = rightMs + 1_000
+    const store = await reopen()
+    const dueOf = async (record: AcceptRecord) =>
+      (await store.findDelivery(record.deliveries[0]!.id))?.dueAtMs ?? 0
+    const delayMs = (await dueOf(retried)) - host.now
+    expect(delayMs).toBeGreaterThan(59_000)
+    expect(delayMs).toBeLessThanOrEqual(60_000)
+    expect(await dueOf(loose)).toBe(host.now + 5_000)
+    expect(await dueOf(timed)).toBe(rightMs + 2 * day)
+    expect((await store.findFlow(endpointKey('endpoint')))?.heldUntilMs).toBeLessThanOrEqual(
+      host.now,
+    )
+    expect((await store.audit()).problems).toEqual([])
   },
 
   'a released claim waits again and has used no attempt': async ({ store, host }) => {
