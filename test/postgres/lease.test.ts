@@ -95,7 +95,7 @@ class Process {
   /** Its time passes second by second, and it does what it does in each. */
   async lives(ms: number): Promise<void> {
     for (let passed = 0; passed < ms; passed += 1_000) {
-      while (!this.#waits) await new Promise(setImmediate)
+      await this.#isAtRest()
       this.#waits = false
       const polled = new Promise<void>((resolve) => this.#polled.push(resolve))
       this.#clock.advance(1_000)
@@ -103,10 +103,29 @@ class Process {
     }
   }
 
+  /** The same where due times are read too seldom to wait for. */
+  async polls(ms: number): Promise<void> {
+    for (let passed = 0; passed < ms; passed += 1_000) {
+      await this.#isAtRest()
+      this.#waits = false
+      this.#clock.advance(1_000)
+    }
+    await this.#isAtRest()
+  }
+
+  async #isAtRest(): Promise<void> {
+    while (!this.#waits) await new Promise(setImmediate)
+  }
+
   /** Its clock goes on, but nothing runs: SIGSTOP. */
   sleeps(ms: number): void {
     // Its next poll is due now, and has to be over before anything is judged by it.
     this.#waits = false
+    this.#clock.advance(ms)
+  }
+
+  /** Its clock goes on while something runs. */
+  passes(ms: number): void {
     this.#clock.advance(ms)
   }
 
@@ -168,6 +187,24 @@ describe('several processes', () => {
     const settled = settle(host, { ...claims, token: 2 })
     await last.store.commit(group({ settlements: [settled] }))
     for (const process of [...crashing, last]) await process.store.close()
+  })
+
+  test('correctness R1: what is taken over is sent at once, however seldom due times are read', async () => {
+    const record = accept(host, { owned: true })
+    await commitAccepts(one.store, record)
+    const locked = await connected()
+    await locked.query(`begin; lock table ${schema.name}.live`)
+    const polled = two.polls(1_000)
+    await waitsForLock()
+    // The due times take it a second: it may not read them again for fifty.
+    two.passes(1_000)
+    await locked.query('commit')
+    await locked.end()
+    await polled
+    two.told.length = 0
+    await two.polls(leaseMs + 2_000)
+    expect(two.told).toContain(`due ${endpointKey('endpoint')}`)
+    expect(await claimAll(two.store, host)).toHaveLength(1)
   })
 
   test("correctness 15: silence before a beat is nobody's to count", async () => {

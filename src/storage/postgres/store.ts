@@ -67,7 +67,10 @@ export async function openStore(
       watch.watcher?.lost()
     },
     confirmed: () => watch.watcher?.confirmed(),
-    tookOver: () => void watch.poll(),
+    tookOver: (heads) => {
+      watch.watcher?.due(heads)
+      void watch.poll()
+    },
     failed: (error) =>
       host.log('warn', 'the lease could not be renewed', { location, error: String(error) }),
   })
