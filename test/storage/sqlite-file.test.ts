@@ -311,6 +311,29 @@ describe('files and folders', () => {
   })
 })
 
+test('correctness 7: a long read holds up no commit, and the log begins anew after it', async () => {
+  const host = testHost()
+  const store = await open({}, host)
+  const logBytes = () => statSync(`${file}-wal`).size
+  const writeMegabytes = async (count: number) => {
+    for (let i = 0; i < count; i += 1) {
+      await commitAccepts(store, accept(host, { body: `"${'x'.repeat(1 << 20)}"` }))
+    }
+  }
+  await writeMegabytes(2)
+  const reader = loadDriver([import.meta.url]).open(file)
+  reader.exec('begin')
+  reader.prepare('select count(*) from event').get()
+  await writeMegabytes(70)
+  const heldBytes = logBytes()
+  expect(heldBytes).toBeGreaterThan(64 * 2 ** 20)
+  reader.exec('rollback')
+  reader.close()
+  await writeMegabytes(70)
+  expect(logBytes()).toBeLessThan(1.2 * heldBytes)
+  await store.close()
+})
+
 describe('when the disk fails', () => {
   test('what SQLite reports becomes a code of the contract', () => {
     const codes: [number, string | undefined][] = [
