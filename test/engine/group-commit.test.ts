@@ -111,7 +111,7 @@ describe('natural batching', () => {
     expect(accept.answers).toEqual(['stored'])
   })
 
-  it('keeps a transaction within 10,000 deliveries', async () => {
+  it('correctness 16: keeps a transaction within 10,000 deliveries', async () => {
     const { calls, commits, carried } = setUp()
     for (let i = 0; i < 6; i += 1) commits.accept(pendingAccept(`e${i}`, 0, 2_500))
     await settled()
@@ -233,7 +233,7 @@ describe('outcomes of a store whose commits are dear', () => {
 })
 
 describe('a row that the database refuses', () => {
-  it('fails alone; its 199 neighbours are stored', async () => {
+  it('correctness 1: fails alone; its 199 neighbours are stored', async () => {
     const bad = 'e77'
     const { commits } = setUpWith((group) =>
       group.accepts.some((one) => one.event.id === bad) ? new Error('constraint failed') : null,
@@ -275,7 +275,7 @@ describe('a row that the database refuses', () => {
     expect(written.sort()).toEqual(['d1', 'd3'])
   })
 
-  it('loses its text, never its outcome', async () => {
+  it('correctness 1: loses its text, never its outcome', async () => {
     const { commits } = setUpWith((group) =>
       group.settlements.some((one) => one.attempt.responseBody !== null)
         ? new Error('a NUL byte in a text')
@@ -301,7 +301,7 @@ describe('a row that the database refuses', () => {
 })
 
 describe('a commit whose answer was lost', () => {
-  it('is repeated, the same group again, until it is answered', async () => {
+  it('correctness R3: is repeated, the same group again, until it is answered', async () => {
     const { clock, calls, commits, carried } = setUp()
     const accept = pendingAccept('e1')
     commits.accept(accept)
@@ -320,7 +320,7 @@ describe('a commit whose answer was lost', () => {
     expect(carried(2)).toBe('e2')
   })
 
-  it('has its callers told after 5 s, and is repeated until it is known', async () => {
+  it('correctness R3: has its callers told after 5 s, and is repeated until it is known', async () => {
     const { clock, calls, commits, carried } = setUp()
     const accept = pendingAccept('e1')
     const results: string[] = []
@@ -428,7 +428,7 @@ describe('a full disk', () => {
     expect(waits).toEqual([75, 150, 300, 600, 750, 750, 750, 750, 750])
   })
 
-  it('lets no new attempt start once 5,000 outcomes wait', async () => {
+  it('correctness 7: lets no new attempt start once 5,000 outcomes wait', async () => {
     const { calls, commits } = setUp()
     for (let n = 0; n < 5_001; n += 1) commits.settle(settlementRecord(`d${n}`), () => {})
     expect(commits.congested).toBe(true)
@@ -441,7 +441,7 @@ describe('a full disk', () => {
 })
 
 describe('a disk that hangs', () => {
-  it('is answered after 10 s, and what is stored in the end is handed over', async () => {
+  it('correctness 7: is answered after 10 s, and what is stored in the end is handed over', async () => {
     const { clock, calls, commits } = setUp()
     const accept = pendingAccept('e1', clock.nowMs())
     commits.accept(accept)

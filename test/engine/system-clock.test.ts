@@ -37,7 +37,7 @@ describe('the clock of the machine', () => {
     }
   })
 
-  it('set forward a day: follows within 10 s', () => {
+  it('correctness 15: set forward a day: follows within 10 s', () => {
     const clock = systemClock()
     setWall(startMs + 24 * hourMs)
     vi.advanceTimersByTime(10_001)
@@ -81,7 +81,7 @@ describe('the clock of the machine', () => {
       expect(Math.abs(lastMs - (Date.now() - 2_000))).toBeLessThanOrEqual(1)
     })
 
-    it('that is set back a day: runs on', () => {
+    it('correctness 15: that is set back a day: runs on', () => {
       const clock = systemClock()
       clock.follow(Date.now(), 0)
       for (let i = 0; i < 40; i += 1) {

@@ -260,6 +260,9 @@ describe('three processes', () => {
     const server = await started()
     // It lives throughout: one that is killed before a lease is over can take over nothing.
     const service = await open(server.url, leaseMs)
+    // What the dead may still have under way counts until they are missed: half of a small limit is
+    // less than what is accepted here, and the rest would wait for that, not for a takeover.
+    await service.updateEndpoint('hook', { concurrency: 40 })
     const folder = mkdtempSync(path.join(tmpdir(), 'kmsg-killed-'))
     leaving.push(() => rmSync(folder, { recursive: true, force: true }))
     inbox.setAnswer(() => ({ after: pause(10) }))

@@ -131,7 +131,7 @@ describe('batches', () => {
     expect(await service.getStats()).toMatchObject({ failedDeliveries: 3, attempts: 1 })
   })
 
-  journey('keep id and bytes over a restart', async (stage) => {
+  journey('correctness 12: keep id and bytes over a restart', async (stage) => {
     stage.inbox.setAnswer(() => ({ status: stage.at('shop').length === 1 ? 503 : 200 }))
     const first = await stage.open()
     await first.registerEndpoint(stage.endpoint('shop', { batch }))
@@ -146,7 +146,7 @@ describe('batches', () => {
     expect(two?.body).toBe(one?.body)
   })
 
-  journey('not sealed yet, wait their time over a restart', async (stage) => {
+  journey('correctness 12: not sealed yet, wait their time over a restart', async (stage) => {
     const first = await stage.open()
     await first.registerEndpoint(stage.endpoint('shop', { batch }))
     const startMs = stage.clock.nowMs()
@@ -188,7 +188,7 @@ describe('batches', () => {
     expect(sizes(stage, 'shop')).toEqual([3, 3, 3])
   })
 
-  journey('a replayed member goes alone, under its own id', async (stage) => {
+  journey('correctness 12: a replayed member goes alone, under its own id', async (stage) => {
     stage.inbox.setAnswer(({ events }) => ({ status: events.length > 1 ? 400 : 200 }))
     const service = await stage.open()
     await service.registerEndpoint(stage.endpoint('shop', { batch }))

@@ -69,7 +69,7 @@ describe('cancelDelivery', () => {
     expect(stage.inbox.events.map((event) => event.id)).toEqual(['a', 'c'])
   })
 
-  journey('refuses a member of a sealed batch', async (stage) => {
+  journey('correctness 12: refuses a member of a sealed batch', async (stage) => {
     stage.inbox.setAnswer(() => ({ status: 503 }))
     const service = await stage.open({ retryScheduleMs: 'standard' })
     await service.registerEndpoint(stage.endpoint('shop', { batch: { size: 2, timeoutMs: 1_000 } }))

@@ -141,7 +141,7 @@ describe('an endpoint that is gone', () => {
     ])
   })
 
-  journey('removing it ends what waits, and drain() notices', async (stage) => {
+  journey('correctness 6: removing it ends what waits, and drain() notices', async (stage) => {
     stage.inbox.setAnswer(() => ({ status: 500 }))
     const service = await stage.open()
     await service.registerEndpoint(stage.endpoint('shop'))
@@ -185,23 +185,26 @@ describe('an endpoint that is gone', () => {
     expect(stage.inbox.received).toHaveLength(0)
   })
 
-  journey('disabled and enabled again at once, it loses nothing without a trace', async (stage) => {
-    stage.inbox.setAnswer(() => ({ status: stage.at('shop').length <= 50 ? 500 : 200 }))
-    const service = await stage.open({ retryScheduleMs: [60_000] })
-    await service.registerEndpoint(stage.endpoint('shop'))
-    await service.dispatchEvents(Array.from({ length: 50 }, () => stage.event()))
-    await service.runDue()
-    await Promise.all([
-      service.updateEndpoint('shop', { active: false }),
-      service.resumeEndpoint('shop'),
-      service.dispatchEvents(Array.from({ length: 20 }, () => stage.event())),
-    ])
-    stage.clock.advance(60_000)
-    await service.drain()
-    const { deliveries } = await service.listDeliveries({ limit: 1_000 })
-    const open = deliveries.filter((one) => ['waiting', 'delivering'].includes(one.state))
-    expect(open).toEqual([])
-  })
+  journey(
+    'correctness 6: disabled and enabled again at once, it loses nothing without a trace',
+    async (stage) => {
+      stage.inbox.setAnswer(() => ({ status: stage.at('shop').length <= 50 ? 500 : 200 }))
+      const service = await stage.open({ retryScheduleMs: [60_000] })
+      await service.registerEndpoint(stage.endpoint('shop'))
+      await service.dispatchEvents(Array.from({ length: 50 }, () => stage.event()))
+      await service.runDue()
+      await Promise.all([
+        service.updateEndpoint('shop', { active: false }),
+        service.resumeEndpoint('shop'),
+        service.dispatchEvents(Array.from({ length: 20 }, () => stage.event())),
+      ])
+      stage.clock.advance(60_000)
+      await service.drain()
+      const { deliveries } = await service.listDeliveries({ limit: 1_000 })
+      const open = deliveries.filter((one) => ['waiting', 'delivering'].includes(one.state))
+      expect(open).toEqual([])
+    },
+  )
 
   journey('comes back under the same id as a new endpoint', async (stage) => {
     const service = await stage.open()

@@ -71,21 +71,24 @@ describe('the same event id again', () => {
     },
   )
 
-  journey('outlives a restart, and is new again after its retention', async (stage) => {
-    const first = await stage.open()
-    await first.registerEndpoint(stage.endpoint('shop'))
-    const event = stage.event({ id: 'evt_1' })
-    await first.dispatchEvent(event)
-    await first.drain()
-    await first.close()
-    const second = await stage.open()
-    expect(await second.dispatchEvent(event)).toMatchObject({ duplicate: true })
-    await stage.passTime(second, stage.clock.nowMs() + 31 * 86_400_000)
-    await stage.pruned(second)
-    expect(await second.dispatchEvent(event)).toMatchObject({ duplicate: false })
-    await second.drain()
-    expect(stage.at('shop')).toHaveLength(2)
-  })
+  journey(
+    'correctness 9: outlives a restart, and is new again after its retention',
+    async (stage) => {
+      const first = await stage.open()
+      await first.registerEndpoint(stage.endpoint('shop'))
+      const event = stage.event({ id: 'evt_1' })
+      await first.dispatchEvent(event)
+      await first.drain()
+      await first.close()
+      const second = await stage.open()
+      expect(await second.dispatchEvent(event)).toMatchObject({ duplicate: true })
+      await stage.passTime(second, stage.clock.nowMs() + 31 * 86_400_000)
+      await stage.pruned(second)
+      expect(await second.dispatchEvent(event)).toMatchObject({ duplicate: false })
+      await second.drain()
+      expect(stage.at('shop')).toHaveLength(2)
+    },
+  )
 })
 
 describe('one bad event among many', () => {

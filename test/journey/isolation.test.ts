@@ -102,7 +102,7 @@ describe('an endpoint that hangs', () => {
 })
 
 describe('a backlog', () => {
-  journey('larger than memory is sent completely, each once', async (stage) => {
+  journey('correctness R1: larger than memory is sent completely, each once', async (stage) => {
     const service = await stage.open({ memoryCapacity: 100 })
     await service.registerEndpoint(stage.endpoint('a', { status: 'paused' }))
     await service.registerEndpoint(stage.endpoint('b', { status: 'paused' }))

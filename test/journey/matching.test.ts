@@ -207,19 +207,24 @@ describe('who gets an event', () => {
 })
 
 describe('a very wide event', () => {
-  journey('reaches 2,500 endpoints, each once, also after a restart in between', async (stage) => {
-    const first = await stage.open()
-    const ids = Array.from({ length: 2_500 }, (_, i) => `e${i}`)
-    await Promise.all(ids.map((id) => first.registerEndpoint(stage.endpoint(id))))
-    const receipt = await first.dispatchEvent(stage.event({ id: 'wide' }))
-    expect(receipt.deliveryIds).toHaveLength(2_500)
-    await first.close()
-    const second = await stage.open()
-    await second.drain()
-    expect(reached(stage, 'wide')).toHaveLength(new Set(reached(stage, 'wide')).size)
-    expect(reached(stage, 'wide')).toEqual([...ids].sort())
-    const report = await second.getEvent('wide')
-    expect(report?.pendingDeliveries).toBe(0)
-    expect(report?.deliveries.map((one) => one.id).sort()).toEqual([...receipt.deliveryIds].sort())
-  })
+  journey(
+    'correctness 16: reaches 2,500 endpoints, each once, also after a restart in between',
+    async (stage) => {
+      const first = await stage.open()
+      const ids = Array.from({ length: 2_500 }, (_, i) => `e${i}`)
+      await Promise.all(ids.map((id) => first.registerEndpoint(stage.endpoint(id))))
+      const receipt = await first.dispatchEvent(stage.event({ id: 'wide' }))
+      expect(receipt.deliveryIds).toHaveLength(2_500)
+      await first.close()
+      const second = await stage.open()
+      await second.drain()
+      expect(reached(stage, 'wide')).toHaveLength(new Set(reached(stage, 'wide')).size)
+      expect(reached(stage, 'wide')).toEqual([...ids].sort())
+      const report = await second.getEvent('wide')
+      expect(report?.pendingDeliveries).toBe(0)
+      expect(report?.deliveries.map((one) => one.id).sort()).toEqual(
+        [...receipt.deliveryIds].sort(),
+      )
+    },
+  )
 })

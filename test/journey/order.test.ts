@@ -24,30 +24,33 @@ function inversions(ids: readonly string[]): number {
 }
 
 describe('order per key', () => {
-  journey('one after the other, while other keys go on at the same time', async (stage) => {
-    const hold = gate()
-    stage.inbox.setAnswer(({ headers }) =>
-      headers['webhook-id'] === 'kim_1' ? { after: hold.opened } : {},
-    )
-    const service = await stage.open()
-    await service.registerEndpoint(stage.endpoint('shop', { ordering: perUser }))
-    for (let number = 1; number <= 5; number += 1) {
-      for (const user of ['kim', 'lee', 'park'])
-        await service.dispatchEvent(of(stage, user, number))
-      await service.dispatchEvent(stage.event())
-    }
-    await stage.inbox.waitForCount(16)
-    expect(arrived(stage).filter((id) => id.startsWith('kim'))).toEqual(['kim_1'])
-    const waiting = await stage.delivery(service, 'kim_2', 'shop')
-    expect(waiting).toMatchObject({ state: 'waiting', nextAttemptAt: null })
-    expect(waiting?.waiting).toEqual({ for: 'ordering', until: null })
-    const explained = await service.explainEvent('kim_2')
-    expect(explained?.endpoints).toMatchObject([{ waitingFor: 'ordering', until: null }])
-    hold.open()
-    await service.drain()
-    const ids = arrived(stage)
-    expect([ids.length, inversions(ids.filter((id) => !id.startsWith('evt')))]).toEqual([20, 0])
-  })
+  journey(
+    'correctness 13: one after the other, while other keys go on at the same time',
+    async (stage) => {
+      const hold = gate()
+      stage.inbox.setAnswer(({ headers }) =>
+        headers['webhook-id'] === 'kim_1' ? { after: hold.opened } : {},
+      )
+      const service = await stage.open()
+      await service.registerEndpoint(stage.endpoint('shop', { ordering: perUser }))
+      for (let number = 1; number <= 5; number += 1) {
+        for (const user of ['kim', 'lee', 'park'])
+          await service.dispatchEvent(of(stage, user, number))
+        await service.dispatchEvent(stage.event())
+      }
+      await stage.inbox.waitForCount(16)
+      expect(arrived(stage).filter((id) => id.startsWith('kim'))).toEqual(['kim_1'])
+      const waiting = await stage.delivery(service, 'kim_2', 'shop')
+      expect(waiting).toMatchObject({ state: 'waiting', nextAttemptAt: null })
+      expect(waiting?.waiting).toEqual({ for: 'ordering', until: null })
+      const explained = await service.explainEvent('kim_2')
+      expect(explained?.endpoints).toMatchObject([{ waitingFor: 'ordering', until: null }])
+      hold.open()
+      await service.drain()
+      const ids = arrived(stage)
+      expect([ids.length, inversions(ids.filter((id) => !id.startsWith('evt')))]).toEqual([20, 0])
+    },
+  )
 
   journey(
     'F13: a failing head is retried first, only its key waits, inversions 0',
@@ -205,18 +208,21 @@ describe('order per key', () => {
     expect(arrived(stage)).toEqual(['kim_1', 'kim_2', 'kim_9'])
   })
 
-  journey('batch and ordering together are refused, whichever comes second', async (stage) => {
-    const service = await stage.open()
-    const refused = (input: Partial<WebhookEndpointInput>) =>
-      expect(service.registerEndpoint(stage.endpoint('shop', input))).rejects.toMatchObject({
-        code: 'ENDPOINT_INVALID',
-      })
-    await refused({ batch: true, ordering: perUser })
-    await refused({ ordering: { key: 'userId' } as never })
-    await refused({ ordering: { ...perUser, key: '' } })
-    await service.registerEndpoint(stage.endpoint('shop', { ordering: perUser }))
-    await refused({ batch: true })
-    await service.updateEndpoint('shop', { ordering: null, batch: true })
-    expect(await service.getEndpoint('shop')).toMatchObject({ ordering: null, batch: true })
-  })
+  journey(
+    'correctness 13: batch and ordering together are refused, whichever comes second',
+    async (stage) => {
+      const service = await stage.open()
+      const refused = (input: Partial<WebhookEndpointInput>) =>
+        expect(service.registerEndpoint(stage.endpoint('shop', input))).rejects.toMatchObject({
+          code: 'ENDPOINT_INVALID',
+        })
+      await refused({ batch: true, ordering: perUser })
+      await refused({ ordering: { key: 'userId' } as never })
+      await refused({ ordering: { ...perUser, key: '' } })
+      await service.registerEndpoint(stage.endpoint('shop', { ordering: perUser }))
+      await refused({ batch: true })
+      await service.updateEndpoint('shop', { ordering: null, batch: true })
+      expect(await service.getEndpoint('shop')).toMatchObject({ ordering: null, batch: true })
+    },
+  )
 })

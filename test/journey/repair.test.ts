@@ -161,32 +161,35 @@ describe('replay', () => {
     expect(idsAt(stage, 'shop').slice(1).sort()).toEqual([...ids].sort())
   })
 
-  journey('leaves what is in flight, and what has no body any more', async (stage) => {
-    const hold = gate()
-    const service = await stage.open()
-    await service.registerEndpoint(stage.endpoint('shop'))
-    const [kept, erased] = await dispatch(stage, service, 2)
-    await service.drain()
-    await service.eraseEvents({ ids: [erased ?? ''] })
-    stage.inbox.setAnswer(({ headers }) =>
-      headers['webhook-id'] === 'flying' ? { after: hold.opened } : {},
-    )
-    await service.dispatchEvent(stage.event({ id: 'flying' }))
-    await stage.inbox.waitForCount(3)
-    const done = new Promise((resolve) => service.on('repair.done', resolve))
-    const { id } = await service.replay({ endpointId: 'shop' })
-    await done
-    expect(await service.getRepair(id)).toMatchObject({
-      matched: 3,
-      queued: 1,
-      skipped: { in_flight: 1, body_gone: 1 },
-    })
-    await stage.inbox.waitForCount(4)
-    hold.open()
-    await service.drain()
-    expect(idsAt(stage, 'shop').filter((one) => one === 'flying')).toHaveLength(1)
-    expect(idsAt(stage, 'shop').filter((one) => one === kept)).toHaveLength(2)
-  })
+  journey(
+    'correctness 10: leaves what is in flight, and what has no body any more',
+    async (stage) => {
+      const hold = gate()
+      const service = await stage.open()
+      await service.registerEndpoint(stage.endpoint('shop'))
+      const [kept, erased] = await dispatch(stage, service, 2)
+      await service.drain()
+      await service.eraseEvents({ ids: [erased ?? ''] })
+      stage.inbox.setAnswer(({ headers }) =>
+        headers['webhook-id'] === 'flying' ? { after: hold.opened } : {},
+      )
+      await service.dispatchEvent(stage.event({ id: 'flying' }))
+      await stage.inbox.waitForCount(3)
+      const done = new Promise((resolve) => service.on('repair.done', resolve))
+      const { id } = await service.replay({ endpointId: 'shop' })
+      await done
+      expect(await service.getRepair(id)).toMatchObject({
+        matched: 3,
+        queued: 1,
+        skipped: { in_flight: 1, body_gone: 1 },
+      })
+      await stage.inbox.waitForCount(4)
+      hold.open()
+      await service.drain()
+      expect(idsAt(stage, 'shop').filter((one) => one === 'flying')).toHaveLength(1)
+      expect(idsAt(stage, 'shop').filter((one) => one === kept)).toHaveLength(2)
+    },
+  )
 
   journey('keeps its rate', async (stage) => {
     const service = await stage.open()

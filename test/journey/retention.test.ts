@@ -49,7 +49,7 @@ describe('retention', () => {
     },
   )
 
-  journey('never takes what is still to be sent, however old', async (stage) => {
+  journey('correctness 11: never takes what is still to be sent, however old', async (stage) => {
     const service = await stage.open()
     await service.registerEndpoint(stage.endpoint('shop', { status: 'paused' }))
     await service.registerEndpoint(stage.endpoint('other'))

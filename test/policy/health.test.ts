@@ -57,7 +57,7 @@ describe('what an attempt says about its endpoint', () => {
 })
 
 describe('a run of failures', () => {
-  test('counts hours of the clock, not attempts', () => {
+  test('correctness 14: counts hours of the clock, not attempts', () => {
     expect(run(0, 1, 2, 3)).toMatchObject({ failingSinceMs: start, failedHours: 1 })
     expect(run(0, hour, hour + 1, 5 * hour)).toMatchObject({ failedHours: 3 })
   })

@@ -28,7 +28,7 @@ async function claimed(headMs?: number): Promise<number> {
   return claims.length
 }
 
-test('what is much older than the head is looked for once a minute', async () => {
+test('correctness 8: what is much older than the head is looked for once a minute', async () => {
   expect(await claimed(host.now)).toBe(0)
   await commitAccepts(store, accept(host, { dueAtMs: host.now - 10 * minute }))
   expect(await claimed(host.now)).toBe(0)
@@ -36,13 +36,13 @@ test('what is much older than the head is looked for once a minute', async () =>
   expect(await claimed(host.now)).toBe(1)
 })
 
-test('what is a little older than the head is found at once', async () => {
+test('correctness 8: what is a little older than the head is found at once', async () => {
   expect(await claimed(host.now)).toBe(0)
   await commitAccepts(store, accept(host, { dueAtMs: host.now - minute }))
   expect(await claimed(host.now)).toBe(1)
 })
 
-test('a lane whose head is known to be old, or not known, is looked at from there', async () => {
+test('correctness 8: a lane whose head is known to be old, or not known, is looked at from there', async () => {
   expect(await claimed(host.now)).toBe(0)
   const old = host.now - 10 * minute
   await commitAccepts(store, accept(host, { dueAtMs: old }), accept(host, { dueAtMs: old + 1 }))
@@ -52,7 +52,7 @@ test('a lane whose head is known to be old, or not known, is looked at from ther
   expect(await claimed()).toBe(1)
 })
 
-test('a head that is far ahead hides nothing that is due', async () => {
+test('correctness 8: a head that is far ahead hides nothing that is due', async () => {
   expect(await claimed(host.now)).toBe(0)
   await commitAccepts(store, accept(host, { dueAtMs: host.now - 1 }))
   expect(await claimed(Number.POSITIVE_INFINITY)).toBe(1)

@@ -65,7 +65,7 @@ describe('services on one database', () => {
   }
 
   test.each([true, false])(
-    'a pause stops the others within a second (NOTIFY: %s)',
+    'correctness 6: a pause stops the others within a second (NOTIFY: %s)',
     async (listens) => {
       const one = await open(listens)
       const two = await open(listens)
@@ -86,7 +86,7 @@ describe('services on one database', () => {
   )
 
   test.each([true, false])(
-    'what asks for time is left alone by all (NOTIFY: %s)',
+    'correctness 14: what asks for time is left alone by all (NOTIFY: %s)',
     async (listens) => {
       const one = await open(listens)
       const two = await open(listens)

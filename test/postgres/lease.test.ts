@@ -1,19 +1,10 @@
-// Who owns what, when one of several processes is slow, stopped or dead. Each process is a store of
-// its own with a clock of its own; the numbers are the points of docs/decisions/0012.
-import { manualClock } from '@k-msg/webhook/testing'
+// Who owns what, when one of several processes is slow, stopped or dead (docs/decisions/0012).
 import pg from 'pg'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { Database, type Pool, Schema } from '../../src/storage/postgres/connection.ts'
-import { hintPauseMs } from '../../src/storage/postgres/hints.ts'
-import { openStore } from '../../src/storage/postgres/store.ts'
-import { pollEveryMs } from '../../src/storage/postgres/watch.ts'
-import type { Store, StoreWatcher } from '../../src/storage/storage.ts'
 import {
   accept,
-  change,
   claimAll,
   commitAccepts,
-  endpoint,
   endpointKey,
   group,
   ownedOf,
@@ -22,108 +13,19 @@ import {
   testHost,
 } from '../storage/fixtures.ts'
 import { freshSchema, type TestSchema } from './schemas.ts'
-
-const leaseMs = 30_000
-
-interface TimerWatch {
-  set: (delayMs: number) => void
-}
-
-class Process {
-  readonly store: Store
-  readonly told: string[] = []
-  readonly #clock: ReturnType<typeof manualClock>
-  /** The timer of its next poll is set. */
-  #waits = false
-  #polled: (() => void)[] = []
-
-  private constructor(store: Store, clock: ReturnType<typeof manualClock>, timers: TimerWatch) {
-    this.store = store
-    this.#clock = clock
-    timers.set = (delayMs) => {
-      if (delayMs <= pollEveryMs && delayMs !== hintPauseMs) this.#waits = true
-    }
-  }
-
-  static async start(schema: TestSchema, host: TestHost): Promise<Process> {
-    const clock = manualClock()
-    const timers: TimerWatch = { set: () => {} }
-    const pool = new pg.Pool({ connectionString: schema.url, max: 3 }) as unknown as Pool
-    const database = new Database({
-      pool,
-      schema: new Schema(schema.name),
-      location: 'the test',
-      idleInTransactionMs: 10_000,
-      random: Math.random,
-    })
-    const store = await openStore(database, host, {
-      leaseMs,
-      clock: {
-        steadyMs: clock.nowMs,
-        wallMs: clock.nowMs,
-        setTimer(callback, delayMs) {
-          timers.set(delayMs)
-          return clock.setTimer(callback, delayMs)
-        },
-      },
-      listen: null,
-      onClose: () => pool.end(),
-    })
-    const started = new Process(store, clock, timers)
-    await store.watch(started.#watcher())
-    return started
-  }
-
-  #watcher(): StoreWatcher {
-    return {
-      endpointsChanged: (version) => this.told.push(`endpoints ${version}`),
-      repairs: () => this.told.push('repairs'),
-      flowsChanged: (flows) => this.told.push(...flows.map((one) => `flow ${one.endpointKey}`)),
-      sharesChanged: () => true,
-      intake: () => this.told.push('intake'),
-      due: (heads) => {
-        for (const { endpointKey: key } of heads) this.told.push(`due ${key}`)
-        for (const resolve of this.#polled.splice(0)) resolve()
-      },
-      lost: () => this.told.push('lost'),
-      confirmed: () => this.told.push('confirmed'),
-    }
-  }
-
-  /** Its time passes second by second, and it does what it does in each. */
-  async lives(ms: number): Promise<void> {
-    for (let passed = 0; passed < ms; passed += 1_000) {
-      while (!this.#waits) await new Promise(setImmediate)
-      this.#waits = false
-      const polled = new Promise<void>((resolve) => this.#polled.push(resolve))
-      this.#clock.advance(1_000)
-      await polled
-    }
-  }
-
-  /** Its clock goes on, but nothing runs: SIGSTOP. */
-  sleeps(ms: number): void {
-    // Its next poll is due now, and has to be over before anything is judged by it.
-    this.#waits = false
-    this.#clock.advance(ms)
-  }
-
-  async hears(what: string): Promise<void> {
-    while (!this.told.includes(what)) await new Promise(setImmediate)
-  }
-}
+import { connected, leaseMs, rowsOf, StoreProcess, waitsForLock } from './store-process.ts'
 
 describe('several processes', () => {
   let schema: TestSchema
   let host: TestHost
-  let one: Process
-  let two: Process
+  let one: StoreProcess
+  let two: StoreProcess
 
   beforeEach(async () => {
     schema = freshSchema()
     host = testHost()
-    one = await Process.start(schema, host)
-    two = await Process.start(schema, host)
+    one = await StoreProcess.start(schema, host)
+    two = await StoreProcess.start(schema, host)
   })
   afterEach(async () => {
     expect((await two.store.audit()).problems).toEqual([])
@@ -132,7 +34,7 @@ describe('several processes', () => {
     await schema.drop()
   })
 
-  test('what a dead one held is taken over when its lease is over, not before', async () => {
+  test('correctness R1: what a dead one held is taken over when its lease is over, not before', async () => {
     const record = accept(host, { owned: true })
     await commitAccepts(one.store, record)
     await two.lives(leaseMs - 1_000)
@@ -147,17 +49,17 @@ describe('several processes', () => {
     expect(end.settlements).toEqual(['written'])
   })
 
-  test('is taken over although nobody lives for a whole lease', async () => {
+  test('correctness R1: is taken over although nobody lives for a whole lease', async () => {
     const record = accept(host, { owned: true })
     await commitAccepts(one.store, record)
-    const crashing: Process[] = []
+    const crashing: StoreProcess[] = []
     for (let i = 0; i < 3; i += 1) {
-      const another = await Process.start(schema, host)
+      const another = await StoreProcess.start(schema, host)
       crashing.push(another)
       await another.lives(9_000)
       expect(await claimAll(another.store, host)).toEqual([])
     }
-    const last = await Process.start(schema, host)
+    const last = await StoreProcess.start(schema, host)
     await last.lives(9_000)
     expect(await claimAll(last.store, host)).toMatchObject([
       { deliveryId: ownedOf(record).deliveryId, token: 2 },
@@ -168,12 +70,30 @@ describe('several processes', () => {
     for (const process of [...crashing, last]) await process.store.close()
   })
 
-  test("silence before a beat is nobody's to count", async () => {
+  test('correctness R1: what is taken over is sent at once, however seldom due times are read', async () => {
+    const record = accept(host, { owned: true })
+    await commitAccepts(one.store, record)
+    const locked = await connected(schema.url)
+    await locked.query(`begin; lock table ${schema.name}.live`)
+    const polled = two.polls(1_000)
+    await waitsForLock(schema)
+    // The due times take it a second: it may not read them again for fifty.
+    two.passes(1_000)
+    await locked.query('commit')
+    await locked.end()
+    await polled
+    two.told.length = 0
+    await two.polls(leaseMs + 2_000)
+    expect(two.told).toContain(`due ${endpointKey('endpoint')}`)
+    expect(await claimAll(two.store, host)).toHaveLength(1)
+  })
+
+  test("correctness 15: silence before a beat is nobody's to count", async () => {
     const record = accept(host, { owned: true })
     await commitAccepts(one.store, record)
     await two.lives(leaseMs - 5_000)
     await one.lives(leaseMs / 3)
-    const newcomer = await Process.start(schema, host)
+    const newcomer = await StoreProcess.start(schema, host)
     await newcomer.lives(leaseMs - 2_000)
     expect(await claimAll(newcomer.store, host)).toEqual([])
     const end = await one.store.commit(group({ settlements: [settle(host, ownedOf(record))] }))
@@ -181,7 +101,7 @@ describe('several processes', () => {
     await newcomer.store.close()
   })
 
-  test('one that beats keeps what it holds, however long', async () => {
+  test('correctness 4: one that beats keeps what it holds, however long', async () => {
     const record = accept(host, { owned: true })
     await commitAccepts(one.store, record)
     for (let i = 0; i < 5; i += 1) {
@@ -193,7 +113,7 @@ describe('several processes', () => {
     expect(end.settlements).toEqual(['written'])
   })
 
-  test('after the database was away, everybody has a whole lease to show that he lives', async () => {
+  test('correctness 15: after the database was away, everybody has a whole lease to show that he lives', async () => {
     const record = accept(host, { owned: true })
     await commitAccepts(one.store, record)
     await two.lives(2_000)
@@ -218,7 +138,7 @@ describe('several processes', () => {
     expect(await claimAll(two.store, host)).toHaveLength(1)
   })
 
-  test('one that was stopped begins nothing until the server has answered', async () => {
+  test('correctness 4: one that was stopped begins nothing until the server has answered', async () => {
     expect(one.store.isOwner).toBe(true)
     one.sleeps((leaseMs * 2) / 3 + 1)
     expect(one.store.isOwner).toBe(false)
@@ -226,7 +146,7 @@ describe('several processes', () => {
     expect(one.store.isOwner).toBe(true)
   })
 
-  test('one whose lease is gone can own nothing, is told, and goes on as another', async () => {
+  test('correctness R1: one whose lease is gone can own nothing, is told, and goes on as another', async () => {
     await two.lives(leaseMs + 2_000)
     const record = accept(host, { owned: true })
     const refused = { code: 'STORAGE_UNAVAILABLE' }
@@ -239,7 +159,7 @@ describe('several processes', () => {
     expect(await claimAll(one.store, host)).toEqual([])
   })
 
-  test('a claim without a lease takes nothing', async () => {
+  test('correctness R1: a claim without a lease takes nothing', async () => {
     await commitAccepts(one.store, accept(host))
     await two.lives(leaseMs + 2_000)
     await expect(claimAll(one.store, host)).rejects.toMatchObject({ code: 'STORAGE_UNAVAILABLE' })
@@ -247,93 +167,46 @@ describe('several processes', () => {
   })
 
   test('one that leaves gives back at once', async () => {
-    const third = await Process.start(schema, host)
+    const third = await StoreProcess.start(schema, host)
     await commitAccepts(third.store, accept(host, { owned: true }))
     await third.store.close()
     expect(await claimAll(two.store, host)).toHaveLength(1)
   })
 
-  test('each delivery is claimed by one of them', async () => {
-    await commitAccepts(one.store, ...Array.from({ length: 200 }, () => accept(host)))
-    const claimed = await Promise.all(
-      [one, two, one, two].map(({ store }) => claimAll(store, host)),
-    )
-    const ids = claimed.flat().map(({ deliveryId }) => deliveryId)
-    expect(ids).toHaveLength(200)
-    expect(new Set(ids).size).toBe(200)
-  })
-
-  test('an accept that was matched before a change elsewhere is refused', async () => {
-    const [version] = two.told.map((said) => Number(said.split(' ')[1]))
-    const matched = { ...accept(host, { to: [] }), endpointsVersion: version! }
-    await one.store.saveEndpoint(endpoint('new'), change('registered'), null)
-    expect((await commitAccepts(two.store, matched)).accepts).toEqual([{ kind: 'stale' }])
-    expect(await two.store.findEvent('', matched.event.id)).toBeNull()
-    await two.hears(`endpoints ${version! + 1}`)
-    const again = { ...matched, endpointsVersion: version! + 1 }
-    expect((await commitAccepts(two.store, again)).accepts).toEqual([{ kind: 'stored' }])
-    // Repeated because its answer was lost, and stale by now: still its own.
-    await one.store.saveEndpoint(endpoint('newer'), change('registered'), null)
-    expect((await commitAccepts(two.store, again)).accepts).toEqual([{ kind: 'stored' }])
-  })
-
-  test('of a thousand endpoints only those that changed are read again', async () => {
-    await one.store.saveEndpoint(endpoint('same'), change('registered'), null)
-    await one.store.saveEndpoint(endpoint('gone'), change('registered'), null)
-    const { version, endpoints } = await two.store.changedEndpoints(-1)
-    expect(endpoints).toHaveLength(2)
-    const renamed = endpoint('new', { name: 'other' })
-    await one.store.saveEndpoint(renamed, change('registered'), null)
-    await one.store.removeEndpoint(endpointKey('gone'), change('removed', { version: 2 }))
-    expect(await two.store.changedEndpoints(version)).toEqual({
-      version: version + 2,
-      endpoints: [renamed],
-      removedKeys: [endpointKey('gone')],
-    })
-    expect((await two.store.changedEndpoints(version + 2)).endpoints).toEqual([])
-  })
-
-  test('a breaker that one has opened the other is told of with its next poll', async () => {
-    const open = { state: 'open', epoch: 1, untilMs: host.now + 30_000, openings: 1 } as const
-    await one.store.changeBreaker(endpointKey('broken'), open)
-    await two.lives(1_000)
-    await two.hears(`flow ${endpointKey('broken')}`)
-  })
-
-  test('a change that began from an older version is refused', async () => {
-    const first = endpoint('shop')
-    expect(await one.store.saveEndpoint(first, change('registered'), null)).toBe(true)
-    const twin = endpoint('shop', { key: endpointKey('twin') })
-    expect(await two.store.saveEndpoint(twin, change('registered'), null)).toBe(false)
-    const second = { ...first, version: 2, name: 'by one' }
-    expect(await one.store.saveEndpoint(second, change('updated', { version: 2 }), 1)).toBe(true)
-    const other = { ...first, version: 2, name: 'by two' }
-    expect(await two.store.saveEndpoint(other, change('updated', { version: 2 }), 1)).toBe(false)
-    expect(await two.store.loadEndpoints()).toEqual([second])
-    expect(await two.store.endpointHistory(first.key, 100, null)).toHaveLength(2)
-  })
-
-  test('wide events are fanned out by all of them, each delivery once', async () => {
-    const to = Array.from({ length: 30 }, (_, i) => `e${i + 10}`)
-    const wide = [1, 2, 3, 4].map(() => accept(host, { to, wide: true }))
-    await commitAccepts(one.store, ...wide)
-    for (let more = true; more; ) {
-      const steps = await Promise.all(
-        [one, two, one, two].map(({ store }) => store.fanOut(10, host.now)),
+  test('correctness R1: the lease is one row, whatever is owned under it', async () => {
+    const records = Array.from({ length: 500 }, () => accept(host, { owned: true }))
+    await commitAccepts(one.store, ...records)
+    const versions = () =>
+      rowsOf(schema.url, `select id, xmin::text from ${schema.name}.live order by id`)
+    const beats = async () =>
+      Number(
+        (await rowsOf(schema.url, `select max(beat)::int as n from ${schema.name}.worker`))[0]?.n,
       )
-      more = steps.some((step) => step.more)
-    }
-    expect(await one.store.backlog()).toMatchObject({ waiting: 120 })
+    const [before, beaten] = [await versions(), await beats()]
+    expect(before).toHaveLength(500)
+    await one.lives(leaseMs)
+    expect(await beats()).toBeGreaterThan(beaten + 1)
+    expect(await versions()).toEqual(before)
+    await one.store.commit(
+      group({ settlements: records.map((record) => settle(host, ownedOf(record))) }),
+    )
   })
 
-  test('sums of all of them add up', async () => {
-    for (const { store } of [one, two, one]) {
-      const record = accept(host, { owned: true })
-      await commitAccepts(store, record)
-      await store.commit(group({ settlements: [settle(host, ownedOf(record))] }))
-    }
-    const everything = { tenantId: null, endpointKey: null, fromMs: null, toMs: null }
-    const sums = await one.store.statistics({ ...everything, perHour: false })
-    expect(sums).toMatchObject([{ attempts: 3, deliveries: 3 }])
+  test("correctness 15: a server's clock that jumps a day ends no lease, and keeps none", async () => {
+    const record = accept(host, { owned: true })
+    await commitAccepts(one.store, record)
+    const jump = (by: string) =>
+      rowsOf(
+        schema.url,
+        `update ${schema.name}.worker set beaten_at = beaten_at ${by} interval '1 day',
+                                              started_at = started_at ${by} interval '1 day'`,
+      )
+    await jump('-')
+    await two.lives(leaseMs - 2_000)
+    expect(await claimAll(two.store, host)).toEqual([])
+    await jump('+')
+    await jump('+')
+    await two.lives(4_000)
+    expect(await claimAll(two.store, host)).toHaveLength(1)
   })
 })

@@ -62,7 +62,7 @@ describe('peers 13: several processes with one endpoint', () => {
     return Math.max(0, ...inWindow)
   }
 
-  test('10 a second are at most 10 in any second, whoever sends them', async () => {
+  test('correctness 14: 10 a second are at most 10 in any second, whoever sends them', async () => {
     await hook({ rateLimit: { limit: 10, perMs: 1_000 } })
     // What a process does for the first time takes it long: it does that for another endpoint.
     const url = `${inbox.url}/warm`
@@ -88,7 +88,7 @@ describe('peers 13: several processes with one endpoint', () => {
     expect(sentBy.filter(({ length }) => length > 0).length).toBeGreaterThan(1)
   })
 
-  test('6 at the same time are at most 6, also while one joins and one is killed', async () => {
+  test('correctness 14: 6 at the same time are at most 6, also while one joins and one is killed', async () => {
     await hook({ concurrency: 6 })
     let now = 0
     let most = 0

@@ -32,7 +32,7 @@ async function end(store: Store, claims: readonly Claim[]): Promise<void> {
   await store.commit(group({ settlements }))
 }
 
-test('nothing is left behind by an end that another process could not see', async () => {
+test('correctness 13: nothing is left behind by an end that another process could not see', async () => {
   const [one, two] = stores as [Store, Store]
   const keys = ['a', 'b', 'c', 'd']
   const seen: string[] = []

@@ -101,6 +101,20 @@ describe('days', () => {
     }
   })
 
+  test('tables whose rows come and go bring their vacuum settings', async () => {
+    const { rows } = await sql.query<{ name: string; settings: string[] | null }>(
+      `select relname as name, reloptions as settings from pg_class
+        where relnamespace = $1::regnamespace and relkind = 'r' order by 1`,
+      [schema.name],
+    )
+    const having = (setting: string) =>
+      rows.filter(({ settings }) => settings?.includes(setting)).map(({ name }) => name)
+    expect(having('autovacuum_vacuum_threshold=5000')).toEqual(['intake', 'live'])
+    expect(having('autovacuum_vacuum_cost_delay=0')).toEqual(['intake', 'live', 'rollup'])
+    const parts = Array.from({ length: 8 }, (_, i) => `event_key_${i}`)
+    expect(having('autovacuum_vacuum_scale_factor=0.02')).toEqual(['batch', ...parts])
+  })
+
   test('several processes make the same day at once', async () => {
     const pools = Array.from(
       { length: 4 },
@@ -162,7 +176,7 @@ describe('days', () => {
 })
 
 describe('a day that is over', () => {
-  test('is dropped, not deleted from', async () => {
+  test('correctness R5: is dropped, not deleted from', async () => {
     await sent(30)
     await sent(5, exhausted)
     host.now += 31 * day
@@ -185,7 +199,7 @@ describe('a day that is over', () => {
     ])
   })
 
-  test('leaves what waits, with its event, its body and its attempts', async () => {
+  test('correctness 11: leaves what waits, with its event, its body and its attempts', async () => {
     await sent(20)
     const waits = accept(host, { id: 'waits', owned: true })
     await commitAccepts(store, waits)
@@ -258,7 +272,7 @@ describe('a day that is over', () => {
     expect(await problems()).toEqual([])
   })
 
-  test('is left alone while somebody reads it, and commits go on', async () => {
+  test('correctness 11: is left alone while somebody reads it, and commits go on', async () => {
     await sent(20)
     host.now += 31 * day
     await store.prune(allBefore(0), 10)

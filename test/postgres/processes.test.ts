@@ -85,7 +85,7 @@ describe('several processes on one database', () => {
     expect((await store.audit()).problems).toEqual([])
   })
 
-  test('lose nothing when one is killed, and repeat only what it had under way', async () => {
+  test('correctness R1: lose nothing when one is killed, and repeat only what it had under way', async () => {
     await start('abc', eventsEach, 20)
     const [victim, ...others] = processes as [Process, ...Process[]]
     await inbox.waitForCount(400)
@@ -104,7 +104,7 @@ describe('several processes on one database', () => {
     expect((await store.audit()).problems).toEqual([])
   })
 
-  test('fence off what one says that was stopped for longer than its lease', async () => {
+  test('correctness R2: fence off what one says that was stopped for longer than its lease', async () => {
     await start('abc', eventsEach, 20)
     const [victim, ...others] = processes as [Process, ...Process[]]
     await inbox.waitForCount(400)

@@ -40,7 +40,7 @@ async function runAlone(store: Store, { id, ...repair }: NewRepair): Promise<num
   }
 }
 
-test('three processes step one repair at once: no step is made twice', async () => {
+test('correctness 10: three processes step one repair at once: no step is made twice', async () => {
   const schema = freshSchema()
   const host = testHost()
   const stores = await Promise.all(

@@ -53,7 +53,7 @@ describe('services on one database', () => {
     return { id: `evt_${number}`, type: 'message.sent', timestamp, data: { number }, metadata: {} }
   }
 
-  test('an endpoint that one registers gets what the other accepts right after', async () => {
+  test('correctness 6: an endpoint that one registers gets what the other accepts right after', async () => {
     const one = await open()
     const two = await open()
     await one.registerEndpoint(hook())
@@ -113,7 +113,7 @@ describe('services on one database', () => {
     await pool.end()
   })
 
-  test('one goes on with a repair that the other has begun, each event once', async () => {
+  test('correctness 10: one goes on with a repair that the other has begun, each event once', async () => {
     const one = await open()
     await one.registerEndpoint(hook())
     const events = Array.from({ length: 120 }, event)

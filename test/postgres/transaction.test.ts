@@ -46,7 +46,7 @@ describe('an event in the transaction of the caller', () => {
       return rows[0].n as number
     })
 
-  test('is there and sent once he has committed, and not before', async () => {
+  test('correctness R4: is there and sent once he has committed, and not before', async () => {
     await client.query('begin')
     await client.query(`insert into ${schema.name}.orders values ('o1')`)
     const receipt = await service.dispatchEvent(event('one'), { transaction: client })
@@ -61,7 +61,7 @@ describe('an event in the transaction of the caller', () => {
     expect(await rowsOf('intake')).toBe(0)
   })
 
-  test('goes with his rows when he rolls back', async () => {
+  test('correctness R4: goes with his rows when he rolls back', async () => {
     await client.query('begin')
     await client.query(`insert into ${schema.name}.orders values ('o1')`)
     await service.dispatchEvent(event('never'), { transaction: client })
@@ -76,7 +76,7 @@ describe('an event in the transaction of the caller', () => {
     expect(await rowsOf('orders')).toBe(0)
   })
 
-  test('of other content under a known id is told, since nobody is left to throw at', async () => {
+  test('correctness R4: of other content under a known id is told, since nobody is left to throw at', async () => {
     await service.dispatchEvent(event('known', { first: true }))
     const refused = new Promise((resolve) => service.on('event.refused', resolve))
     await client.query('begin')
@@ -108,7 +108,7 @@ describe('an event in the transaction of the caller', () => {
     await pool.end()
   })
 
-  test('is refused by a store in a file, with the reason', async () => {
+  test('correctness 7: is refused by a store in a file, with the reason', async () => {
     const other = new WebhookService({ storage: memory(), logger: false, secretKey })
     await expect(other.dispatchEvent(event('x'), { transaction: client })).rejects.toMatchObject({
       code: 'TRANSACTION_UNSUPPORTED',

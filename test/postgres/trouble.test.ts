@@ -141,7 +141,7 @@ describe('connections', () => {
   })
 })
 
-test('while the database is away, callers are told in time and outcomes are kept', async () => {
+test('correctness R3: while the database is away, callers are told in time and outcomes are kept', async () => {
   const log: string[] = []
   const service = await open(schema.url, { log })
   let answer = () => {}

@@ -2,11 +2,13 @@
 import { WebhookService } from '@k-msg/webhook'
 import { postgres } from '@k-msg/webhook/postgres'
 import { createInbox, type Inbox } from '@k-msg/webhook/testing'
+import pg from 'pg'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { Store } from '../../src/storage/storage.ts'
 import {
   accept,
   change,
+  claimAll,
   commitAccepts,
   endpoint,
   group,
@@ -52,7 +54,7 @@ describe('a service behind a network that loses answers', () => {
     await proxy[Symbol.asyncDispose]()
   })
 
-  test('an accept is stored and sent once, and its caller told nothing of it', async () => {
+  test('correctness 2: an accept is stored and sent once, and its caller told nothing of it', async () => {
     proxy.loseAnswerTo('evt_unknown')
     const receipt = await service.dispatchEvent(event('evt_unknown'))
     expect(proxy.lost).toBe(1)
@@ -61,7 +63,7 @@ describe('a service behind a network that loses answers', () => {
     expect(inbox.received).toHaveLength(1)
   })
 
-  test('an outcome is written once, however often its answer is lost', async () => {
+  test('correctness R3: an outcome is written once, however often its answer is lost', async () => {
     for (let i = 0; i < 3; i += 1) proxy.loseAnswerTo('accepted')
     const { deliveryIds } = await service.dispatchEvent(event('evt_1'))
     await service.drain()
@@ -72,7 +74,7 @@ describe('a service behind a network that loses answers', () => {
     expect(found?.attempts).toHaveLength(1)
   })
 
-  test('a claim takes nothing with it', async () => {
+  test('correctness R1: a claim takes nothing with it', async () => {
     await service.pauseEndpoint('hook')
     await service.dispatchEvent(event('evt_1'))
     // The statement knows nothing but the key of the endpoint, which its answer tells.
@@ -94,6 +96,33 @@ describe('a service behind a network that loses answers', () => {
   })
 })
 
+test('correctness R1: what a lost claim took is given back at once, and looked for no more by each claim', async () => {
+  const host = testHost()
+  const pool = new pg.Pool({ connectionString: schema.url })
+  let looks = 0
+  let losesNext = false
+  pool.on('connect', (client) => {
+    const { query } = client
+    client.query = ((...given: unknown[]) => {
+      const [{ text = '' }] = given as [{ text?: string }]
+      if (text.includes('claim_no = any')) looks += 1
+      const answer: Promise<unknown> = Reflect.apply(query, client, given)
+      if (!losesNext || !text.includes('row_number() over')) return answer
+      losesNext = false
+      return answer.then(() => Promise.reject(new Error('Connection terminated unexpectedly')))
+    }) as typeof client.query
+  })
+  const store = await postgres(pool, { schema: schema.name }).open(host)
+  await commitAccepts(store, ...Array.from({ length: 3 }, () => accept(host)))
+  losesNext = true
+  await expect(claimAll(store, host)).rejects.toMatchObject({ code: 'STORAGE_UNAVAILABLE' })
+  expect(await claimAll(store, host)).toHaveLength(3)
+  for (let i = 0; i < 10; i += 1) await claimAll(store, host)
+  expect(looks).toBe(1)
+  await store.close()
+  await pool.end()
+})
+
 describe('a group of which a part was refused', () => {
   let store: Store
   beforeEach(async () => {
@@ -101,7 +130,7 @@ describe('a group of which a part was refused', () => {
   })
   afterEach(() => store.close())
 
-  test('is not said to be unwritten when its events are stored', async () => {
+  test('correctness 2: is not said to be unwritten when its events are stored', async () => {
     const host = testHost()
     const first = accept(host, { owned: true })
     await commitAccepts(store, first)

@@ -137,7 +137,7 @@ describe('the breaker of a lane', () => {
     expect(stage.sent).toHaveLength(20 + 5 * 21)
   })
 
-  it('ignores attempts that began before it changed', async () => {
+  it('correctness 14: ignores attempts that began before it changed', async () => {
     const stage = setUp()
     const { clock, scheduler, add, store, running, told, end } = stage
     add('a', { concurrency: 31 })

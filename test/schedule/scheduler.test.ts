@@ -39,7 +39,7 @@ describe('turns', () => {
     expect(running).toHaveLength(3)
   })
 
-  it('nothing starts while outcomes pile up unrecorded', () => {
+  it('correctness 4: nothing starts while outcomes pile up unrecorded', () => {
     const { scheduler, add, admit, congest, running } = setUp()
     add('a')
     scheduler.start()
@@ -74,7 +74,7 @@ describe('reading back from the store', () => {
     expect(scheduler.nextDueAtMs).toBe(Number.POSITIVE_INFINITY)
   })
 
-  it('one timer waits, for the next due time of all lanes', async () => {
+  it('correctness 8: one timer waits, for the next due time of all lanes', async () => {
     const { scheduler, clock, add, store } = setUp()
     scheduler.start()
     for (const i of numbers(50)) {
@@ -87,7 +87,7 @@ describe('reading back from the store', () => {
     expect(clock.nextTimerAtMs).toBe(500)
   })
 
-  it('of a thousand due lanes asks for some at a time, and each gets its turn', async () => {
+  it('correctness 8: of a thousand due lanes asks for some at a time, and each gets its turn', async () => {
     const { scheduler, clock, add, store, asked, sent, finish, running } = setUp()
     scheduler.start()
     for (const i of numbers(1_000)) {
@@ -234,7 +234,7 @@ describe('memory', () => {
     expect(admit('healthy', '1')).toBe(true)
   })
 
-  it('a lane holds no more than its capacity', () => {
+  it('correctness R1: a lane holds no more than its capacity', () => {
     const { scheduler, add, admit } = setUp({ laneCapacity: 7 })
     add('a', { concurrency: 1 })
     scheduler.start()
@@ -249,7 +249,7 @@ describe('memory', () => {
     expect(kept).toBeLessThanOrEqual(2 + 10 + 2)
   })
 
-  it('what does not fit is read back as the lane drains, completely', async () => {
+  it('correctness R1: what does not fit is read back as the lane drains, completely', async () => {
     const { scheduler, clock, add, store, running, finish, sent, asked } = setUp({
       laneCapacity: 10,
     })

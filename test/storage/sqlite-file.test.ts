@@ -76,7 +76,7 @@ async function otherProcess(...args: string[]): Promise<ChildProcess> {
 const ended = (child: ChildProcess) => new Promise((resolve) => child.once('exit', resolve))
 
 describe('one process per file', () => {
-  test('a second store in this process is refused, by any name of the file', async () => {
+  test('correctness 7: a second store in this process is refused, by any name of the file', async () => {
     const store = await open()
     symlinkSync(file, path.join(folder, 'alias.db'))
     for (const name of [file, path.join(folder, 'alias.db')]) {
@@ -90,7 +90,7 @@ describe('one process per file', () => {
     await again.close()
   })
 
-  test('a second process is refused at once, and let in when the first is killed', async () => {
+  test('correctness 7: a second process is refused at once, and let in when the first is killed', async () => {
     const other = await otherProcess()
     expect((await refusal(open())).code).toBe('STORAGE_LOCKED')
     const waiting = open({ waitForLockMs: 15_000 })
@@ -293,7 +293,7 @@ describe('files and folders', () => {
     }
   })
 
-  test('a backup is a whole store, taken while it is in use', async () => {
+  test('correctness 7: a backup is a whole store, taken while it is in use', async () => {
     const host = testHost()
     const store = await open({}, host)
     await commitAccepts(store, ...Array.from({ length: 50 }, () => accept(host)))
@@ -309,6 +309,29 @@ describe('files and folders', () => {
     expect((await restored.audit()).problems).toEqual([])
     await Promise.all([restored.close(), store.close()])
   })
+})
+
+test('correctness 7: a long read holds up no commit, and the log begins anew after it', async () => {
+  const host = testHost()
+  const store = await open({}, host)
+  const logBytes = () => statSync(`${file}-wal`).size
+  const writeMegabytes = async (count: number) => {
+    for (let i = 0; i < count; i += 1) {
+      await commitAccepts(store, accept(host, { body: `"${'x'.repeat(1 << 20)}"` }))
+    }
+  }
+  await writeMegabytes(2)
+  const reader = loadDriver([import.meta.url]).open(file)
+  reader.exec('begin')
+  reader.prepare('select count(*) from event').get()
+  await writeMegabytes(70)
+  const heldBytes = logBytes()
+  expect(heldBytes).toBeGreaterThan(64 * 2 ** 20)
+  reader.exec('rollback')
+  reader.close()
+  await writeMegabytes(70)
+  expect(logBytes()).toBeLessThan(1.2 * heldBytes)
+  await store.close()
 })
 
 describe('when the disk fails', () => {
@@ -332,7 +355,7 @@ describe('when the disk fails', () => {
     }
   })
 
-  test('a full disk rejects with STORAGE_FULL and goes on when there is room', async (context) => {
+  test('correctness 7: a full disk rejects with STORAGE_FULL and goes on when there is room', async (context) => {
     const small = path.join(folder, 'small')
     mkdirSync(small)
     try {
@@ -377,7 +400,7 @@ async function fillAndRecover(small: string): Promise<void> {
 }
 
 describe('crash', () => {
-  test('a process killed while it commits loses nothing that was answered', async () => {
+  test('correctness 7: a process killed while it commits loses nothing that was answered', async () => {
     let known = 0
     for (let round = 0; round < 4; round += 1) {
       const other = await otherProcess('--commit', String(round))

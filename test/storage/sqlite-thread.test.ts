@@ -50,7 +50,7 @@ afterEach(async () => {
 /** No message of ours: the thread dies of it, after what was asked before and before what follows. */
 const kill = () => threads.at(-1)?.postMessage(null)
 
-test('what a thread left unanswered is asked again, and happens once', async () => {
+test('correctness 7: what a thread left unanswered is asked again, and happens once', async () => {
   const before = accept(host, { owned: true })
   await commitAccepts(store, before)
   const records = Array.from({ length: 30 }, () => accept(host))
@@ -73,7 +73,7 @@ test('what a thread left unanswered is asked again, and happens once', async () 
   expect(host.fatal).toEqual([])
 })
 
-test('what was owned before the thread died is still owned after', async () => {
+test('correctness 7: what was owned before the thread died is still owned after', async () => {
   const owned = accept(host, { owned: true })
   await commitAccepts(store, owned, accept(host))
   const [claimed] = await claimAll(store, host)
@@ -116,7 +116,7 @@ test('a thread that keeps dying is given up, and says so', async () => {
   await expect(store.heads()).rejects.toMatchObject({ code: 'STORAGE_UNAVAILABLE' })
 })
 
-test('a disk that failed is never asked again, and the engine is told', async () => {
+test('correctness 7: a disk that failed is never asked again, and the engine is told', async () => {
   await commitAccepts(store, accept(host))
   const failure = { code: 'STORAGE_IO', message: 'disk I/O error', stack: undefined }
   threads.at(-1)?.emit('message', [0, null, failure])
@@ -129,7 +129,7 @@ test('a disk that failed is never asked again, and the engine is told', async ()
   await again.close()
 })
 
-test('close answers what was asked before it, and nothing after', async () => {
+test('correctness 7: close answers what was asked before it, and nothing after', async () => {
   const commits = Array.from({ length: 20 }, () => commitAccepts(store, accept(host)))
   const audit = store.audit()
   const closing = store.close()

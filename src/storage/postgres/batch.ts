@@ -7,7 +7,8 @@
 import { batchId } from '../../model/ids.ts'
 import type { BatchMember, Claim, LaneRoom } from '../storage.ts'
 import type { Connection } from './connection.ts'
-import { eventOf } from './days.ts'
+import { type EventRow, readEvents } from './days.ts'
+import { bodyMissing } from './errors.ts'
 import type { Session } from './session.ts'
 import { fromText, textArray } from './text.ts'
 
@@ -19,18 +20,20 @@ const sealedElsewhereMs = 20
 const takeTurn = `
   select pg_try_advisory_xact_lock(hashtextextended('kmsg seal ' || $1 || ' ' || $2, 0)) as taken`
 
-/** Deliveries that may go into a batch, the first due first. `alone = 0`: never tried, no replay. */
+/**
+ * Deliveries that may go into a batch, the first due first. `alone = 0`: never tried, no replay. From
+ * the lane's floor on, as every claim looks (see Floors in claim.ts).
+ */
 const looseDeliveries = `
-  select live.id, live.due_at_ms, event.id as event_id, event.type as event_type,
-         event.tenant_id, event.body
-    from kmsg.live cross join lateral (${eventOf('live.event_key')}) as event
-   where live.endpoint_key = $1 and alone = 0 and owner is null and batch_id is null
-   order by due_at_ms limit $2 for update of live`
+  select id, due_at_ms, event_key from kmsg.live
+   where endpoint_key = $1 and alone = 0 and owner is null and batch_id is null and due_at_ms >= $3
+   order by due_at_ms limit $2 for update`
 
 const countLoose = `
   select count(*) as loose, min(due_at_ms) as first_due_at_ms
     from (select due_at_ms from kmsg.live
            where endpoint_key = $1 and alone = 0 and owner is null and batch_id is null
+             and due_at_ms >= $3
            order by due_at_ms limit $2) as loose`
 
 /** The batch itself is born owned by the claim that sealed it. */
@@ -51,20 +54,32 @@ const insertBatch = `
 interface LooseRow {
   readonly id: string
   readonly due_at_ms: number
-  readonly event_id: string
-  readonly event_type: string
-  readonly tenant_id: string
+  readonly event_key: string
+}
+
+interface Loose {
+  readonly deliveryId: string
+  readonly dueAtMs: number
+  readonly event: EventRow
   readonly body: Uint8Array
+}
+
+interface Lane {
+  readonly endpointKey: string
+  readonly rule: BatchRule
+  readonly floorMs: number
 }
 
 /** Seals batches that are full or due, up to the lane's room, and owns them. */
 export async function sealBatches(
   session: Session,
   { endpointKey, limit, batch: rule }: LaneRoom & { readonly batch: BatchRule },
+  floorMs: number,
   claimNo: number,
   nowMs: number,
 ): Promise<{ claims: Claim[]; nextSealAtMs: number | null }> {
   const { database } = session
+  const lane = { endpointKey, rule, floorMs }
   return await database.write(async (connection) => {
     const claims: Claim[] = []
     const turn = await connection.get<{ taken: boolean }>(
@@ -73,11 +88,11 @@ export async function sealBatches(
       endpointKey,
     )
     if (!turn?.taken) return { claims, nextSealAtMs: nowMs + sealedElsewhereMs }
-    let atMs = await nextSealAtMs(connection, endpointKey, rule, nowMs)
+    let atMs = await nextSealAtMs(connection, lane, nowMs)
     while (claims.length < limit && atMs !== null && atMs <= nowMs) {
-      const sealed = await sealBatch(session, connection, endpointKey, rule, claimNo, nowMs)
+      const sealed = await sealBatch(session, connection, lane, claimNo, nowMs)
       if (sealed !== null) claims.push(sealed)
-      atMs = await nextSealAtMs(connection, endpointKey, rule, nowMs)
+      atMs = await nextSealAtMs(connection, lane, nowMs)
     }
     return { claims, nextSealAtMs: atMs }
   })
@@ -86,14 +101,14 @@ export async function sealBatches(
 /** When the next batch can be sealed: now when it is full, else when its oldest member is due. */
 async function nextSealAtMs(
   connection: Connection,
-  endpointKey: string,
-  { size }: BatchRule,
+  { endpointKey, rule: { size }, floorMs }: Lane,
   nowMs: number,
 ): Promise<number | null> {
   const row = await connection.get<{ loose: number; first_due_at_ms: number | null }>(
     countLoose,
     endpointKey,
     size,
+    floorMs,
   )
   if (!row || row.first_due_at_ms === null) return null
   return row.loose >= size ? Math.min(nowMs, row.first_due_at_ms) : row.first_due_at_ms
@@ -102,33 +117,34 @@ async function nextSealAtMs(
 async function sealBatch(
   session: Session,
   connection: Connection,
-  endpointKey: string,
-  rule: BatchRule,
+  { endpointKey, rule, floorMs }: Lane,
   claimNo: number,
   nowMs: number,
 ): Promise<Claim | null> {
-  const rows = await connection.all<LooseRow>(looseDeliveries, endpointKey, rule.size)
-  const chosen = rows.slice(0, countThatFit(rows, rule.maxBytes))
+  const rows = await connection.all<LooseRow>(looseDeliveries, endpointKey, rule.size, floorMs)
+  const loose = await withEvents(session, connection, rows)
+  const chosen = loose.slice(0, countThatFit(loose, rule.maxBytes))
   const first = chosen[0]
   if (first === undefined) return null
   const id = batchId(session.newKey(nowMs))
   const body = joinBodies(chosen)
-  const members = chosen.map((row) => ({
-    deliveryId: row.id,
-    eventId: fromText(row.event_id),
-    eventType: fromText(row.event_type),
+  const { tenant_id: tenantId } = first.event
+  const members = chosen.map(({ deliveryId, event }) => ({
+    deliveryId,
+    eventId: fromText(event.id),
+    eventType: fromText(event.type),
   }))
   const { id: owner } = session.worker
   const written = await connection.get(
     insertBatch,
-    ...[id, endpointKey, first.tenant_id, nowMs, chosen.length, membersToJson(members), body],
-    ...[owner, claimNo, first.due_at_ms, textArray(chosen.map((row) => row.id))],
+    ...[id, endpointKey, tenantId, nowMs, chosen.length, membersToJson(members), body],
+    ...[owner, claimNo, first.dueAtMs, textArray(chosen.map(({ deliveryId }) => deliveryId))],
   )
   if (written === undefined) throw session.worker.lost(owner)
   return {
     deliveryId: id,
     endpointKey,
-    tenantId: fromText(first.tenant_id),
+    tenantId: fromText(tenantId),
     token: 1,
     attempts: 0,
     isFresh: true,
@@ -140,8 +156,24 @@ async function sealBatch(
   }
 }
 
+async function withEvents(
+  { database }: Session,
+  connection: Connection,
+  rows: readonly LooseRow[],
+): Promise<Loose[]> {
+  const events = await readEvents(
+    connection,
+    rows.map((row) => row.event_key),
+  )
+  return rows.map(({ id, due_at_ms: dueAtMs, event_key: key }) => {
+    const event = events.get(key)
+    if (!event?.body) throw bodyMissing(id, database.location)
+    return { deliveryId: id, dueAtMs, event, body: event.body }
+  })
+}
+
 /** At least one, however large: a member that fits nowhere would wait for ever. */
-function countThatFit(rows: readonly LooseRow[], maxBytes: number): number {
+function countThatFit(rows: readonly Loose[], maxBytes: number): number {
   // The two brackets; each member but the first brings a comma.
   let bytes = 1
   for (const [i, { body }] of rows.entries()) {
@@ -152,7 +184,7 @@ function countThatFit(rows: readonly LooseRow[], maxBytes: number): number {
 }
 
 /** A JSON array of the stored bodies, byte for byte. */
-function joinBodies(rows: readonly LooseRow[]): Uint8Array {
+function joinBodies(rows: readonly Loose[]): Uint8Array {
   const parts: Uint8Array[] = []
   for (const [i, { body }] of rows.entries()) parts.push(Buffer.from(i === 0 ? '[' : ','), body)
   parts.push(Buffer.from(']'))

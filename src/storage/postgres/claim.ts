@@ -3,12 +3,12 @@
  * index that holds only what can be claimed. What another process is taking at this moment is passed
  * over, and a million deliveries of a paused endpoint cost the others nothing.
  */
-import { WebhookError } from '../../model/errors.ts'
 import { behindMs, type Claim, type ClaimResult, type LaneHead, type LaneRoom } from '../storage.ts'
 import { membersFromJson, sealBatches } from './batch.ts'
 import { endCancelled } from './cancel.ts'
-import type { Connection } from './connection.ts'
-import { eventOf } from './days.ts'
+import type { Connection, Database } from './connection.ts'
+import { type Days, eventWithin, readEvents, recentDays } from './days.ts'
+import { bodyMissing } from './errors.ts'
 import type { Session } from './session.ts'
 import { booleanArray, fromText, numberArray, textArray } from './text.ts'
 
@@ -16,9 +16,10 @@ import { booleanArray, fromText, numberArray, textArray } from './text.ts'
  * A lane is two ranges of the index: what may be batched, and what goes out as it is; a batching
  * lane takes only the second here. Three of what was never tried come before one of what was, as lanes
  * send them. The head of a lane is its first delivery that was not picked.
- * Both are looked for from the lane's floor on, see Floors.
+ * Both are looked for from the lane's floor on, see Floors. Events of other than these days are asked
+ * for apart, see days.ts.
  */
-const claimRooms = `
+const claimRooms = (days: Days) => `
   with me as materialized (select id from kmsg.worker where id = $1 for key share
   ), room as materialized (
     select * from unnest($2::text[], $3::int[], $4::boolean[], $7::bigint[])
@@ -51,8 +52,9 @@ const claimRooms = `
          event.type as event_type, coalesce(event.accepted_at_ms, batch.sealed_at_ms) as at_ms,
          coalesce(event.body, batch.body) as body, batch.members, taken.due_at_ms,
          taken.expires_at_ms, taken.order_key is not null as ordered,
-         null::bigint as head_ms
-    from taken left join lateral (${eventOf('taken.event_key')}) as event on true
+         null::bigint as head_ms,
+         case when event.key is null then taken.event_key end as older_event_key
+    from taken left join lateral (${eventWithin('taken.event_key', days)}) as event on true
                left join kmsg.batch on batch.id = taken.id
   union all
   select null, null, null, null, null, range.endpoint_key, null, null, null, null, null, null, null, null,
@@ -62,14 +64,15 @@ const claimRooms = `
          and owner is null and batch_id is null and due_at_ms >= range.floor_ms
          and due_at_ms < ${behindMs}
          and id not in (select id from picked)
-       order by due_at_ms limit 1)
+       order by due_at_ms limit 1), null
     from range
   union all
-  select 'me', null, null, id::int, null, null, null, null, null, null, null, null, null, null, null,
-         null
+  select 'me', null, null, id::int, null, null, null, null, null,
+         (select number from kmsg.endpoints_version), null, null, null, null, null, null, null
     from me`
 
 interface ClaimedRow {
+  /** `me`: this process has its lease, and `at_ms` is the version of the endpoints. */
   readonly id: string | null
   readonly kind: 'single' | 'batch' | null
   readonly fresh: boolean
@@ -86,6 +89,8 @@ interface ClaimedRow {
   readonly expires_at_ms: number | null
   readonly ordered: boolean | null
   readonly head_ms: number | null
+  /** Of a single delivery whose event was not found in these days. */
+  readonly older_event_key: string | null
 }
 
 /** A claim whose answer was lost: nobody sends what it took, so it is as if it never happened. */
@@ -100,6 +105,8 @@ interface LostClaim {
   readonly owner: number
   readonly claimNo: number
   readonly untilMs: number
+  /** Since its answer was lost; from then on the poll of every second looks, and no claim waits. */
+  isLookedFor: boolean
 }
 
 /** What becomes due earlier than its lane's head was, by release or replay, is seldom older. */
@@ -140,7 +147,7 @@ export class Claims {
 
   async claim(rooms: readonly LaneRoom[], nowMs: number): Promise<ClaimResult> {
     const { worker } = this.#session
-    await this.releaseLost()
+    if (this.#lost.some(({ isLookedFor }) => !isLookedFor)) await this.releaseLost()
     this.#lastNo += 1
     const claimNo = this.#lastNo
     const { id: owner } = worker
@@ -148,7 +155,8 @@ export class Claims {
       const floors = rooms.map((room) => this.#floors.of(room, nowMs))
       return await claimFor(this.#session, rooms, floors, claimNo, nowMs)
     } catch (error) {
-      this.#lost.push({ owner, claimNo, untilMs: performance.now() + lookForLostMs })
+      const untilMs = performance.now() + lookForLostMs
+      this.#lost.push({ owner, claimNo, untilMs, isLookedFor: false })
       throw error
     }
   }
@@ -163,8 +171,12 @@ export class Claims {
       await connection.run(releaseClaims, worker.id, lost)
       await endCancelled(this.#session, connection, null)
     })
+    for (const lost of numbers) lost.isLookedFor = true
     const nowMs = performance.now()
-    this.#lost = numbers.filter(({ untilMs }) => untilMs > nowMs)
+    // Others may have been lost meanwhile.
+    this.#lost = this.#lost.filter(
+      (lost) => lost.owner === worker.id && (!lost.isLookedFor || lost.untilMs > nowMs),
+    )
   }
 }
 
@@ -177,9 +189,9 @@ async function claimFor(
 ): Promise<ClaimResult> {
   const { database, worker } = session
   const { id: owner } = worker
-  const rows = await database.read((connection) =>
+  const found = await database.read((connection) =>
     connection.all<ClaimedRow>(
-      claimRooms,
+      claimRooms(recentDays(nowMs)),
       owner,
       textArray(rooms.map(({ endpointKey }) => endpointKey)),
       numberArray(rooms.map(({ limit }) => limit)),
@@ -189,7 +201,10 @@ async function claimFor(
       numberArray(floors),
     ),
   )
-  if (!rows.some(({ id }) => id === 'me')) throw worker.lost(owner)
+  const rows = await withOlderEvents(database, found)
+  const me = rows.find(({ id }) => id === 'me')
+  if (me === undefined) throw worker.lost(owner)
+  session.sawVersion(me.at_ms)
   const taken = rows.filter(({ kind }) => kind !== null)
   taken.sort((a, b) => a.due_at_ms - b.due_at_ms)
   const claims = taken.map((row) => toClaim(row, database.location))
@@ -197,11 +212,11 @@ async function claimFor(
   const note = (key: string, atMs: number | null) =>
     headMs.set(key, earlier(headMs.get(key) ?? null, atMs))
   for (const { id, endpoint_key: key, head_ms: atMs } of rows) if (id === null) note(key, atMs)
-  for (const room of rooms) {
+  for (const [i, room] of rooms.entries()) {
     if (room.batch === null) continue
     const used = claims.filter(({ endpointKey }) => endpointKey === room.endpointKey).length
     const rest = { ...room, limit: room.limit - used, batch: room.batch }
-    const sealed = await sealBatches(session, rest, claimNo, nowMs)
+    const sealed = await sealBatches(session, rest, floors[i] ?? 0, claimNo, nowMs)
     claims.push(...sealed.claims)
     note(room.endpointKey, sealed.nextSealAtMs)
   }
@@ -209,6 +224,22 @@ async function claimFor(
     claims,
     heads: [...headMs].map(([endpointKey, dueAtMs]) => ({ endpointKey, dueAtMs })),
   }
+}
+
+/** Few are of older days, and mostly none: those cost a second round trip. */
+async function withOlderEvents(
+  database: Database,
+  rows: readonly ClaimedRow[],
+): Promise<readonly ClaimedRow[]> {
+  const keys = rows.flatMap(({ older_event_key: key }) => key ?? [])
+  if (keys.length === 0) return rows
+  const events = await database.read((connection) => readEvents(connection, keys))
+  return rows.map((row) => {
+    const event = events.get(row.older_event_key ?? '')
+    if (event === undefined) return row
+    const { tenant_id, id: event_id, type: event_type, accepted_at_ms: at_ms, body } = event
+    return { ...row, tenant_id, event_id, event_type, at_ms, body }
+  })
 }
 
 function toClaim(row: ClaimedRow, location: string): Claim {
@@ -230,14 +261,6 @@ function toClaim(row: ClaimedRow, location: string): Claim {
     expiresAtMs: row.expires_at_ms ?? undefined,
     ordered: row.ordered === true ? true : undefined,
   }
-}
-
-/** Retention and erasure never take a body from a live delivery, so the data must be damaged. */
-function bodyMissing(id: string, location: string): WebhookError {
-  return new WebhookError(
-    'STORAGE_CORRUPT',
-    `Expected ${location} to hold the body of ${id}, which is still to be sent, and it does not; run \`kmsg-webhook doctor\`.`,
-  )
 }
 
 function earlier(a: number | null, b: number | null): number | null {

@@ -97,6 +97,12 @@ export class Connection {
     return (await this.#query(sql, values)).rowCount ?? 0
   }
 
+  /** Planned for these very values, so that it opens only the partitions that they lead to. */
+  async planned<Row>(sql: string, ...values: SqlValue[]): Promise<Row[]> {
+    const text = this.#schema.qualify(sql)
+    return (await this.#answer({ text, values, types })).rows as Row[]
+  }
+
   /** A statement that is made for this one time, such as one that names a partition; it may take long. */
   async once<Row>(sql: string, ...values: SqlValue[]): Promise<Row[]> {
     const text = this.#schema.qualify(sql)

@@ -6,6 +6,7 @@
 import { eventKeyFloor } from '../../model/ids.ts'
 import type { Connection, Database } from './connection.ts'
 import { sqlState } from './errors.ts'
+import { textArray } from './text.ts'
 
 export const dayMs = 86_400_000
 
@@ -29,6 +30,9 @@ export interface Day {
   readonly fromKey: string
   readonly toKey: string
 }
+
+/** Some days in a row. */
+export type Days = Pick<Day, 'fromKey' | 'toKey'>
 
 export function dayOf(ms: number): Day {
   const fromMs = Math.floor(ms / dayMs) * dayMs
@@ -84,11 +88,47 @@ export async function readDays(
 /**
  * The event with this key, for a join: one day is looked into for each row. Without the limit the
  * planner may read all events of all days instead, as it does when it thinks that there are few.
+ * A plan made so opens and locks every day there is, so it is for what is asked seldom.
  */
 export function eventOf(key: string): string {
   return `
     select key, tenant_id, id, type, accepted_at_ms, body from kmsg.event
      where event.key = ${key} limit 1`
+}
+
+/** The same where the event is of these days; their bounds are literals, so no other day is opened. */
+export function eventWithin(key: string, { fromKey, toKey }: Days): string {
+  return `
+    select key, tenant_id, id, type, accepted_at_ms, body from kmsg.event
+     where event.key = ${key} and event.key >= '${fromKey}' and event.key < '${toKey}' limit 1`
+}
+
+/** Yesterday and today: when most of what is claimed was accepted. */
+export function recentDays(nowMs: number): Days {
+  return { fromKey: dayOf(nowMs - dayMs).fromKey, toKey: dayOf(nowMs).toKey }
+}
+
+export interface EventRow {
+  readonly key: string
+  readonly tenant_id: string
+  readonly id: string
+  readonly type: string
+  readonly accepted_at_ms: number
+  /** Null when retention or erasure took it. */
+  readonly body: Uint8Array | null
+}
+
+const eventsByKey = `
+  select key, tenant_id, id, type, accepted_at_ms, body from kmsg.event where key = any($1::text[])`
+
+/** Of any day. Planned with these keys, because a plan for any keys opens and locks every day. */
+export async function readEvents(
+  connection: Connection,
+  keys: readonly string[],
+): Promise<Map<string, EventRow>> {
+  if (keys.length === 0) return new Map()
+  const rows = await connection.planned<EventRow>(eventsByKey, textArray(keys))
+  return new Map(rows.map((row) => [row.key, row]))
 }
 
 const takeTurn = `select pg_advisory_xact_lock(hashtextextended('kmsg days ' || $1, 0))`

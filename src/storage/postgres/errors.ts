@@ -91,3 +91,11 @@ export function storageError(error: unknown, location: string): Error {
       )
   }
 }
+
+/** Retention and erasure never take a body from a live delivery, so the data must be damaged. */
+export function bodyMissing(id: string, location: string): WebhookError {
+  return new WebhookError(
+    'STORAGE_CORRUPT',
+    `Expected ${location} to hold the body of ${id}, which is still to be sent, and it does not; run \`kmsg-webhook doctor\`.`,
+  )
+}

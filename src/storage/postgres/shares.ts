@@ -1,13 +1,13 @@
 /**
  * How many requests to an endpoint this process may have under way, so that all processes together
- * stay within its limit: at every moment, also while one joins or leaves. No query per request: each
- * process works out its part from the list of those that deliver.
+ * stay within its limit: at every moment, also while one joins, leaves or dies. No query per request:
+ * each process works out its part from the list of those that deliver.
  *
- * Two processes may see another list for a while. So a process takes less as soon as a list gives it
- * less, says so in its row once no more than that is under way (`keeps_to`), and takes more only when
- * every process of the list has said that it keeps to that list. What it has said binds it until then:
- * others may have taken it at its word, and one of them may have died since. Whoever is in no such list
- * gets nothing yet.
+ * Each says in its row which part it keeps to (`keeps_to`), once no more than that is under way, and
+ * reads it back before it takes more. So it may have its own part, less where the list that it sees
+ * now gives it less, and less where the parts that the others have said leave less. Whoever was last
+ * to say something has seen what all others said before: so the sum is never more than the limit. One
+ * that has died takes no more than what it said until its lease is over.
  */
 import { createHash } from 'node:crypto'
 import type { ConcurrencyShares } from '../storage.ts'
@@ -18,62 +18,75 @@ export interface Sharer {
   readonly keepsTo: string
 }
 
-interface Group {
-  readonly name: string
+/** One of so many equal parts. */
+interface Part {
   readonly size: number
-  /** This process's place in it, from 0. */
+  /** From 0. */
   readonly place: number
 }
 
+interface Group extends Part {
+  readonly name: string
+}
+
 export class Shares implements ConcurrencyShares {
-  /** The last group that every one of its members kept to. */
-  #agreed: Group | null = null
-  /** The members as last seen. */
+  /** The part of this process among the members as last seen. */
   #seen: Group | null = null
-  /** What this process may have said that it keeps to since the last that all kept to. */
-  #said: Group[] = []
-  #isAgreed = false
+  /** What it has said, as read back. */
+  #own: Part | null = null
+  /** What the others have said. */
+  #others: readonly Part[] = []
+  /** Everybody keeps to the members as last seen. */
+  #isSettled = false
+  #rows = ''
 
   /** @returns whether shares are others now */
   saw(ownId: number, sharers: readonly Sharer[]): boolean {
     const group = groupOf(ownId, sharers)
-    const [wasSeen, wasAgreed] = [this.#seen?.name, this.#agreed?.name]
     this.#seen = group
-    this.#isAgreed =
-      group !== null && (group.size === 1 || sharers.every(({ keepsTo }) => keepsTo === group.name))
-    if (this.#isAgreed) {
-      this.#agreed = group
-      this.#said = []
-    }
-    return wasSeen !== group?.name || wasAgreed !== this.#agreed?.name
+    this.#own = partFrom(sharers.find(({ id }) => id === ownId)?.keepsTo)
+    this.#others = sharers.flatMap(({ id, keepsTo }) =>
+      id === ownId ? [] : (partFrom(keepsTo) ?? []),
+    )
+    this.#isSettled =
+      group !== null && sharers.every(({ keepsTo }) => keepsTo.endsWith(` ${group.name}`))
+    const rows = sharers.map(({ id, keepsTo }) => `${id} ${keepsTo}`).join()
+    const isOther = rows !== this.#rows
+    this.#rows = rows
+    return isOther
   }
 
   /** This process is somebody new: what it had is another's. */
   forget(): void {
-    this.#agreed = null
     this.#seen = null
-    this.#said = []
-    this.#isAgreed = false
+    this.#own = null
+    this.#others = []
+    this.#isSettled = false
+    this.#rows = ''
   }
 
   /** What to say in the own row once no more than the shares is under way; null when it is said. */
   toSay(ownId: number, sharers: readonly Sharer[]): string | null {
-    const said = sharers.find(({ id }) => id === ownId)?.keepsTo
-    const seen = this.#seen
-    if (this.#isAgreed || seen === null || said === seen.name) return null
-    if (!this.#said.some(({ name }) => name === seen.name)) this.#said.push(seen)
-    return seen.name
+    if (this.#seen === null) return null
+    const { size, place, name } = this.#seen
+    const text = `${place} ${size} ${name}`
+    return sharers.find(({ id }) => id === ownId)?.keepsTo === text ? null : text
   }
 
   of(endpointKey: string, concurrency: number): number {
-    if (this.#agreed === null || this.#seen === null) return 0
-    let part = partOf(this.#agreed, endpointKey, concurrency)
-    if (this.#agreed === this.#seen) return part
-    for (const group of [this.#seen, ...this.#said]) {
-      part = Math.min(part, partOf(group, endpointKey, concurrency))
-    }
-    return part
+    if (this.#seen === null || this.#own === null) return 0
+    const part = partOf(this.#seen, endpointKey, concurrency)
+    if (this.#isSettled) return part
+    let left = concurrency
+    for (const other of this.#others) left -= partOf(other, endpointKey, concurrency)
+    return Math.max(0, Math.min(part, partOf(this.#own, endpointKey, concurrency), left))
   }
+}
+
+function partFrom(keepsTo: string | undefined): Part | null {
+  if (!keepsTo) return null
+  const [place = 0, size = 1] = keepsTo.split(' ').map(Number)
+  return { place, size }
 }
 
 function groupOf(ownId: number, sharers: readonly Sharer[]): Group | null {
@@ -85,7 +98,7 @@ function groupOf(ownId: number, sharers: readonly Sharer[]): Group | null {
 }
 
 /** What is left over after equal parts goes to others for each endpoint, not always to the same. */
-function partOf({ size, place }: Group, endpointKey: string, concurrency: number): number {
+function partOf({ size, place }: Part, endpointKey: string, concurrency: number): number {
   if (size === 1) return concurrency
   const turn = (place + rotation(endpointKey)) % size
   return Math.floor(concurrency / size) + (turn < concurrency % size ? 1 : 0)

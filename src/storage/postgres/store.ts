@@ -27,6 +27,7 @@ import { retryDelivery } from './retry.ts'
 import { checkServer, migrate, type Server } from './schema.ts'
 import type { OpenClient } from './servers.ts'
 import { createSession } from './session.ts'
+import { keepDelaysOfWrongClock } from './set-back.ts'
 import { Shares } from './shares.ts'
 import { createErasing, createPruning, listDeliveries } from './slices.ts'
 import { backlog, countLive, statistics } from './statistics.ts'
@@ -69,7 +70,10 @@ export async function openStore(
       watch.watcher?.lost()
     },
     confirmed: () => watch.watcher?.confirmed(),
-    tookOver: () => void watch.poll(),
+    tookOver: (heads) => {
+      watch.watcher?.due(heads)
+      void watch.poll()
+    },
     failed: (error) =>
       host.log('warn', 'the lease could not be renewed', { location, error: String(error) }),
   })
@@ -101,6 +105,7 @@ export async function openStore(
     })
   await makeAhead()
   await worker.open()
+  await keepDelaysOfWrongClock(database, session.nowMs())
   let closing: Promise<void> | null = null
   return {
     description: `PostgreSQL ${server.version} (pg)`,

@@ -13,7 +13,8 @@ import type { Session } from './session.ts'
 import type { Sharer, Shares } from './shares.ts'
 import type { WorkerClock } from './worker.ts'
 
-export const pollEveryMs = 1_000
+/** A change is seen within a second where NOTIFY is not heard: asking and reading take the rest. */
+export const pollEveryMs = 900
 /** One whose lease is over may be held by its last commit for a moment. */
 const notSoonerMs = 100
 /** While callers' transactions bring events, and nobody says so, they are looked for this often. */

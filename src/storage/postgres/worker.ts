@@ -11,6 +11,7 @@
  * was sent, so it has stopped before anybody else begins.
  */
 import { WebhookError } from '../../model/errors.ts'
+import type { LaneHead } from '../storage.ts'
 import { endCancelled } from './cancel.ts'
 import type { Connection, Database } from './connection.ts'
 import { numberArray } from './text.ts'
@@ -48,8 +49,12 @@ const say = 'update kmsg.worker set keeps_to = $2 where id = $1'
 
 /** Due when they were: their attempts may have happened. Also what an owner left without a row. */
 const releaseDead = `
-  update kmsg.live set state = 'waiting', owner = null, claim_no = null
-   where owner is not null and owner not in (select id from kmsg.worker)`
+  with released as (
+    update kmsg.live set state = 'waiting', owner = null, claim_no = null
+     where owner is not null and owner not in (select id from kmsg.worker)
+    returning endpoint_key, due_at_ms
+  )
+  select endpoint_key, min(due_at_ms) as due_at_ms from released group by endpoint_key`
 
 /**
  * One process at a time notes, so that no time is counted twice: the newest that has come. What was
@@ -62,9 +67,11 @@ const noteSilence = `
     from unnest($2::bigint[], $3::bigint[], $4::bigint[]) as note (id, beat, ms)
    where worker.id = note.id and worker.beat = note.beat
      and (watcher = $1 or (watcher < $1 and note.ms = 0))`
-async function release(database: Database, connection: Connection): Promise<void> {
-  await connection.run(releaseDead)
+
+async function release(database: Database, connection: Connection): Promise<LaneHead[]> {
+  const rows = await connection.all<{ endpoint_key: string; due_at_ms: number }>(releaseDead)
   await endCancelled({ database }, connection, null)
+  return rows.map((row) => ({ endpointKey: row.endpoint_key, dueAtMs: row.due_at_ms }))
 }
 
 export interface WorkerEvents {
@@ -73,8 +80,8 @@ export interface WorkerEvents {
   /** The lease is good again after it was in doubt. */
   confirmed(): void
   failed(error: unknown): void
-  /** What a dead process held waits to be claimed. */
-  tookOver(): void
+  /** What a dead process held waits to be claimed: the first of each lane. */
+  tookOver(heads: readonly LaneHead[]): void
 }
 
 /** Who looked less often than so has seen nothing by which to judge others. */
@@ -288,13 +295,12 @@ export class Worker {
   }
 
   async #takeOver(id: number, seenBeat: number): Promise<void> {
-    const isGone = await this.#database.write(async (connection) => {
-      if ((await connection.run(remove, id, seenBeat)) === 0) return false
-      await release(this.#database, connection)
-      return true
+    const heads = await this.#database.write(async (connection) => {
+      if ((await connection.run(remove, id, seenBeat)) === 0) return null
+      return await release(this.#database, connection)
     })
-    if (!isGone) return
+    if (heads === null) return
     this.#others.delete(id)
-    this.#events.tookOver()
+    this.#events.tookOver(heads)
   }
 }

@@ -11,6 +11,7 @@ import type { Database } from './driver.ts'
 import { removeLive } from './order.ts'
 import type { Resume } from './protocol.ts'
 import { migrate, schemaNumber } from './schema.ts'
+import { keepDelaysOfWrongClock } from './set-back.ts'
 
 export interface EndpointMirror {
   readonly status: EndpointStatus
@@ -103,6 +104,7 @@ function takeOver(connection: Connection, { nowMs, resume }: OpenOptions): numbe
     removeLive({ connection }, id, nowMs, false)
   }
   if (resume) return resume.owner
+  keepDelaysOfWrongClock(connection, nowMs)
   connection.run('delete from worker')
   return connection.get<{ id: number }>(startIncarnation, nowMs)?.id ?? 0
 }

@@ -7,6 +7,7 @@ import {
   change,
   claimAll,
   commitAccepts,
+  day,
   endpoint,
   endpointKey,
   group,
@@ -65,7 +66,10 @@ export const acceptStories: Stories = {
     expect((await store.backlog()).waiting).toBe(1)
   },
 
-  'an owned delivery is in flight with token 1, the others wait': async ({ store, host }) => {
+  'correctness R1: an owned delivery is in flight with token 1, the others wait': async ({
+    store,
+    host,
+  }) => {
     const owned = accept(host, { owned: true })
     await commitAccepts(store, owned, accept(host))
     expect(await store.findDelivery(ownedOf(owned).deliveryId)).toMatchObject({
@@ -76,7 +80,10 @@ export const acceptStories: Stories = {
     expect(await claimAll(store, host)).toHaveLength(1)
   },
 
-  'repeating a group whose answer was lost changes nothing': async ({ store, host }) => {
+  'correctness R3: repeating a group whose answer was lost changes nothing': async ({
+    store,
+    host,
+  }) => {
     const records = Array.from({ length: 20 }, () => accept(host, { owned: true }))
     await commitAccepts(store, ...records)
     const settled = records.map((record) => settle(host, ownedOf(record)))
@@ -88,7 +95,10 @@ export const acceptStories: Stories = {
     expect((await store.audit()).problems).toEqual([])
   },
 
-  'the same id again is a duplicate, with or without the same content': async ({ store, host }) => {
+  'correctness 9: the same id again is a duplicate, with or without the same content': async ({
+    store,
+    host,
+  }) => {
     const first = accept(host, { id: 'a', hash: 'h', to: ['one', 'two'], body: '{"first":1}' })
     await commitAccepts(store, first)
     host.now += 5
@@ -111,7 +121,7 @@ export const acceptStories: Stories = {
     expect(await store.listDeliveries(query())).toHaveLength(2)
   },
 
-  'the same id twice in one group: the first is stored': async ({ store, host }) => {
+  'correctness 9: the same id twice in one group: the first is stored': async ({ store, host }) => {
     const others = Array.from({ length: 14 }, () => accept(host))
     const first = accept(host, { id: 'twin', hash: 'h' })
     const { accepts } = await commitAccepts(
@@ -129,7 +139,22 @@ export const acceptStories: Stories = {
     expect((await store.audit()).problems).toEqual([])
   },
 
-  'two callers race with one id: one wins, both learn who': async ({ store, host }) => {
+  'correctness 9: an id is known beyond midnight, whatever day its event is of': async (scene) => {
+    const { store, host } = scene
+    const first = accept(host, { id: 'a', hash: 'h' })
+    await commitAccepts(store, first)
+    for (const later of [1, 2, 20]) {
+      host.now = first.event.acceptedAtMs + later * day
+      const { accepts } = await commitAccepts(store, accept(host, { id: 'a', hash: 'h' }))
+      expect(accepts).toMatchObject([{ kind: 'duplicate', eventKey: first.event.key }])
+    }
+    expect(await store.backlog()).toMatchObject({ waiting: 1 })
+  },
+
+  'correctness 9: two callers race with one id: one wins, both learn who': async ({
+    store,
+    host,
+  }) => {
     const racers = Array.from({ length: 8 }, () => accept(host, { id: 'raced', hash: 'h' }))
     const results = await Promise.all(racers.map((record) => commitAccepts(store, record)))
     const kinds = results.map(({ accepts }) => accepts[0]!.kind).sort()
@@ -137,7 +162,10 @@ export const acceptStories: Stories = {
     expect((await store.findEvent('', 'raced'))?.deliveries).toHaveLength(1)
   },
 
-  'an id belongs to its tenant; none is a tenant of its own': async ({ store, host }) => {
+  'correctness 9: an id belongs to its tenant; none is a tenant of its own': async ({
+    store,
+    host,
+  }) => {
     const tenants = ['', 'a', 'b']
     const { accepts } = await commitAccepts(
       store,
@@ -148,7 +176,9 @@ export const acceptStories: Stories = {
     expect(await store.findEvent('c', 'same')).toBeNull()
   },
 
-  'a row that cannot be stored rejects the whole group as a plain error': async (scene) => {
+  'correctness 1: a row that cannot be stored rejects the whole group as a plain error': async (
+    scene,
+  ) => {
     const { store, host } = scene
     const good = accept(host, { id: 'good' })
     const bad = accept(host, { id: 'bad' })
@@ -162,7 +192,7 @@ export const acceptStories: Stories = {
     expect(await store.findEvent('', 'good')).not.toBeNull()
   },
 
-  'bytes and text of any kind come back unchanged': async ({ store, host }) => {
+  'correctness 1: bytes and text of any kind come back unchanged': async ({ store, host }) => {
     const body = JSON.stringify({ nul: '\u0000', emoji: '🙂', quote: '"\\' })
     const record = accept(host, { id: 'a', body, type: "it's.\u0000odd", owned: true })
     await commitAccepts(store, record)
@@ -176,7 +206,9 @@ export const acceptStories: Stories = {
     expect(text(attempts.get(found!.id)?.[0]?.responseBody)).toBe(answer)
   },
 
-  'an accept for an endpoint that was disabled meanwhile ends as cancelled': async (scene) => {
+  'correctness 6: an accept for an endpoint that was disabled meanwhile ends as cancelled': async (
+    scene,
+  ) => {
     const { store, host } = scene
     await store.saveEndpoint(endpoint('off', { status: 'disabled' }), change('disabled'))
     const record = accept(host, { to: ['off', 'on'] })
@@ -188,7 +220,10 @@ export const acceptStories: Stories = {
     expect((await store.audit()).problems).toEqual([])
   },
 
-  'a wide event is one row first and fans out piece by piece': async ({ store, host }) => {
+  'correctness 16: a wide event is one row first and fans out piece by piece': async ({
+    store,
+    host,
+  }) => {
     const to = Array.from({ length: 25 }, (_, i) => `e${i + 10}`)
     await commitAccepts(store, accept(host, { id: 'wide', to, wide: true }), accept(host))
     expect(await store.findEvent('', 'wide')).toMatchObject({ pendingFanOut: 25, deliveries: [] })
@@ -209,7 +244,11 @@ export const acceptStories: Stories = {
     expect(await store.backlog()).toMatchObject({ waiting: 26 })
   },
 
-  'a fan-out that was interrupted goes on after a restart': async ({ store, host, reopen }) => {
+  'correctness 16: a fan-out that was interrupted goes on after a restart': async ({
+    store,
+    host,
+    reopen,
+  }) => {
     const to = Array.from({ length: 5 }, (_, i) => `e${i + 10}`)
     await commitAccepts(store, accept(host, { id: 'wide', to, wide: true }))
     await store.fanOut(2, host.now)

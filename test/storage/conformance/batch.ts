@@ -54,7 +54,10 @@ export const batchStories: Stories = {
     expect((await store.audit()).problems).toEqual([])
   },
 
-  'a batch is sealed when its oldest member is due, however small': async ({ store, host }) => {
+  'correctness 12: a batch is sealed when its oldest member is due, however small': async ({
+    store,
+    host,
+  }) => {
     await commitAccepts(store, accept(host, { id: 'a', dueAtMs: host.now + timeoutMs }))
     host.now += timeoutMs
     const [batch] = await claimAll(store, host, 'endpoint', rule)
@@ -85,7 +88,9 @@ export const batchStories: Stories = {
     expect(tiny.map(({ members }) => members?.length)).toEqual([1, 1])
   },
 
-  'a batch that is tried again is the same: id, members and bytes': async (scene) => {
+  'correctness 12: a batch that is tried again is the same: id, members and bytes': async (
+    scene,
+  ) => {
     const { host, reopen } = scene
     await commitAccepts(scene.store, ...[1, 2, 3].map(() => accept(host)))
     const [sealed] = await claimAll(scene.store, host, 'endpoint', rule)
@@ -102,7 +107,11 @@ export const batchStories: Stories = {
     expect((await store.audit()).problems).toEqual([])
   },
 
-  'a crash in flight leaves the sealed batch as it was': async ({ store: first, host, reopen }) => {
+  'correctness 12: a crash in flight leaves the sealed batch as it was': async ({
+    store: first,
+    host,
+    reopen,
+  }) => {
     await commitAccepts(first, ...[1, 2, 3].map(() => accept(host)))
     const [sealed] = await claimAll(first, host, 'endpoint', rule)
     const store = await reopen()
@@ -111,7 +120,7 @@ export const batchStories: Stories = {
     expect(again).toEqual({ ...sealed!, token: 2 })
   },
 
-  'the end of a batch is the end of each member': async ({ store, host }) => {
+  'correctness 12: the end of a batch is the end of each member': async ({ store, host }) => {
     await commitAccepts(store, ...[1, 2, 3].map(() => accept(host)))
     const [batch] = await claimAll(store, host, 'endpoint', rule)
     const flying = await store.findDelivery(batch!.members![0]!.deliveryId)

@@ -43,22 +43,25 @@ export const claimStories: Stories = {
     expect(await claimAll(store, host)).toEqual([])
   },
 
-  'the oldest due come first, up to the room, and the head tells what is next': async (scene) => {
-    const { store, host } = scene
-    const records = [30, 10, 20, 40].map((ms) => accept(host, { dueAtMs: host.now + ms }))
-    await commitAccepts(store, ...records)
-    const first = await store.claim([room('endpoint', 2)], host.now + 35)
-    expect(first.claims.map(({ deliveryId }) => deliveryId)).toEqual([
-      records[1]!.deliveries[0]!.id,
-      records[2]!.deliveries[0]!.id,
-    ])
-    expect(first.heads).toEqual([{ endpointKey: endpointKey('endpoint'), dueAtMs: host.now + 30 }])
-    const second = await store.claim([room('endpoint', 2)], host.now + 35)
-    expect(second.claims).toHaveLength(1)
-    expect(second.heads[0]?.dueAtMs).toBe(host.now + 40)
-    const third = await store.claim([room('endpoint', 2)], host.now + 50)
-    expect(third.heads).toEqual([{ endpointKey: endpointKey('endpoint'), dueAtMs: null }])
-  },
+  'correctness 8: the oldest due come first, up to the room, and the head tells what is next':
+    async (scene) => {
+      const { store, host } = scene
+      const records = [30, 10, 20, 40].map((ms) => accept(host, { dueAtMs: host.now + ms }))
+      await commitAccepts(store, ...records)
+      const first = await store.claim([room('endpoint', 2)], host.now + 35)
+      expect(first.claims.map(({ deliveryId }) => deliveryId)).toEqual([
+        records[1]!.deliveries[0]!.id,
+        records[2]!.deliveries[0]!.id,
+      ])
+      expect(first.heads).toEqual([
+        { endpointKey: endpointKey('endpoint'), dueAtMs: host.now + 30 },
+      ])
+      const second = await store.claim([room('endpoint', 2)], host.now + 35)
+      expect(second.claims).toHaveLength(1)
+      expect(second.heads[0]?.dueAtMs).toBe(host.now + 40)
+      const third = await store.claim([room('endpoint', 2)], host.now + 50)
+      expect(third.heads).toEqual([{ endpointKey: endpointKey('endpoint'), dueAtMs: null }])
+    },
 
   'three deliveries that were never tried come before one that was, however long it is due':
     async ({ store, host }) => {
@@ -78,7 +81,7 @@ export const claimStories: Stories = {
       expect(rest.heads[0]?.dueAtMs).toBeNull()
     },
 
-  'each lane gets its own room': async ({ store, host }) => {
+  'correctness 8: each lane gets its own room': async ({ store, host }) => {
     const to = ['one', 'two', 'three']
     await commitAccepts(store, ...[1, 2, 3].map(() => accept(host, { to })))
     const { claims, heads } = await store.claim([room('one', 1), room('two', 5)], host.now)
@@ -163,7 +166,7 @@ export const claimStories: Stories = {
     expect(await claimAll(store, host, 'one')).toMatchObject([{ expiresAtMs: host.now + 40 }])
   },
 
-  'nobody can claim what is claimed': async ({ store, host }) => {
+  'correctness 8: nobody can claim what is claimed': async ({ store, host }) => {
     await commitAccepts(store, ...Array.from({ length: 40 }, () => accept(host)))
     const both = await Promise.all([
       store.claim([room('endpoint', 30)], host.now),
@@ -193,7 +196,7 @@ export const claimStories: Stories = {
     expect((await store.audit()).problems).toEqual([])
   },
 
-  'a waiting delivery can be made due now': async ({ store, host }) => {
+  'correctness 10: a waiting delivery can be made due now': async ({ store, host }) => {
     const record = accept(host, { dueAtMs: host.now + 60_000 })
     await commitAccepts(store, record)
     const deliveryId = record.deliveries[0]!.id
@@ -208,7 +211,10 @@ export const claimStories: Stories = {
     expect(await store.retryDelivery('dlv_nothing', host.now)).toEqual({ kind: 'unknown' })
   },
 
-  'an ended delivery is repeated as a new round, and points to it': async ({ store, host }) => {
+  'correctness 10: an ended delivery is repeated as a new round, and points to it': async ({
+    store,
+    host,
+  }) => {
     const record = accept(host, { owned: true })
     await commitAccepts(store, record)
     const first = record.deliveries[0]!.id

@@ -54,7 +54,11 @@ export const flowStories: Stories = {
     expect(await again.loadFlows()).toEqual([flow])
   },
 
-  'a breaker is changed from the state that was seen, once': async ({ store, host, reopen }) => {
+  'correctness 14: a breaker is changed from the state that was seen, once': async ({
+    store,
+    host,
+    reopen,
+  }) => {
     await store.saveEndpoint(endpoint('one'), change('registered'))
     const tries = await Promise.all(
       [1, 2, 3].map((n) => store.changeBreaker(key, open(1, host.now + n))),
@@ -89,7 +93,11 @@ export const flowStories: Stories = {
     })
   },
 
-  'send times are handed out once each, in their distance': async ({ store, host, reopen }) => {
+  'correctness 14: send times are handed out once each, in their distance': async ({
+    store,
+    host,
+    reopen,
+  }) => {
     const ask = { endpointKey: key, count: 3, intervalMs: 100.5 }
     const other = { endpointKey: endpointKey('two'), count: 1, intervalMs: 1_000 }
     const given = await Promise.all(
@@ -104,7 +112,10 @@ export const flowStories: Stories = {
     expect(next).toMatchObject(ask)
   },
 
-  'no send time lies in the past, or beyond all reason ahead': async ({ store, host }) => {
+  'correctness 15: no send time lies in the past, or beyond all reason ahead': async ({
+    store,
+    host,
+  }) => {
     const ask = { endpointKey: key, count: 2, intervalMs: 100 }
     await store.takeSendTimes([ask], host.now)
     const [later] = await store.takeSendTimes([ask], host.now + hour)

@@ -51,20 +51,21 @@ async function expectSound(store: Store): Promise<void> {
 }
 
 export const orderStories: Stories = {
-  'of each key only the first can be claimed; its end makes the next one due': async (scene) => {
-    await acceptAll(scene, ['a1', 'a'], ['a2', 'a'], ['b1', 'b'], ['a3', 'a'])
-    const first = await claimed(scene)
-    expect([...first.keys()].sort()).toEqual(['a1', 'b1'])
-    expect(first.get('a1')?.ordered).toBe(true)
-    expect((await claimed(scene)).size).toBe(0)
-    await expectSound(scene.store)
-    await end(scene, first.get('a1'))
-    const second = await claimed(scene)
-    expect([...second.keys()]).toEqual(['a2'])
-    await end(scene, second.get('a2'))
-    expect([...(await claimed(scene)).keys()]).toEqual(['a3'])
-    await expectSound(scene.store)
-  },
+  'correctness 13: of each key only the first can be claimed; its end makes the next one due':
+    async (scene) => {
+      await acceptAll(scene, ['a1', 'a'], ['a2', 'a'], ['b1', 'b'], ['a3', 'a'])
+      const first = await claimed(scene)
+      expect([...first.keys()].sort()).toEqual(['a1', 'b1'])
+      expect(first.get('a1')?.ordered).toBe(true)
+      expect((await claimed(scene)).size).toBe(0)
+      await expectSound(scene.store)
+      await end(scene, first.get('a1'))
+      const second = await claimed(scene)
+      expect([...second.keys()]).toEqual(['a2'])
+      await end(scene, second.get('a2'))
+      expect([...(await claimed(scene)).keys()]).toEqual(['a3'])
+      await expectSound(scene.store)
+    },
 
   'several of a key in one group, and without a key beside them': async (scene) => {
     const { store, host } = scene
@@ -205,34 +206,33 @@ export const orderStories: Stories = {
     await expectSound(store)
   },
 
-  'a repair leaves what waits behind another, and puts what held its key up first': async (
-    scene,
-  ) => {
-    const { store, host } = scene
-    const ids = await acceptAll(scene, ['a1', 'a'], ['a2', 'a'], ['b1', 'b'], ['b2', 'b'])
-    const first = await claimed(scene)
-    await end(scene, first.get('a1'), exhausted)
-    await end(scene, first.get('b1'))
-    const criteria = { sinceMs: 0, untilMs: host.now, types: null, states: [], metadata: null }
-    const repair = {
-      id: 'rep_1',
-      kind: 'replay',
-      criteria,
-      maxPerSecond: 100,
-      cursor: '0',
-    } as const
-    const endpointKeyOf = { tenantId: '', endpointKey: endpointKey('endpoint') }
-    await store.createRepair({ ...repair, ...endpointKeyOf, createdAtMs: host.now })
-    const step = { id: 'rep_1', from: '0', to: null, nextStepAtMs: host.now, matched: 4 }
-    const { record } = await store.stepRepair({ ...step, skipped: {}, take: ids }, host.now)
-    expect(record).toMatchObject({ queued: 3, skipped: { behind_another: 1 } })
-    const claims = await claimed(scene)
-    expect([...claims.keys()].sort()).toEqual(['a1', 'b1', 'b2'])
-    expect(claims.get('a1')).toMatchObject({ deliveryId: `${ids[0]}_r2`, ordered: true })
-    await end(scene, claims.get('a1'))
-    expect([...(await claimed(scene)).keys()]).toEqual(['a2'])
-    await expectSound(store)
-  },
+  'correctness 13: a repair leaves what waits behind another, and puts what held its key up first':
+    async (scene) => {
+      const { store, host } = scene
+      const ids = await acceptAll(scene, ['a1', 'a'], ['a2', 'a'], ['b1', 'b'], ['b2', 'b'])
+      const first = await claimed(scene)
+      await end(scene, first.get('a1'), exhausted)
+      await end(scene, first.get('b1'))
+      const criteria = { sinceMs: 0, untilMs: host.now, types: null, states: [], metadata: null }
+      const repair = {
+        id: 'rep_1',
+        kind: 'replay',
+        criteria,
+        maxPerSecond: 100,
+        cursor: '0',
+      } as const
+      const endpointKeyOf = { tenantId: '', endpointKey: endpointKey('endpoint') }
+      await store.createRepair({ ...repair, ...endpointKeyOf, createdAtMs: host.now })
+      const step = { id: 'rep_1', from: '0', to: null, nextStepAtMs: host.now, matched: 4 }
+      const { record } = await store.stepRepair({ ...step, skipped: {}, take: ids }, host.now)
+      expect(record).toMatchObject({ queued: 3, skipped: { behind_another: 1 } })
+      const claims = await claimed(scene)
+      expect([...claims.keys()].sort()).toEqual(['a1', 'b1', 'b2'])
+      expect(claims.get('a1')).toMatchObject({ deliveryId: `${ids[0]}_r2`, ordered: true })
+      await end(scene, claims.get('a1'))
+      expect([...(await claimed(scene)).keys()]).toEqual(['a2'])
+      await expectSound(store)
+    },
 
   'a head that is cancelled in flight lets the next one go': async (scene) => {
     const { store, host } = scene

@@ -178,7 +178,7 @@ export const repairStories: Stories = {
       expect((await store.audit()).problems).toEqual([])
     },
 
-  'a step that another process was faster with changes nothing': async (scene) => {
+  'correctness 10: a step that another process was faster with changes nothing': async (scene) => {
     const { store, host } = scene
     const records = await four(scene)
     const asked = repair(host)
@@ -202,7 +202,7 @@ export const repairStories: Stories = {
     expect((await store.audit()).problems).toEqual([])
   },
 
-  'what two repairs want is queued once': async (scene) => {
+  'correctness 10: what two repairs want is queued once': async (scene) => {
     const { store, host } = scene
     const records = await four(scene)
     const both = [repair(host), repair(host)]
@@ -339,7 +339,10 @@ export const repairStories: Stories = {
     expect((await candidates(store, asked)).every(({ body }) => body === null)).toBe(true)
   },
 
-  'a backfill creates what is missing, once, and it adds up': async ({ store, host }) => {
+  'correctness 10: a backfill creates what is missing, once, and it adds up': async ({
+    store,
+    host,
+  }) => {
     const has = accept(host, { id: 'has', to: ['endpoint'] })
     const lacks = accept(host, { id: 'lacks', to: ['other'], owned: true })
     const gone = accept(host, { id: 'gone', to: [] })
@@ -426,28 +429,30 @@ export const repairStories: Stories = {
     expect((await again.audit()).problems).toEqual([])
   },
 
-  'a member of a sealed batch is not cancelled alone, the batch with all its members is': async ({
-    store,
-    host,
-  }) => {
-    const dueAtMs = host.now + 5_000
-    const records = ['a', 'b', 'c', 'd'].map((id) => accept(host, { id, dueAtMs }))
-    await commitAccepts(store, ...records)
-    const rule = { size: 3, maxBytes: 10_000 }
-    const [batch] = await claimAll(store, host, 'endpoint', rule)
-    expect(await store.cancelSome([idOf(records[0])], 'by_request', host.now)).toEqual(['in-batch'])
-    await store.commit(
-      group({ settlements: [settle(host, { ...batch!, eventType: 'batch' }, retryAt(host.now))] }),
-    )
-    const { endpointKey: key } = batch!
-    const cancelled: string[] = []
-    for (;;) {
-      const some = await store.cancelDeliveries(key, 'by_request', host.now, 10)
-      if (some.length === 0) break
-      cancelled.push(...some)
-    }
-    // Deliveries are counted, not the batch that carries them.
-    expect(cancelled.sort()).toEqual(records.map(idOf).sort())
-    expect((await store.audit()).problems).toEqual([])
-  },
+  'correctness 12: a member of a sealed batch is not cancelled alone, the batch with all its members is':
+    async ({ store, host }) => {
+      const dueAtMs = host.now + 5_000
+      const records = ['a', 'b', 'c', 'd'].map((id) => accept(host, { id, dueAtMs }))
+      await commitAccepts(store, ...records)
+      const rule = { size: 3, maxBytes: 10_000 }
+      const [batch] = await claimAll(store, host, 'endpoint', rule)
+      expect(await store.cancelSome([idOf(records[0])], 'by_request', host.now)).toEqual([
+        'in-batch',
+      ])
+      await store.commit(
+        group({
+          settlements: [settle(host, { ...batch!, eventType: 'batch' }, retryAt(host.now))],
+        }),
+      )
+      const { endpointKey: key } = batch!
+      const cancelled: string[] = []
+      for (;;) {
+        const some = await store.cancelDeliveries(key, 'by_request', host.now, 10)
+        if (some.length === 0) break
+        cancelled.push(...some)
+      }
+      // Deliveries are counted, not the batch that carries them.
+      expect(cancelled.sort()).toEqual(records.map(idOf).sort())
+      expect((await store.audit()).problems).toEqual([])
+    },
 }

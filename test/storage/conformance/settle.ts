@@ -1,10 +1,12 @@
 import { expect } from 'vitest'
+import type { AcceptRecord } from '../../../src/storage/storage.ts'
 import type { Stories } from '../conformance.ts'
 import {
   accept,
   change,
   claimAll,
   commitAccepts,
+  day,
   delivered,
   endpoint,
   endpointKey,
@@ -54,7 +56,10 @@ export const settleStories: Stories = {
     expect((await store.audit()).problems).toEqual([])
   },
 
-  'a retry waits until it is due and then carries the next token': async ({ store, host }) => {
+  'correctness R2: a retry waits until it is due and then carries the next token': async ({
+    store,
+    host,
+  }) => {
     const record = accept(host, { owned: true })
     await commitAccepts(store, record)
     const dueAtMs = host.now + 2 ** 33
@@ -82,7 +87,7 @@ export const settleStories: Stories = {
     expect((await store.audit()).problems).toEqual([])
   },
 
-  'a repeated settlement is told apart from a new one': async ({ store, host }) => {
+  'correctness 3: a repeated settlement is told apart from a new one': async ({ store, host }) => {
     const record = accept(host, { owned: true })
     await commitAccepts(store, record)
     const settlements = [settle(host, ownedOf(record))]
@@ -99,7 +104,9 @@ export const settleStories: Stories = {
     expect(sums.map(({ attempts }) => attempts)).toEqual([1])
   },
 
-  'an attempt of a lost claim is kept as late and decides nothing': async (scene) => {
+  'correctness R2: an attempt of a lost claim is kept as late and decides nothing': async (
+    scene,
+  ) => {
     const { host, reopen } = scene
     const record = accept(host, { owned: true })
     await commitAccepts(scene.store, record)
@@ -120,7 +127,10 @@ export const settleStories: Stories = {
     expect((await store.audit()).problems).toEqual([])
   },
 
-  'a settlement of what was given back meanwhile is late': async ({ store, host }) => {
+  'correctness R2: a settlement of what was given back meanwhile is late': async ({
+    store,
+    host,
+  }) => {
     const record = accept(host, { owned: true })
     await commitAccepts(store, record)
     const { deliveryId } = ownedOf(record)
@@ -138,7 +148,9 @@ export const settleStories: Stories = {
     expect((await store.audit()).problems).toEqual([])
   },
 
-  'what a dead process owned waits again at once, due when it was': async (scene) => {
+  'correctness R1: what a dead process owned waits again at once, due when it was': async (
+    scene,
+  ) => {
     const { host, reopen } = scene
     const owned = accept(host, { owned: true })
     await commitAccepts(scene.store, owned, accept(host))
@@ -154,6 +166,42 @@ export const settleStories: Stories = {
       [2, 0],
       [2, 0],
     ])
+  },
+
+  'correctness 15: after the clock was set back, what waits keeps its delay, not its time': async (
+    scene,
+  ) => {
+    const { host, reopen } = scene
+    const rightMs = host.now
+    host.now += day
+    const retried = accept(host, { id: 'retried', owned: true })
+    const later = accept(host, { id: 'later', dueAtMs: rightMs + 2 * day })
+    const timed = {
+      ...later,
+      deliveries: later.deliveries.map((one) => ({
+        ...one,
+        terms: { alone: true, expiresAtMs: null },
+      })),
+    }
+    const loose = accept(host, { id: 'loose', dueAtMs: host.now + 5_000 })
+    await commitAccepts(scene.store, retried, timed, loose)
+    const dueAtMs = host.now + 60_000
+    await scene.store.saveEndpoint(endpoint('held'), change('registered'))
+    const held = { ...retryAt(dueAtMs), effect: { kind: 'hold', untilMs: dueAtMs } } as const
+    await scene.store.commit(group({ settlements: [settle(host, ownedOf(retried), held)] }))
+    host.now = rightMs + 1_000
+    const store = await reopen()
+    const dueOf = async (record: AcceptRecord) =>
+      (await store.findDelivery(record.deliveries[0]!.id))?.dueAtMs ?? 0
+    const delayMs = (await dueOf(retried)) - host.now
+    expect(delayMs).toBeGreaterThan(59_000)
+    expect(delayMs).toBeLessThanOrEqual(60_000)
+    expect(await dueOf(loose)).toBe(host.now + 5_000)
+    expect(await dueOf(timed)).toBe(rightMs + 2 * day)
+    expect((await store.findFlow(endpointKey('endpoint')))?.heldUntilMs).toBeLessThanOrEqual(
+      host.now,
+    )
+    expect((await store.audit()).problems).toEqual([])
   },
 
   'a released claim waits again and has used no attempt': async ({ store, host }) => {
@@ -172,7 +220,10 @@ export const settleStories: Stories = {
     expect((await claimAll(store, host))[0]?.token).toBe(2)
   },
 
-  'a retry for an endpoint that went away ends as cancelled': async ({ store, host }) => {
+  'correctness 6: a retry for an endpoint that went away ends as cancelled': async ({
+    store,
+    host,
+  }) => {
     await store.saveEndpoint(endpoint('one'), change('registered'))
     const records = [1, 2, 3].map(() => accept(host, { owned: true, to: ['one'] }))
     await commitAccepts(store, ...records)

@@ -35,7 +35,10 @@ async function pruneAll(store: Store, cutoffs: Partial<RetentionCutoffs>): Promi
 }
 
 export const upkeepStories: Stories = {
-  'retention takes what has ended, and the sums still add up': async ({ store, host }) => {
+  'correctness R5: retention takes what has ended, and the sums still add up': async ({
+    store,
+    host,
+  }) => {
     const records = Array.from({ length: 12 }, () => accept(host, { owned: true }))
     await commitAccepts(store, ...records)
     const settlements = records.map((record, i) =>
@@ -70,7 +73,7 @@ export const upkeepStories: Stories = {
     expect(sums.reduce((n, { attempts }) => n + attempts, 0)).toBe(13)
   },
 
-  'a body outlives every delivery that is not settled': async ({ store, host }) => {
+  'correctness 11: a body outlives every delivery that is not settled': async ({ store, host }) => {
     const record = accept(host, { id: 'a', to: ['one', 'two'], owned: true })
     await commitAccepts(store, record)
     await store.commit(group({ settlements: [settle(host, ownedOf(record, 0))] }))
@@ -115,7 +118,7 @@ export const upkeepStories: Stories = {
     expect(await bodies()).toEqual([null, null, null])
   },
 
-  'an id is new again once it is forgotten': async ({ store, host }) => {
+  'correctness 9: an id is new again once it is forgotten': async ({ store, host }) => {
     const first = accept(host, { id: 'a', owned: true })
     await commitAccepts(store, first)
     await store.commit(group({ settlements: [settle(host, ownedOf(first))] }))
