@@ -103,7 +103,8 @@ describe('peers 13: several processes with one endpoint', () => {
       })
       return { after }
     })
-    const [victim] = ['a', 'b', 'c'].map((name) => start(name, 160))
+    // Enough for whoever comes late to get its share before all is sent.
+    const [victim] = ['a', 'b', 'c'].map((name) => start(name, 400))
     await inbox.waitForCount(80)
     const late = start('d', 160)
     await late.accepted
