@@ -169,16 +169,12 @@ async function fillDone() {
   await timed(`${eventRows * 10} ended deliveries`, () =>
     sql.query(`
       insert into kmsg.done (id, event_key, endpoint_key, state, reason, round, attempts, token,
-                             created_at_ms, settled_at_ms)
+                             created_at_ms, settled_at_ms, last_started_at_ms, last_latency_ms,
+                             last_outcome, last_http_status, last_response_body,
+                             last_endpoint_version)
       select id, key, endpoint_key, case when hashtext(id) % 100 = 0 then 'exhausted' else 'delivered' end,
-             'status_200', 1, 1, 1, accepted_at_ms, accepted_at_ms + 200 from (${made}) as rows`),
-  )
-  await timed('their attempts', () =>
-    sql.query(`
-      insert into kmsg.attempt (delivery_id, token, number, started_at_ms, latency_ms, outcome,
-                                http_status, response_body, endpoint_version, late)
-      select id, 1, 1, accepted_at_ms, 12.5, 'accepted', 200, 'ok'::bytea, 1, false
-        from (${made}) as rows`),
+             'status_200', 1, 1, 1, accepted_at_ms, accepted_at_ms + 200, accepted_at_ms, 12.5,
+             'accepted', 200, 'ok'::bytea, 1 from (${made}) as rows`),
   )
   await timed('their slots', () =>
     sql.query(`insert into kmsg.delivery_slot (endpoint_key, slot)
