@@ -3,12 +3,14 @@ import { randomBytes } from 'node:crypto'
 import { createKeyMaker } from '../../model/ids.ts'
 import type { Database } from './connection.ts'
 import type { Hints } from './hints.ts'
+import type { RollupWriter } from './rollup.ts'
 import type { Worker } from './worker.ts'
 
 export interface Session {
   readonly database: Database
   readonly worker: Worker
   readonly hints: Hints
+  readonly rollups: RollupWriter
   /** Somebody saw this version of the endpoints. */
   sawVersion(version: number): void
   /** What callers' transactions brought and cannot be taken in, and when each is tried again. */
@@ -26,9 +28,10 @@ export function createSession(
     database,
     worker,
     hints,
+    rollups,
     sawVersion,
     makeDays,
-  }: Pick<Session, 'database' | 'worker' | 'hints' | 'sawVersion' | 'makeDays'>,
+  }: Pick<Session, 'database' | 'worker' | 'hints' | 'rollups' | 'sawVersion' | 'makeDays'>,
   nowMs: () => number,
 ): Session {
   let clockMs = 0
@@ -37,6 +40,7 @@ export function createSession(
     database,
     worker,
     hints,
+    rollups,
     sawVersion,
     makeDays,
     refusedIntake: new Map(),

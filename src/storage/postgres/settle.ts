@@ -271,7 +271,7 @@ async function writeRecords(
   const row = await connection.get<Row>(
     statementFor(records, isOrdered),
     ...toColumns(records),
-    session.worker.slot,
+    session.rollups.next(),
   )
   if (row === undefined) throw new WebhookError('STORAGE_UNAVAILABLE', 'Expected a row, got none.')
   // Apart, because the statement above does not see a mark that is set while it waits for the row.

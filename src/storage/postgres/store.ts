@@ -24,9 +24,10 @@ import { blockedKeys, releaseOrder } from './order.ts'
 import { attemptsOf, findDelivery, findEvent } from './read.ts'
 import { createRepair, endRepair, listRepairs, stepRepair } from './repair.ts'
 import { retryDelivery } from './retry.ts'
+import { RollupWriter } from './rollup.ts'
 import { checkServer, migrate, type Server } from './schema.ts'
 import type { OpenClient } from './servers.ts'
-import { createSession } from './session.ts'
+import { createSession, type Session } from './session.ts'
 import { keepDelaysOfWrongClock } from './set-back.ts'
 import { Shares } from './shares.ts'
 import { createErasing, createPruning, listDeliveries } from './slices.ts'
@@ -87,9 +88,9 @@ export async function openStore(
       error: problem,
     })
   }
-  const session = createSession({ database, worker, hints, sawVersion, makeDays: makeAhead }, () =>
-    host.nowMs(),
-  )
+  const rollups = new RollupWriter(database.with(prompt), () => worker.slot)
+  const parts = { database, worker, hints, rollups, sawVersion, makeDays: makeAhead }
+  const session = createSession(parts, () => host.nowMs())
   const urgent = { ...session, database: database.with(once) }
   const claims = new Claims(urgent)
   const watched = { ...session, database: database.with(prompt) }
@@ -163,7 +164,7 @@ export async function openStore(
     backup: () => Promise.reject(backupIsTheServers(location)),
     audit: () => audit(database),
     close() {
-      closing ??= close(watch, hints, listener, worker).finally(onClose)
+      closing ??= close(watch, hints, listener, session).finally(onClose)
       return closing
     },
   }
@@ -185,12 +186,13 @@ async function close(
   watch: Watch,
   hints: Hints,
   listener: Listener | null,
-  worker: Worker,
+  { worker, rollups }: Pick<Session, 'worker' | 'rollups'>,
 ): Promise<void> {
   const isHeard = !hints.isAlone
   hints.stop()
   await watch.stop()
   await listener?.stop()
+  await rollups.stop()
   await worker.close()
   // Others may take its share, and what it gave back.
   if (isHeard) await hints.sayNow({ workers: true, due: null })

@@ -329,7 +329,7 @@ create table kmsg.rollup (
   outcome text collate "C" not null,
   state text collate "C" not null,
   latency_class smallint not null,
-  -- The slot of a worker: each adds to rows of its own and waits for nobody.
+  -- One of a worker's numbers, see rollup.ts: each adds to rows of its own and waits for nobody.
   writer integer not null,
   attempts bigint not null,
   deliveries bigint not null,
@@ -340,6 +340,8 @@ create table kmsg.rollup (
 -- Half of a page is room for the next version of its rows: no update touches the index.
 with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,
         autovacuum_vacuum_cost_delay = 0);
+-- Those that a process will add to its lasting ones, see rollup.ts.
+create index rollup_loose on kmsg.rollup (writer) where writer % 1000 <> 0;
 
 -- What retention removed, so that rows and statistics can still be shown to add up.
 create table kmsg.pruned (
