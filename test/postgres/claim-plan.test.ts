@@ -260,7 +260,7 @@ test('correctness 8: what was claimed behind a long transaction is not looked at
   // none were claimed here.
   const ofRetries = (look: Statement) => look.values[3] === '{t}'
   for (const look of looks.filter((one) => !ofRetries(one))) {
-    const floor = host.now - 60_000
+    const floor = host.now - 10_000
     const values = look.values.map((value) =>
       value === floor ? 0 : value === `{${floor}}` ? '{0}' : value,
     )

@@ -110,7 +110,7 @@ interface LostClaim {
 }
 
 /** What becomes due earlier than its lane's head was, by release or replay, is seldom older. */
-const floorBelowHeadMs = 60_000
+const floorBelowHeadMs = 10_000
 const noFloorEveryMs = 60_000
 const maxFloors = 20_000
 
