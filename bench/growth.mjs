@@ -104,9 +104,9 @@ async function registerEndpoints() {
       ...{ key, id: key, tenantId: '', url: 'https://shop.example/hook', events: ['*'], name: '' },
       ...{ description: '', status: key.startsWith('paused') ? 'paused' : 'active' },
       ...{ statusReason: null, statusChangedAtMs: atMs, secrets: [], signatureSchemes: null },
-      ...{ filters: {}, bodyFilter: null, retryConfig: {}, headers: {}, tls: null, timeoutMs: null },
-      ...{ concurrency: 5, rateLimit: null, batch: false, ordering: null, version: 1, warning: null },
-      createdAtMs: atMs,
+      ...{ filters: {}, bodyFilter: null, retryConfig: {}, headers: {}, tls: null },
+      ...{ timeoutMs: null, concurrency: 5, rateLimit: null, batch: false, ordering: null },
+      ...{ version: 1, warning: null, createdAtMs: atMs },
       updatedAtMs: atMs,
     }
     const change = { atMs, version: 1, what: 'registered', reason: null, fields: [] }
