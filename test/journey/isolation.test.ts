@@ -93,7 +93,7 @@ describe('an endpoint that hangs', () => {
     for (let i = 0; i < 10; i += 1) {
       await service.dispatchEvents(Array.from({ length: 100 }, () => stage.event()))
     }
-    await settledAll
+    await stage.until(settledAll, 25)
     expect(stage.at('hangs').length).toBe(10)
     hold.open()
     await service.drain()

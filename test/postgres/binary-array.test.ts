@@ -10,7 +10,8 @@ const nullable = (values: fc.Arbitrary<number>) => fc.array(fc.option(values), {
 test.each([
   ['int', int4Array, fc.integer()],
   ['bigint', int8Array, fc.maxSafeInteger()],
-  ['float8', float8Array, fc.double()],
+  // Text has no -0.
+  ['float8', float8Array, fc.double().map((value) => value + 0)],
 ] as const)('%s[] as bytes is what it is as text', async (type, toBytes, values) => {
   const { url } = freshSchema()
   await onServer(url, (client) =>

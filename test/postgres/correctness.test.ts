@@ -93,7 +93,7 @@ describe('poison', () => {
       state: 'exhausted',
       attempts: [{ httpStatus: 500 }],
     })
-    const rows = await run(`select response_body from ${schema.name}.attempt`)
+    const rows = await run(`select response_body from ${schema.name}.attempt_made`)
     expect(rows).toEqual([{ response_body: said }])
     receiver.close()
   })
@@ -118,8 +118,8 @@ describe('poison', () => {
   test('correctness 1: an outcome whose text the server refuses loses the text alone', async () => {
     const service = await open()
     await service.registerEndpoint(hook())
-    await run(`alter table ${schema.name}.attempt
-      add constraint short check (response_body is null or length(response_body) < 10)`)
+    await run(`alter table ${schema.name}.done add constraint short
+      check (last_response_body is null or length(last_response_body) < 10)`)
     inbox.setAnswer(({ events: [one] }) =>
       one?.id === 'evt_5' ? { body: 'longer than ten' } : { body: 'short' },
     )
@@ -127,7 +127,7 @@ describe('poison', () => {
     await service.drain()
     expect(inbox.received).toHaveLength(20)
     const rows = await run(
-      `select count(*)::int as n, count(response_body)::int as texts from ${schema.name}.attempt`,
+      `select count(*)::int as n, count(response_body)::int as texts from ${schema.name}.attempt_made`,
     )
     expect(rows).toEqual([{ n: 20, texts: 19 }])
     expect(await run(`select distinct state from ${schema.name}.done`)).toEqual([
