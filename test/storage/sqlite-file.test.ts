@@ -329,8 +329,9 @@ test('correctness 7: a long read holds up no commit, and the log begins anew aft
   expect(heldBytes).toBeGreaterThan(64 * 2 ** 20)
   reader.exec('rollback')
   reader.close()
-  await writeMegabytes(70)
-  expect(logBytes()).toBeLessThan(1.2 * heldBytes)
+  // Whenever the thread that clears the log comes to it: most of this goes where the first went.
+  await writeMegabytes(140)
+  expect(logBytes()).toBeLessThan(heldBytes + 70 * 2 ** 20)
   await store.close()
 })
 
