@@ -140,6 +140,10 @@ export class Claims {
   readonly #floors = new Floors()
   #lastNo = 0
   #lost: LostClaim[] = []
+  /** Lanes that are being asked for, one entry for each claim. */
+  readonly #asked = new Set<readonly LaneRoom[]>()
+  /** Lanes asked for since somebody began to read the heads. */
+  #askedSince: Set<string> = new Set()
 
   constructor(session: Session) {
     this.#session = session
@@ -151,6 +155,8 @@ export class Claims {
     this.#lastNo += 1
     const claimNo = this.#lastNo
     const { id: owner } = worker
+    this.#asked.add(rooms)
+    for (const { endpointKey } of rooms) this.#askedSince.add(endpointKey)
     try {
       const floors = rooms.map((room) => this.#floors.of(room, nowMs))
       return await claimFor(this.#session, rooms, floors, claimNo, nowMs)
@@ -158,7 +164,15 @@ export class Claims {
       const untilMs = performance.now() + lookForLostMs
       this.#lost.push({ owner, claimNo, untilMs, isLookedFor: false })
       throw error
+    } finally {
+      this.#asked.delete(rooms)
     }
+  }
+
+  /** @returns the lanes that claims are asked for from now on or by now, until this is called again */
+  noteAsked(): ReadonlySet<string> {
+    this.#askedSince = new Set([...this.#asked].flat().map(({ endpointKey }) => endpointKey))
+    return this.#askedSince
   }
 
   /** Gives back what claims have taken whose answer never came. */

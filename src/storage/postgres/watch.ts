@@ -196,7 +196,10 @@ export class Watch {
   async #readHeads(): Promise<void> {
     const startMs = this.#clock.steadyMs()
     if (startMs < this.#headsNotBeforeMs) return
-    this.#watcher?.due(await this.#session.database.read(heads))
+    const asked = this.#claims.noteAsked()
+    const found = await this.#session.database.read(heads)
+    // A claim tells of its lanes itself, and what was read before it would call up what it has taken.
+    this.#watcher?.due(found.filter(({ endpointKey }) => !asked.has(endpointKey)))
     const tookMs = this.#clock.steadyMs() - startMs
     this.#headsNotBeforeMs = startMs + tookMs / headsShare
   }
