@@ -45,14 +45,18 @@ const chosen = Object.keys(steps).filter((name) =>
 )
 
 const total = { passed: 0, failed: 0 }
+const failures = []
 const startMs = performance.now()
 for (const name of chosen) {
   const result = await runStep(name)
   total.passed += result.passed
   total.failed += result.failed
+  if (result.failed > 0) failures.push(...(result.failures ?? [result.output]).map(headline))
   // Without a build, what follows would test the previous one.
   if (name === 'build' && result.failed > 0) break
 }
+// Once more, where who looks at the end of a long log sees it.
+for (const failure of failures) console.log(`failed: ${failure}`)
 console.log(`\n${chosen.length} steps in ${seconds(startMs)}`)
 console.log(`${total.passed} passed, ${total.failed} failed`)
 process.exitCode = total.failed > 0 ? 1 : 0
@@ -68,6 +72,11 @@ async function runStep(name) {
   }
   if (result.output) console.log(result.output.trimEnd().replaceAll(/^/gm, '    '))
   return result
+}
+
+/** The name of what failed, and the first line of what it said. */
+function headline(text = '') {
+  return text.trim().split('\n').slice(0, 2).join(': ')
 }
 
 function verdictOf({ failed, skipped }) {
