@@ -55,7 +55,8 @@ describe('the guard of the imports', () => {
     ['storage/sqlite/store.ts', `import type { Store } from '../storage.ts'`],
     ['storage/sqlite/driver.ts', `require('@photostructure/sqlite')`],
     ['engine/engine.ts', `import { open } from '../accept/open.ts' // not '../cli/main.ts'`],
-    ['deliver/send.ts', `import { Agent } from 'undici/index.js'`],
+    ['moving/move.ts', `import { Store } from '../storage/storage.ts'`],
+    ['observe/trace.ts', `import { trace } from '@opentelemetry/api/build.js'`],
   ])('allows in %s: %s', (file, text) => {
     expect(violationsOf(new Map([[file, text]]))).toEqual([])
   })

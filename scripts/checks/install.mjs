@@ -81,7 +81,6 @@ export async function checkBundles() {
       platform: 'node',
       format,
       logLevel: 'error',
-      ...(format === 'esm' && { banner: { js: requireInEsm } }),
     })
     copyDriver(installed, folder)
     await runProgram(process.execPath, folder, path.basename(outfile))
@@ -96,15 +95,11 @@ export function runProgram(runtime, folder, file) {
   return run(runtime, [path.join(folder, file)], { cwd, timeoutMs: 60_000 })
 }
 
-// undici is CommonJS; in an ESM bundle its calls of `require` need one to exist.
-const requireInEsm =
-  "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url)"
-
 function copyDriver(from, to) {
   const modules = path.join(to, 'node_modules')
   mkdirSync(modules)
   cpSync(path.join(from, 'node_modules'), modules, { recursive: true })
-  for (const name of ['@k-msg', 'undici', 'commander', '.bin', '.package-lock.json']) {
+  for (const name of ['@k-msg', 'commander', '.bin', '.package-lock.json']) {
     rmSync(path.join(modules, name), { recursive: true, force: true })
   }
 }

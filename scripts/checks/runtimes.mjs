@@ -1,5 +1,5 @@
-// Owns the other runtimes: Node 24, whose built-in SQLite replaces the npm one, Bun, which answers
-// `import 'undici'` with a module of its own, and Deno and workerd, on which receivers run. All come
+// Owns the other runtimes: Node 24, whose built-in SQLite replaces the npm one, Bun, whose
+// sockets and SQLite are its own, and Deno and workerd, on which receivers run. All come
 // from npm as plain platform packages without install scripts, into a cache that `npm ci` empties.
 import { existsSync } from 'node:fs'
 import { mkdir } from 'node:fs/promises'

@@ -43,18 +43,7 @@ export function classifyError(error: unknown, connected: boolean): Outcome {
     return { kind: 'timed-out', phase: error.reached }
   }
   if (!connected && code === 'ETIMEDOUT') return { kind: 'timed-out', phase: 'connect' }
-  return { kind: 'unreachable', code: isProtocolError(error, code) ? 'EPROTO' : networkCode(code) }
-}
-
-/** The answer was no HTTP, or HTTP that nobody asked for (100 Continue, 101 Switching Protocols). */
-function isProtocolError(error: unknown, code: string): boolean {
-  const { name, message } = (error ?? {}) as Error
-  return name === 'HTTPParserError' || (code === 'UND_ERR_SOCKET' && message.startsWith('bad '))
-}
-
-/** undici's own word for a connection that ended under a request says less than the system's. */
-function networkCode(code: string): string {
-  return code === 'UND_ERR_SOCKET' ? 'ECONNRESET' : code
+  return { kind: 'unreachable', code }
 }
 
 /** What a connection that is being opened waits for: the name, our proxy, or the receiver. */

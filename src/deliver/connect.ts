@@ -14,10 +14,9 @@ import {
   ProxyError,
   UnresolvableError,
 } from './classify.ts'
-import { openSocket, readyEvent } from './open-socket.ts'
+import { openSocket, type Received, readyEvent } from './open-socket.ts'
+import type { Target } from './prepare.ts'
 import { type EgressProxy, openTunnel } from './proxy.ts'
-import type { TlsIdentity } from './tls-identity.ts'
-import type { buildConnector } from './undici.ts'
 
 export interface ConnectTools {
   readonly addresses: AddressRule
@@ -36,11 +35,11 @@ export interface Opening {
   giveUp(error: Error): void
 }
 
-export type Connect = (
-  options: Pick<buildConnector.Options, 'hostname' | 'port' | 'protocol'>,
-  identity: TlsIdentity,
-  callback: buildConnector.Callback,
-) => Opening
+/** Called once; the socket is null where there is an error. */
+export type Connected = (error: Error | null, socket: Socket | null) => void
+
+/** @param received gets what the receiver sends; the bytes are valid during the call only */
+export type Connect = (target: Target, received: Received, connected: Connected) => Opening
 
 type Vetted = readonly LookupAddress[]
 
@@ -48,8 +47,8 @@ type Vetted = readonly LookupAddress[]
 const unreachedByProxy = new Set(['PROXY_502', 'PROXY_503', 'PROXY_504'])
 
 export function createConnect(tools: ConnectTools): Connect {
-  return (options, identity, callback) => {
-    const path = new Path(tools, options, identity, callback)
+  return (target, received, connected) => {
+    const path = new Path(tools, target, received, connected)
     path.begin()
     return path
   }
@@ -59,38 +58,31 @@ export function createConnect(tools: ConnectTools): Connect {
 class Path implements Opening {
   phase: OpeningPhase = 'connect'
   readonly #tools: ConnectTools
-  readonly #hostname: string
-  readonly #port: number
-  /** Null for plain http. */
-  readonly #tls: TlsIdentity | null
-  readonly #callback: buildConnector.Callback
+  readonly #target: Target
+  readonly #received: Received
+  readonly #connected: Connected
   #socket: Socket | null = null
   #ended = false
   #cancelTimer = (): void => {}
 
-  constructor(
-    tools: ConnectTools,
-    { hostname, port, protocol }: Parameters<Connect>[0],
-    identity: TlsIdentity,
-    callback: buildConnector.Callback,
-  ) {
+  constructor(tools: ConnectTools, target: Target, received: Received, connected: Connected) {
     this.#tools = tools
-    this.#hostname = hostname
-    this.#port = Number(port || (protocol === 'https:' ? 443 : 80))
-    this.#tls = protocol === 'https:' ? identity : null
-    this.#callback = callback
+    this.#target = target
+    this.#received = received
+    this.#connected = connected
   }
 
   begin(): void {
     const { setTimer, connectTimeoutMs, proxy } = this.#tools
+    const { hostname } = this.#target
     this.#cancelTimer = setTimer(
       () => this.giveUp(new ConnectTimeoutError(connectTimeoutMs, this.phase)),
       connectTimeoutMs,
     )
-    const family = isIP(this.#hostname)
-    if (family !== 0) this.#resolved(null, [{ address: this.#hostname, family }])
+    const family = isIP(hostname)
+    if (family !== 0) this.#resolved(null, [{ address: hostname, family }])
     // The proxy will resolve it, and has to judge what it finds.
-    else if (proxy?.connectTo === 'name') this.#tunnel(proxy, [this.#hostname])
+    else if (proxy?.connectTo === 'name') this.#tunnel(proxy, [hostname])
     else this.#resolve()
   }
 
@@ -103,7 +95,7 @@ class Path implements Opening {
     }
     this.phase = 'dns'
     try {
-      this.#tools.lookup(this.#hostname, answered)
+      this.#tools.lookup(this.#target.hostname, answered)
     } catch (error) {
       answered(error as NodeJS.ErrnoException, [])
     }
@@ -145,14 +137,14 @@ class Path implements Opening {
   }
 
   #tunnel(proxy: EgressProxy, [host = '', ...others]: readonly string[]): void {
-    const target = `${isIP(host) === 6 ? `[${host}]` : host}:${this.#port}`
+    const target = `${isIP(host) === 6 ? `[${host}]` : host}:${this.#target.port}`
     this.phase = 'proxy'
     const socket = openTunnel(proxy, target, this.#tools.lookup, (error, socket) => {
       if (this.#ended) return
       const next = error instanceof ProxyError && unreachedByProxy.has(error.code)
       if (next && others.length > 0) this.#tunnel(proxy, others)
       else if (error !== null) this.#fail(error)
-      else if (this.#tls === null) this.#succeed(socket)
+      else if (!this.#target.secure) this.#succeed(socket.on('data', this.#received).resume())
       else this.#open([], socket, (secure) => this.#succeed(secure))
     })
     this.#socket = socket
@@ -163,12 +155,15 @@ class Path implements Opening {
   }
 
   #open(addresses: Vetted, through: Socket | undefined, opened: (socket: Socket) => void): void {
-    const tls = this.#tls
-    const place = { hostname: this.#hostname, port: this.#port, addresses, through, tls }
-    const socket = openSocket(place)
+    const socket = openSocket({
+      target: this.#target,
+      addresses,
+      through,
+      received: this.#received,
+    })
     this.#socket = socket
     const failed = (error: Error): void => this.#fail(error)
-    socket.once('error', failed).once(readyEvent(place), () => {
+    socket.once('error', failed).once(readyEvent(this.#target), () => {
       socket.off('error', failed)
       if (!this.#ended) opened(socket)
     })
@@ -176,13 +171,13 @@ class Path implements Opening {
 
   #succeed(socket: Socket): void {
     this.#end()
-    this.#callback(null, socket)
+    this.#connected(null, socket)
   }
 
   #fail(error: Error): void {
     if (this.#ended) return
     this.#end()
-    this.#callback(error, null)
+    this.#connected(error, null)
   }
 
   #end(): void {

@@ -1,66 +1,40 @@
 /**
  * Keeps connections alive between attempts: per target (origin and TLS identity), reused last in
- * first out, bounded in all. Each was vetted when it was opened, and none is used for long after.
- *
- * Not undici's Pool: that one looks for a free client from the first on at every request, knows no
- * bound over all origins, and cannot give up a connection that is being opened. Here a connection
- * carries one request at a time, so there are never more of them to an endpoint than the scheduler
- * allows requests.
+ * first out, bounded in all. Each was vetted when it was opened, and none is used for long after. A
+ * connection carries one request at a time, so there are never more of them to an endpoint than the
+ * scheduler allows requests.
  */
-import type { OpeningPhase } from './classify.ts'
-import type { Connect, Opening } from './connect.ts'
+import type { SetTimer } from './attempt-request.ts'
+import type { Connect } from './connect.ts'
+import { Connection } from './connection.ts'
 import type { Target } from './prepare.ts'
-import { Client } from './undici.ts'
-
-const maxHeaderBytes = 16_384
 
 /** Somebody who needs a connection. */
 export interface ConnectionUser {
   readonly target: Target
   /** Called once, at once or when there is room. */
-  use(connection: Connection): void
+  use(connection: PooledConnection): void
 }
 
 interface Pool {
   readonly target: Target
-  readonly idle: Connection[]
+  readonly idle: PooledConnection[]
   open: number
   lastUse: number
 }
 
-export class Connection {
+/** A connection and what the pool knows of it. */
+export class PooledConnection extends Connection {
   readonly pool: Pool
-  readonly client: Client
   readonly openedAtMs: number
   isIdle = false
-  #opening: Opening | null = null
+  /** By the monotonic clock, while it is idle. */
+  idleUntilMs = 0
 
-  constructor(pool: Pool, connect: Connect, idleMs: number, nowMs: number) {
-    const { origin, identity } = pool.target
+  constructor(pool: Pool, openedAtMs: number, connect: Connect, lost: () => void) {
+    super(pool.target, connect, lost)
     this.pool = pool
-    this.openedAtMs = nowMs
-    this.client = new Client(origin, {
-      connect: (options, callback) => {
-        this.#opening = connect(options, identity, callback)
-      },
-      pipelining: 1,
-      maxHeaderSize: maxHeaderBytes,
-      keepAliveTimeout: idleMs,
-      keepAliveMaxTimeout: idleMs,
-      // Idle timeouts are no deadline: a byte now and then keeps them away. See deadlines.ts.
-      headersTimeout: 0,
-      bodyTimeout: 0,
-    })
-  }
-
-  /** What it waits for while it is being opened. */
-  get opening(): OpeningPhase {
-    return this.#opening?.phase ?? 'connect'
-  }
-
-  destroy(destroyed: () => void): void {
-    this.#opening?.giveUp(new Error('given up'))
-    this.client.destroy(null, destroyed)
+    this.openedAtMs = openedAtMs
   }
 }
 
@@ -69,6 +43,7 @@ export interface ConnectionsOptions {
   readonly maxConnections: number
   readonly idleMs: number
   readonly monotonicMs: () => number
+  readonly setTimer: SetTimer
 }
 
 /**
@@ -76,6 +51,9 @@ export interface ConnectionsOptions {
  * ago. After so long the name is resolved, and its addresses are checked, again.
  */
 const maxAgeMs = 300_000
+
+/** A receiver's `Keep-Alive` counts from its last byte, which was some time on the way. */
+const keepAliveMarginMs = 2_000
 
 export class Connections {
   readonly #options: ConnectionsOptions
@@ -89,6 +67,9 @@ export class Connections {
   #uses = 0
   #serving = false
   #closed: (() => void) | null = null
+  /** When idle connections are looked at next; Infinity when there is none. */
+  #sweepAtMs = Number.POSITIVE_INFINITY
+  #cancelSweep = (): void => {}
 
   constructor(options: ConnectionsOptions) {
     this.#options = options
@@ -102,10 +83,8 @@ export class Connections {
     const pool = this.#pool(user.target)
     this.#uses += 1
     pool.lastUse = this.#uses
-    const idle = pool.idle.pop()
+    const idle = this.#takeIdle(pool)
     if (idle !== undefined) {
-      idle.isIdle = false
-      this.#idle -= 1
       user.use(idle)
     } else if (this.#hasRoom()) {
       if (this.#open >= this.#options.maxConnections) this.#dropLeastUsed()
@@ -121,20 +100,25 @@ export class Connections {
   }
 
   /** Gives back a connection whose answer was read to its end. */
-  release(connection: Connection): void {
-    if (this.#options.monotonicMs() - connection.openedAtMs > maxAgeMs) {
+  release(connection: PooledConnection): void {
+    const nowMs = this.#options.monotonicMs()
+    const keptMs = (connection.keepAliveMs ?? Number.POSITIVE_INFINITY) - keepAliveMarginMs
+    if (keptMs <= 0 || nowMs - connection.openedAtMs > maxAgeMs) {
       this.discard(connection)
       return
     }
     connection.isIdle = true
+    connection.idleUntilMs = nowMs + Math.min(this.#options.idleMs, keptMs)
+    connection.hold(false)
     this.#idle += 1
     connection.pool.idle.push(connection)
+    if (connection.idleUntilMs < this.#sweepAtMs) this.#sweepAt(connection.idleUntilMs, nowMs)
     if (this.#waiting.size > 0) this.#serve()
     else if (this.#closed !== null) this.#drop(connection)
   }
 
   /** Gives up a connection: one with unread bytes must never carry another request. */
-  discard(connection: Connection): void {
+  discard(connection: PooledConnection): void {
     const { pool } = connection
     this.#open -= 1
     this.#closing += 1
@@ -149,6 +133,7 @@ export class Connections {
 
   /** Closes what is idle, now and from now on. Resolves when no connection is left. */
   close(): Promise<void> {
+    this.#cancelSweep()
     for (const pool of [...this.#pools.values()]) {
       for (const connection of [...pool.idle]) this.#drop(connection)
     }
@@ -167,11 +152,9 @@ export class Connections {
     return pool
   }
 
-  #connect(pool: Pool): Connection {
-    const { connect, idleMs, monotonicMs } = this.#options
-    const connection = new Connection(pool, connect, idleMs, monotonicMs())
-    connection.client.on('disconnect', () => {
-      // The receiver closed it, or it was idle for too long.
+  #connect(pool: Pool): PooledConnection {
+    const { connect, monotonicMs } = this.#options
+    const connection = new PooledConnection(pool, monotonicMs(), connect, () => {
       if (connection.isIdle) this.#drop(connection)
     })
     this.#open += 1
@@ -181,7 +164,47 @@ export class Connections {
     return connection
   }
 
-  #drop(connection: Connection): void {
+  /** The one used last; what the receiver may be about to close is not used any more. */
+  #takeIdle(pool: Pool): PooledConnection | undefined {
+    const nowMs = this.#options.monotonicMs()
+    for (;;) {
+      const connection = pool.idle.at(-1)
+      if (connection === undefined) return undefined
+      if (connection.idleUntilMs <= nowMs) {
+        this.#drop(connection)
+        continue
+      }
+      pool.idle.pop()
+      connection.isIdle = false
+      connection.hold(true)
+      this.#idle -= 1
+      return connection
+    }
+  }
+
+  #sweepAt(atMs: number, nowMs: number): void {
+    this.#cancelSweep()
+    this.#sweepAtMs = atMs
+    // Rounded up: a timer that fires a fraction early would only be armed again.
+    const delayMs = Math.max(1, Math.ceil(atMs - nowMs))
+    this.#cancelSweep = this.#options.setTimer(() => this.#sweep(), delayMs)
+  }
+
+  /** Closes what has been idle for too long. */
+  #sweep(): void {
+    const nowMs = this.#options.monotonicMs()
+    let nextMs = Number.POSITIVE_INFINITY
+    for (const { idle } of [...this.#pools.values()]) {
+      for (const connection of [...idle]) {
+        if (connection.idleUntilMs <= nowMs) this.#drop(connection)
+        else nextMs = Math.min(nextMs, connection.idleUntilMs)
+      }
+    }
+    this.#sweepAtMs = Number.POSITIVE_INFINITY
+    if (nextMs < this.#sweepAtMs) this.#sweepAt(nextMs, nowMs)
+  }
+
+  #drop(connection: PooledConnection): void {
     const { idle } = connection.pool
     idle.splice(idle.indexOf(connection), 1)
     connection.isIdle = false

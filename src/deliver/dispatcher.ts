@@ -23,8 +23,8 @@ import { Resolver } from './dns/resolver.ts'
 import { Exchange, type ExchangeTools } from './exchange.ts'
 import { checkNetworkOptions, parseProxy } from './network-options.ts'
 import { type PreparedEndpoint, prepare } from './prepare.ts'
-import { RequestHeaders } from './request-headers.ts'
-import { checkConnectorIsCalled } from './self-check.ts'
+import { RequestHeads } from './request-head.ts'
+import { checkAddressesAreKept } from './self-check.ts'
 import { type DispatchResult, recordOf, resultOf } from './single-dispatch.ts'
 import { TlsIdentities } from './tls-identity.ts'
 
@@ -111,13 +111,13 @@ export class WebhookDispatcher<Retry = unknown> {
   }
 
   /**
-   * Resolves when it is proven that every connection will pass the address guard. A service calls
-   * it before it starts.
+   * Resolves when it is proven that the runtime connects to the addresses that were checked, and to no
+   * others. A service calls it before it starts.
    *
    * @throws WebhookError GUARD_BYPASSED
    */
   ready(): Promise<void> {
-    this.#checked ??= checkConnectorIsCalled()
+    this.#checked ??= checkAddressesAreKept()
     return this.#checked
   }
 
@@ -233,12 +233,13 @@ export class WebhookDispatcher<Retry = unknown> {
         maxConnections: options.maxConnections ?? 1_024,
         idleMs: options.idleConnectionMs ?? 60_000,
         monotonicMs,
+        setTimer,
       }),
       deadlines: new Deadlines(monotonicMs, setTimer),
       redirects: options.redirects ?? 'success',
       nowMs: options.nowMs ?? Date.now,
       monotonicMs,
-      headers: new RequestHeaders(this.securityManager),
+      heads: new RequestHeads(this.securityManager),
       ended: (exchange, report) => this.#ended(exchange, report),
     }
   }

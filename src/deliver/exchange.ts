@@ -1,29 +1,27 @@
 /**
- * One request and its answer: the handler that undici calls while it happens. It ends exactly once,
- * by the answer, an error, its deadline or an abort, and then reports.
- *
- * It uses undici's raw callbacks: the newer ones build an object of all headers for every answer, of
- * which at most `retry-after` is read.
+ * One request and its answer. It ends exactly once, by the answer, an error, its deadline or an
+ * abort, and then reports.
  */
 import type { Outcome } from '../model/outcome.ts'
 import type { AttemptReport, AttemptRequest, RedirectRule } from './attempt-request.ts'
 import { classifyError, classifyStatus, mayCarryRetryAfter } from './classify.ts'
-import type { Connection, Connections, ConnectionUser } from './connections.ts'
+import type { Carried } from './connection.ts'
+import type { Connections, ConnectionUser, PooledConnection } from './connections.ts'
 import type { Deadlines, Expiring } from './deadlines.ts'
 import type { PreparedEndpoint, Target } from './prepare.ts'
-import type { RequestHeaders } from './request-headers.ts'
+import type { ReplyHead } from './reply-reader.ts'
+import type { RequestHeads } from './request-head.ts'
 import { retryAfterMs } from './retry-after.ts'
 
 const maxBodyBytes = 65_536
 const maxKeptBytes = 4096
-const maxInterimReplies = 16
 
 /** What all exchanges of a dispatcher share. */
 export interface ExchangeTools {
   readonly connections: Connections
   readonly deadlines: Deadlines
   readonly redirects: RedirectRule
-  readonly headers: RequestHeaders
+  readonly heads: RequestHeads
   nowMs(): number
   monotonicMs(): number
   ended(exchange: Exchange, report: AttemptReport): void
@@ -31,7 +29,7 @@ export interface ExchangeTools {
 
 type Phase = 'waiting' | 'connect' | 'headers' | 'body' | 'ended'
 
-export class Exchange implements Expiring, ConnectionUser {
+export class Exchange implements Expiring, ConnectionUser, Carried {
   deadlineMs = 0
   before: Expiring | null = null
   after: Expiring | null = null
@@ -40,11 +38,10 @@ export class Exchange implements Expiring, ConnectionUser {
   readonly #request: AttemptRequest
   readonly #prepared: PreparedEndpoint
   readonly #tools: ExchangeTools
-  #connection: Connection | null = null
+  #connection: PooledConnection | null = null
   #phase: Phase = 'waiting'
   #startedAtMs = 0
   #startMs = 0
-  #interimReplies = 0
   #bodyBytes = 0
   #kept: Uint8Array | null = null
   /** Known from the head of the answer on. */
@@ -64,7 +61,7 @@ export class Exchange implements Expiring, ConnectionUser {
   }
 
   /** The time limit begins here: waiting for a free connection is not the receiver's fault. */
-  use(connection: Connection): void {
+  use(connection: PooledConnection): void {
     const { body, timeoutMs } = this.#request
     const tools = this.#tools
     this.#connection = connection
@@ -72,18 +69,14 @@ export class Exchange implements Expiring, ConnectionUser {
     this.#startedAtMs = tools.nowMs()
     this.#startMs = tools.monotonicMs()
     tools.deadlines.add(timeoutMs, this.#startMs, this)
-    let headers: string[]
+    let head: string
     try {
-      headers = tools.headers.build(this.#request, this.#prepared, this.#startedAtMs)
+      head = tools.heads.build(this.#request, this.#prepared, this.#startedAtMs)
     } catch (error) {
       this.#end(classifyError(error, false), true)
       return
     }
-    connection.client.dispatch(
-      // `blocking` would only make undici look for more to pipeline.
-      { method: 'POST', path: this.#prepared.path, headers, body, blocking: false },
-      this,
-    )
+    connection.send(head, body, this)
   }
 
   expire(): void {
@@ -96,36 +89,25 @@ export class Exchange implements Expiring, ConnectionUser {
     this.#end(this.#outcome ?? { kind: 'unreachable', code }, false)
   }
 
-  /** undici: the request is about to be written to a connection. */
-  onConnect(): void {
+  onSend(): void {
     if (this.#phase === 'connect') this.#phase = 'headers'
   }
 
-  onHeaders(status: number, rawHeaders: Buffer[]): boolean {
-    if (status < 200) {
-      this.#interimReplies += 1
-      if (this.#interimReplies > maxInterimReplies) {
-        this.#end({ kind: 'unreachable', code: 'EPROTO' }, false)
-      }
-      return true
-    }
+  onHead({ status, retryAfter }: ReplyHead): void {
     this.#phase = 'body'
-    const waitMs = mayCarryRetryAfter(status)
-      ? retryAfterMs(valuesOf(rawHeaders, 'retry-after'), this.#tools.nowMs())
-      : null
-    this.#outcome = classifyStatus(status, waitMs, this.#tools.redirects)
-    return true
+    const { nowMs, redirects } = this.#tools
+    const waitMs = mayCarryRetryAfter(status) ? retryAfterMs(retryAfter, nowMs()) : null
+    this.#outcome = classifyStatus(status, waitMs, redirects)
   }
 
-  onData(chunk: Buffer): boolean {
-    this.#keep(chunk)
-    this.#bodyBytes += chunk.length
+  onBody(bytes: Uint8Array): void {
+    this.#keep(bytes)
+    this.#bodyBytes += bytes.length
     if (this.#bodyBytes > maxBodyBytes && this.#outcome !== null) this.#end(this.#outcome, false)
-    return true
   }
 
-  onComplete(): void {
-    if (this.#outcome !== null) this.#end(this.#outcome, true)
+  onComplete(reusable: boolean): void {
+    if (this.#outcome !== null) this.#end(this.#outcome, reusable)
   }
 
   onError(error: Error): void {
@@ -146,7 +128,7 @@ export class Exchange implements Expiring, ConnectionUser {
     }
   }
 
-  /** @param reusable true when the answer was read to its end */
+  /** @param reusable whether the connection can carry another request */
   #end(outcome: Outcome, reusable: boolean): void {
     if (this.#phase === 'ended') return
     this.#phase = 'ended'
@@ -166,14 +148,4 @@ export class Exchange implements Expiring, ConnectionUser {
     }
     tools.ended(this, report)
   }
-}
-
-function valuesOf(rawHeaders: Buffer[], name: string): string[] {
-  const values: string[] = []
-  for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
-    if (rawHeaders[i]?.toString('latin1').toLowerCase() === name) {
-      values.push(rawHeaders[i + 1]?.toString('latin1') ?? '')
-    }
-  }
-  return values
 }

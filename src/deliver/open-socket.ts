@@ -5,18 +5,25 @@
 import type { LookupAddress } from 'node:dns'
 import { connect as connectTcp, isIP, type LookupFunction, type Socket } from 'node:net'
 import { connect as connectTls, type TLSSocket } from 'node:tls'
-import type { TlsIdentity } from './tls-identity.ts'
+import type { Target } from './prepare.ts'
 
-export interface SocketTarget {
-  /** Without brackets. */
-  readonly hostname: string
-  readonly port: number
+/** Takes bytes as they come. They are overwritten by the next ones: what is kept must be copied. */
+export type Received = (bytes: Buffer) => void
+
+export interface SocketOptions {
+  readonly target: Target
   /** Of the name, checked; tried in this order. */
   readonly addresses: readonly LookupAddress[]
-  readonly tls: TlsIdentity | null
   /** A tunnel to speak TLS in, instead of a connection of its own. */
   readonly through?: Socket | undefined
+  readonly received: Received
 }
+
+/**
+ * Most replies are a few hundred bytes. One buffer for each connection, for as long as it lives: a
+ * stream would allocate one of 64 KiB for every reply.
+ */
+const readBytes = 4_096
 
 /** Trying them one after another takes 250 ms each; a name with more has more than it needs. */
 const maxTriedAddresses = 16
@@ -24,40 +31,54 @@ const maxTriedAddresses = 16
 /** Time on one address before the next is tried beside it. */
 const attemptMs = 250
 
-export function openSocket(target: SocketTarget): Socket {
-  const socket = target.tls === null ? openTcp(target) : openTls(target, target.tls)
+export function openSocket(options: SocketOptions): Socket {
+  const socket = options.target.secure ? openTls(options) : connectTcp(place(options))
   return socket.setNoDelay(true).setKeepAlive(true, 60_000)
 }
 
 /** The event by which it is ready to be written to. */
-export function readyEvent({ tls }: Pick<SocketTarget, 'tls'>): 'secureConnect' | 'connect' {
-  return tls === null ? 'connect' : 'secureConnect'
+export function readyEvent({ secure }: Target): 'secureConnect' | 'connect' {
+  return secure ? 'secureConnect' : 'connect'
 }
 
-function openTcp(target: SocketTarget): Socket {
-  return connectTcp(place(target))
-}
-
-function openTls(target: SocketTarget, identity: TlsIdentity): TLSSocket {
-  const { hostname, port, through } = target
+function openTls(options: SocketOptions): TLSSocket {
+  const { target, through, received } = options
+  const { hostname, port, identity } = target
   // An address has no place in SNI; the certificate is checked against it all the same.
   const servername = isIP(hostname) === 0 ? hostname : ''
   const sessionOf = `${hostname}:${port}`
   const socket = connectTls({
-    ...(through === undefined ? place(target) : { socket: through, host: hostname }),
+    ...(through === undefined ? place(options) : { socket: through, host: hostname }),
     ...identity.options,
     servername,
     session: identity.sessions.get(sessionOf),
     ALPNProtocols: ['http/1.1'],
   })
+  // Node reads into a buffer of ours only where the connection is its own.
+  if (through !== undefined) socket.on('data', received)
   socket.on('session', (session) => identity.sessions.set(sessionOf, session))
   return socket
 }
 
-function place({ hostname, port, addresses }: SocketTarget) {
+function place({ target: { hostname, port }, addresses, received }: SocketOptions) {
+  const buffer = Buffer.allocUnsafeSlow(readBytes)
   return {
     host: hostname,
     port,
+    ...addressing(addresses),
+    onread: {
+      buffer,
+      callback: (length: number) => {
+        received(buffer.subarray(0, length))
+        return true
+      },
+    },
+  }
+}
+
+/** How Node gets from a name to an address: by no other way than these. */
+export function addressing(addresses: readonly LookupAddress[]) {
+  return {
     lookup: fixedLookup(addresses.slice(0, maxTriedAddresses)),
     autoSelectFamily: true,
     autoSelectFamilyAttemptTimeout: attemptMs,

@@ -8,9 +8,8 @@ import type { TlsIdentities, TlsIdentity } from './tls-identity.ts'
 
 export interface PreparedEndpoint {
   readonly target: Target
-  readonly path: string
-  /** Names and values in turn; those of the attempt follow. */
-  readonly headers: readonly string[]
+  /** Request line and headers, each with its line break; those of the attempt follow. */
+  readonly head: string
   /** From the first request on, and anew when one of its keys has expired. */
   signing: Signing | null
 }
@@ -24,9 +23,12 @@ export interface Signing {
 
 /** What a connection is to. Two endpoints share connections only when nothing here differs. */
 export interface Target {
-  readonly origin: string
+  /** An IPv6 address without brackets. */
+  readonly hostname: string
+  readonly port: number
+  readonly secure: boolean
   readonly identity: TlsIdentity
-  /** Both in one text. */
+  /** All of it in one text. */
   readonly key: string
 }
 
@@ -50,15 +52,30 @@ export function prepare(
   const url = checkEndpointUrl(endpoint.url, addresses)
   checkHeaders(endpoint.headers, signatureHeader)
   const custom = Object.entries(endpoint.headers)
-  const headers = ['content-type', 'application/json', 'accept-encoding', 'identity']
+  const headers = [
+    ['host', url.host],
+    ['connection', 'keep-alive'],
+    ['content-type', 'application/json'],
+    ['accept-encoding', 'identity'],
+  ]
   if (!custom.some(([name]) => name.toLowerCase() === 'user-agent')) {
-    headers.push('user-agent', userAgent)
+    headers.push(['user-agent', userAgent])
   }
-  const identity = identities.of(endpoint.tls)
+  const lines = [...headers, ...custom].map(([name, value]) => `${name}: ${value}\r\n`)
   return {
-    target: { origin: url.origin, identity, key: `${url.origin} ${identity.key}` },
-    path: url.pathname + url.search,
-    headers: [...headers, ...custom.flat()],
+    target: targetOf(url, identities.of(endpoint.tls)),
+    head: `POST ${url.pathname}${url.search} HTTP/1.1\r\n${lines.join('')}`,
     signing: null,
+  }
+}
+
+function targetOf({ protocol, hostname, port, origin }: URL, identity: TlsIdentity): Target {
+  const secure = protocol === 'https:'
+  return {
+    hostname: hostname.startsWith('[') ? hostname.slice(1, -1) : hostname,
+    port: port === '' ? (secure ? 443 : 80) : Number(port),
+    secure,
+    identity,
+    key: `${origin} ${identity.key}`,
   }
 }

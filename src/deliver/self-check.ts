@@ -1,72 +1,60 @@
 /**
- * Proves, before anything is sent, that the HTTP client asks our connector for its connections. A
- * runtime or a bundler can put another client under undici's name (Bun answers `import 'undici'`
- * itself); one that opens its own sockets would send unguarded, and nothing would look wrong.
+ * Proves, before anything is sent, that the runtime connects to the addresses it is given, and does
+ * not look names up by itself. One that did would connect to whatever the name leads to at that
+ * moment: the address guard would check one address and the request go to another.
  */
+import { connect, type LookupFunction, type NetConnectOpts } from 'node:net'
 import { WebhookError } from '../model/errors.ts'
-import { Client, type ClientOptions } from './undici.ts'
+import { addressing } from './open-socket.ts'
 
 /**
- * The limited broadcast address: no system opens a TCP connection to it, so that even a client that
- * ignores the connector sends no packet.
+ * The limited broadcast address: no system opens a TCP connection to it, so that no packet is sent.
+ * The name exists nowhere (RFC 6761).
  */
-const nowhere = 'http://255.255.255.255:9'
+const nowhere = { address: '255.255.255.255', family: 4 }
+const nobody = 'guard-check.invalid'
 
-/** The part of a client that is needed to see whom it asks. */
-export interface CheckedClient {
-  dispatch(
-    request: { method: 'POST'; path: string; body: string },
-    handler: Record<string, unknown>,
-  ): unknown
-  destroy(error: Error | null, callback: () => void): void
+/** The part of a socket that is needed to see whom the runtime asks. */
+interface CheckedSocket {
+  on(event: 'error' | 'close' | 'connect', listener: () => void): unknown
+  destroy(): unknown
 }
 
-export type CreateClient = (origin: string, options: ClientOptions) => CheckedClient
-
-export const createClient: CreateClient = (origin, options) =>
-  new Client(origin, options) as unknown as CheckedClient
+export type OpenChecked = (options: NetConnectOpts) => CheckedSocket
 
 /** @throws WebhookError GUARD_BYPASSED */
-export async function checkConnectorIsCalled(
-  create: CreateClient = createClient,
+export async function checkAddressesAreKept(
+  open: OpenChecked = connect,
   limitMs = 1_000,
 ): Promise<void> {
-  if (await connectorIsCalled(create, limitMs)) return
+  if (await addressesAreKept(open, limitMs)) return
   throw new WebhookError(
     'GUARD_BYPASSED',
-    'Expected the HTTP client to open its connections through the address guard, got one that opens its own: another module answers for `undici`. Nothing is sent without the guard. Let `undici/index.js` lead to the npm package undici 7, unaliased.',
+    'Expected `node:net` to connect to the addresses that were checked, got one that looks names up by itself: the runtime, or a bundler, has put another module in its place. Nothing is sent without the guard.',
   )
 }
 
-function connectorIsCalled(create: CreateClient, limitMs: number): Promise<boolean> {
+function addressesAreKept(open: OpenChecked, limitMs: number): Promise<boolean> {
   return new Promise((resolve) => {
-    let client: CheckedClient | null = null
-    const end = (called: boolean): void => {
+    let socket: CheckedSocket | null = null
+    const end = (kept: boolean): void => {
       clearTimeout(timer)
-      resolve(called)
-      // Not inside a callback of the client: it may still be about to use itself.
-      setImmediate(() => client?.destroy(null, () => {}))
+      resolve(kept)
+      // Not inside its own callback: it may still be about to use itself.
+      setImmediate(() => socket?.destroy())
     }
     const timer = setTimeout(() => end(false), limitMs)
-    const failed = (): void => end(false)
+    const ours = addressing([nowhere])
+    const lookup: LookupFunction = (name, options, callback) => {
+      end(name === nobody)
+      ours.lookup(name, options, callback)
+    }
     try {
-      client = create(nowhere, {
-        connect: (_, callback) => {
-          end(true)
-          callback(new Error('refused: a check'), null)
-        },
-      })
-      client.dispatch(
-        { method: 'POST', path: '/', body: '' },
-        // Ended without having asked us: by an answer, or by an error of a socket of its own.
-        {
-          onConnect() {},
-          onHeaders: () => true,
-          onData: () => true,
-          onComplete: failed,
-          onError: failed,
-        },
-      )
+      socket = open({ ...ours, lookup, host: nobody, port: 9 })
+      // Ended or connected without having asked us.
+      for (const event of ['error', 'close', 'connect'] as const) {
+        socket.on(event, () => end(false))
+      }
     } catch {
       end(false)
     }

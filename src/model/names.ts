@@ -38,7 +38,6 @@ export function nearMissOfKnownType(type: string): string | null {
   return closest(type, [...knownTypes])
 }
 
-/** @throws WebhookError TENANT_ID_INVALID */
 /**
  * Whose data a question is about: '' for those without a tenant, '*' for everybody's.
  *
@@ -52,6 +51,7 @@ export function scopedTenantId(tenantId: unknown): string {
   return tenantId as string
 }
 
+/** @throws WebhookError TENANT_ID_INVALID */
 export function checkTenantId(tenantId: unknown): asserts tenantId is string | undefined {
   if (tenantId === undefined) return
   if (typeof tenantId === 'string' && idPattern.test(tenantId)) return

@@ -47,11 +47,12 @@ export class Signer {
   }
 
   /**
-   * Adds the signatures to a flat list of header names and values.
+   * The signatures as lines of a request's head, each with its line break.
    *
    * @param timestamp unix seconds in decimal, the one sent in `webhook-timestamp`
    */
-  addTo(headers: string[], id: string, timestamp: string, body: Uint8Array): void {
+  headerLines(id: string, timestamp: string, body: Uint8Array): string {
+    let lines = ''
     if (this.#standard.length > 0) {
       const signed = `${id}.${timestamp}.`
       let value = ''
@@ -62,12 +63,12 @@ export class Signer {
             ? `v1,${key.mac(signed, body, 'base64')}`
             : `v1a,${ed25519Signature(key, signed, body)}`
       }
-      headers.push('webhook-signature', value)
+      lines = `webhook-signature: ${value}\r\n`
     }
     const single = this.#single
-    if (single === null) return
+    if (single === null) return lines
     const signed = single.isTimestamped ? `${timestamp}.` : ''
-    headers.push(single.header, single.prefix + single.key.mac(signed, body, 'hex'))
+    return `${lines}${single.header}: ${single.prefix}${single.key.mac(signed, body, 'hex')}\r\n`
   }
 }
 

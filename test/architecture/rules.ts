@@ -23,7 +23,7 @@ export const table: Record<string, Row> = {
   storage: { parts: ['model', 'type policy'] },
   'storage/sqlite': { parts: ['model', 'storage'], packages: ['@photostructure/sqlite'] },
   'storage/postgres': { parts: ['model', 'storage'], packages: ['pg'] },
-  deliver: { parts: ['model', 'policy', 'security'], packages: ['undici'] },
+  deliver: { parts: ['model', 'policy', 'security'] },
   registry: { parts: [...belowEngine, ...shapes] },
   accept: { parts: [...belowEngine, ...shapes] },
   schedule: { parts: [...belowEngine, ...shapes] },

@@ -7,6 +7,7 @@ import {
   mayCarryRetryAfter,
   UnresolvableError,
 } from '../../src/deliver/classify.ts'
+import { ReplyError } from '../../src/deliver/reply-reader.ts'
 import { retryAfterMs } from '../../src/deliver/retry-after.ts'
 
 describe('classifyStatus', () => {
@@ -89,13 +90,11 @@ describe('classifyError', () => {
     [error('ECONNREFUSED'), { kind: 'unreachable', code: 'ECONNREFUSED' }],
     [error('ECONNRESET'), { kind: 'unreachable', code: 'ECONNRESET' }],
     [error('CERT_HAS_EXPIRED'), { kind: 'unreachable', code: 'CERT_HAS_EXPIRED' }],
+    [new ReplyError('EPROTO', 'not HTTP'), { kind: 'unreachable', code: 'EPROTO' }],
     [
-      Object.assign(new Error('not HTTP'), { name: 'HTTPParserError' }),
-      { kind: 'unreachable', code: 'EPROTO' },
+      new ReplyError('HPE_HEADER_OVERFLOW', 'too much'),
+      { kind: 'unreachable', code: 'HPE_HEADER_OVERFLOW' },
     ],
-    [error('UND_ERR_SOCKET', 'other side closed'), { kind: 'unreachable', code: 'ECONNRESET' }],
-    [error('UND_ERR_SOCKET', 'bad response'), { kind: 'unreachable', code: 'EPROTO' }],
-    [error('UND_ERR_SOCKET', 'bad upgrade'), { kind: 'unreachable', code: 'EPROTO' }],
     [
       new UnresolvableError(error('EAI_AGAIN')),
       { kind: 'unreachable', code: 'EAI_AGAIN', at: 'dns' },
@@ -124,6 +123,6 @@ describe('classifyError', () => {
   })
 })
 
-function error(code: string, message = code): Error {
-  return Object.assign(new Error(message), { code })
+function error(code: string): Error {
+  return Object.assign(new Error(code), { code })
 }

@@ -135,6 +135,91 @@ describe('connections', () => {
     await dispatcher.close()
   })
 
+  it('are not used when the receiver is about to close them', async () => {
+    let nowMs = 0
+    let keepAlive = 'timeout=5'
+    await using receiver = await receiveRaw((socket) => {
+      socket.write(`HTTP/1.1 200 OK\r\nkeep-alive: ${keepAlive}\r\ncontent-length: 0\r\n\r\n`)
+    })
+    const dispatcher = build({ monotonicMs: () => nowMs })
+    const opened: number[] = []
+    for (const atMs of [0, 2_900, 5_800, 8_900]) {
+      nowMs = atMs
+      await Promise.all(attempts(dispatcher, receiver.url, 1))
+      opened.push(receiver.sockets.length)
+    }
+    expect(opened).toEqual([1, 1, 1, 2])
+    keepAlive = 'timeout=1'
+    await Promise.all(attempts(dispatcher, receiver.url, 1))
+    await closeOf(receiver.sockets[1])
+    await dispatcher.close()
+  })
+
+  it.each([
+    [
+      'more than was asked for',
+      'HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nokHTTP/1.1 500 No\r\n',
+    ],
+    ['without an end of its own', 'HTTP/1.1 200 OK\r\n\r\nok'],
+    ['by HTTP/1.0', 'HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nok'],
+  ])('that answered %s carry nothing more', async (_, reply) => {
+    await using receiver = await receiveRaw((socket) => {
+      socket.write(reply)
+      if (!reply.includes('length')) socket.end()
+    })
+    const dispatcher = build()
+    const reports = await Promise.all(attempts(dispatcher, receiver.url, 1))
+    await closeOf(receiver.sockets[0])
+    reports.push(...(await Promise.all(attempts(dispatcher, receiver.url, 1))))
+    expect(kinds(reports)).toEqual(['accepted', 'accepted'])
+    expect(reports.map(({ responseBody }) => String(Buffer.from(responseBody ?? [])))).toEqual([
+      'ok',
+      'ok',
+    ])
+    expect(receiver.sockets).toHaveLength(2)
+    await dispatcher.close()
+  })
+
+  it('that speak unasked are closed: it would be taken for the next answer', async () => {
+    await using receiver = await receiveRaw((socket) => {
+      socket.write('HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n')
+    })
+    const dispatcher = build()
+    await Promise.all(attempts(dispatcher, receiver.url, 1))
+    receiver.sockets[0]?.write('HTTP/1.1 410 Gone\r\ncontent-length: 0\r\n\r\n')
+    await closeOf(receiver.sockets[0])
+    expect(kinds(await Promise.all(attempts(dispatcher, receiver.url, 1)))).toEqual(['accepted'])
+    await dispatcher.close()
+  })
+
+  it('that answered before the request was written carry nothing more', async () => {
+    // More than the buffers of the system hold, and a receiver that reads none of it.
+    const body = Buffer.alloc(32_000_000, 'x')
+    await using receiver = await receiveRaw((socket) => {
+      socket.pause()
+      socket.write('HTTP/1.1 413 Too Large\r\ncontent-length: 0\r\n\r\n')
+    })
+    const dispatcher = build()
+    const endpoint = endpointRecord(receiver.url)
+    const report = await attempt(dispatcher, attemptRequest(endpoint, { body }))
+    expect(report.outcome).toEqual({ kind: 'refused', status: 413 })
+    receiver.sockets[0]?.resume()
+    await closeOf(receiver.sockets[0])
+    await dispatcher.close()
+  })
+
+  it('do not keep the process alive when they are idle', async () => {
+    await using receiver = await receive()
+    const dispatcher = build()
+    const held = () =>
+      process.getActiveResourcesInfo().filter((one) => one === 'TCPSocketWrap').length
+    const before = held()
+    await Promise.all(attempts(dispatcher, receiver.url, 3))
+    // Both ends are in this process: the receiver's three count, the sender's do not.
+    expect(held() - before).toBe(3)
+    await dispatcher.close()
+  })
+
   it('that break under a request are unreachable, and the next attempt gets a new one', async () => {
     let requests = 0
     await using receiver = await receiveRaw((socket) => {

@@ -265,11 +265,11 @@ it('checks a name again after five minutes, also where its connection is never i
   const dispatcher = build({ allowedNetworks, lookup, monotonicMs: () => nowMs })
   const endpoint = endpointRecord(`http://hooks.example.net:${receiver.port}/`)
   const kinds: string[] = []
-  for (; nowMs <= 360_000; nowMs += 60_000) {
+  for (; nowMs <= 302_500; nowMs += 2_500) {
     kinds.push((await attempt(dispatcher, attemptRequest(endpoint))).outcome.kind)
   }
   // The one that finds it too old still gets its answer; the next one needs a new connection.
-  expect(kinds).toEqual([...Array(7).fill('accepted')])
+  expect(kinds).toEqual([...Array(122).fill('accepted')])
   expect((await attempt(dispatcher, attemptRequest(endpoint))).outcome.kind).toBe('blocked')
   expect(asked).toHaveLength(2)
   expect(receiver.sockets).toHaveLength(1)

@@ -31,12 +31,12 @@ const cases: [string, (socket: Socket) => void, { outcome: object; from?: number
   [
     'D4 endless headers',
     (socket) => flood(socket, statusLine, `x: ${'y'.repeat(1000)}\r\n`),
-    { outcome: { kind: 'unreachable', code: 'UND_ERR_HEADERS_OVERFLOW' } },
+    { outcome: { kind: 'unreachable', code: 'HPE_HEADER_OVERFLOW' } },
   ],
   [
     'D4 one endless header',
     (socket) => flood(socket, `${statusLine}x: `, 'y'.repeat(1000)),
-    { outcome: { kind: 'unreachable', code: 'UND_ERR_HEADERS_OVERFLOW' } },
+    { outcome: { kind: 'unreachable', code: 'HPE_HEADER_OVERFLOW' } },
   ],
   [
     'D5 endless interim replies, slow',

@@ -1,36 +1,49 @@
+import { connect } from 'node:net'
 import { WebhookDispatcher, WebhookService } from '@k-msg/webhook'
 import { expect, it } from 'vitest'
-import {
-  type CreateClient,
-  checkConnectorIsCalled,
-  createClient,
-} from '../../src/deliver/self-check.ts'
+import { checkAddressesAreKept, type OpenChecked } from '../../src/deliver/self-check.ts'
 import { memory } from '../../src/storage/sqlite/sqlite.ts'
 
 const bypassed = { code: 'GUARD_BYPASSED' }
 
-it('finds that undici asks the connector', async () => {
-  await expect(checkConnectorIsCalled()).resolves.toBeUndefined()
+/** The real one, with a way of its own from names to addresses. */
+const resolvesByItself: OpenChecked = (options) =>
+  connect({
+    ...options,
+    lookup: (_, { all }, callback) => {
+      const found = { address: '127.0.0.1', family: 4 }
+      if (all) callback(null, [found])
+      else callback(null, found.address, found.family)
+    },
+  })
+
+it('finds that the runtime asks for the addresses', async () => {
+  await expect(checkAddressesAreKept()).resolves.toBeUndefined()
 })
 
 it('is cheap enough for every start', async () => {
-  await checkConnectorIsCalled()
+  await checkAddressesAreKept()
   const startMs = performance.now()
-  for (let i = 0; i < 100; i += 1) await checkConnectorIsCalled()
+  for (let i = 0; i < 100; i += 1) await checkAddressesAreKept()
   expect((performance.now() - startMs) / 100).toBeLessThan(2)
 })
 
-it('finds a client that has the connector and leaves it alone', async () => {
-  // The real client: it opens a socket of its own, to an address no packet can go to.
-  const ignoring: CreateClient = (origin) => createClient(origin, {})
-  await expect(checkConnectorIsCalled(ignoring)).rejects.toMatchObject(bypassed)
+it('finds one that looks the name up by itself', async () => {
+  await expect(checkAddressesAreKept(resolvesByItself)).rejects.toMatchObject(bypassed)
 })
 
-it.each([
+it('finds one that asks about another name', async () => {
+  const other: OpenChecked = (options) => connect({ ...options, host: 'another.invalid' } as never)
+  await expect(checkAddressesAreKept(other)).rejects.toMatchObject(bypassed)
+})
+
+it.each<[string, OpenChecked]>([
   [
-    'answers by itself',
-    (_: unknown, handler: Record<string, unknown>) =>
-      queueMicrotask(() => (handler.onComplete as () => void)()),
+    'connects at once',
+    () => ({
+      on: (event, listener) => event === 'connect' && queueMicrotask(listener),
+      destroy: () => {},
+    }),
   ],
   [
     'throws',
@@ -38,16 +51,15 @@ it.each([
       throw new Error('not me')
     },
   ],
-  ['does nothing', () => {}],
-])('finds a client that %s', async (_, dispatch) => {
-  const client = { dispatch, destroy: () => {} }
-  await expect(checkConnectorIsCalled(() => client, 20)).rejects.toMatchObject(bypassed)
+  ['does nothing', () => ({ on: () => {}, destroy: () => {} })],
+])('finds one that %s', async (_, open) => {
+  await expect(checkAddressesAreKept(open, 20)).rejects.toMatchObject(bypassed)
 })
 
 it('keeps a service from starting, before it has opened its store', async () => {
   class Bypassed extends WebhookDispatcher {
     override ready() {
-      return checkConnectorIsCalled((origin) => createClient(origin, {}))
+      return checkAddressesAreKept(resolvesByItself)
     }
   }
   let opened = false

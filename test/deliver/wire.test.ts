@@ -1,7 +1,14 @@
 import { createHmac } from 'node:crypto'
 import { expect, it } from 'vitest'
 import { WebhookDispatcher } from '../../src/deliver/dispatcher.ts'
-import { attempt, attemptRequest, endpointRecord, receive, testSecret } from './receivers.ts'
+import {
+  attempt,
+  attemptRequest,
+  endpointRecord,
+  receive,
+  receiveRaw,
+  testSecret,
+} from './receivers.ts'
 
 const allowedNetworks = ['127.0.0.0/8']
 const key = Buffer.from(testSecret.slice('whsec_'.length), 'base64')
@@ -49,6 +56,43 @@ it('sends exactly the headers and the bytes of the protocol', async () => {
     ...['X-Webhook-Signature', `sha256=${createHmac('sha256', key).update(body).digest('hex')}`],
     ...['content-length', String(body.length)],
   ])
+  await dispatcher.close()
+})
+
+it.each([1, 16_384, 16_385, 1_000_000])('sends a body of %i bytes as it is', async (length) => {
+  await using receiver = await receive()
+  const dispatcher = new WebhookDispatcher(undefined, undefined, undefined, { allowedNetworks })
+  const body = Uint8Array.from({ length }, (_, i) => (i * 31) % 256)
+  // A view into something larger is its own bytes only.
+  const view = new Uint8Array(Uint8Array.from([7, ...body.subarray(0, 9), 7]).buffer, 1, 1)
+  for (const sent of [body, view]) {
+    await attempt(dispatcher, attemptRequest(endpointRecord(receiver.url), { body: sent }))
+    expect(receiver.requests.at(-1)?.body.equals(sent)).toBe(true)
+  }
+  expect(receiver.sockets).toHaveLength(1)
+  await dispatcher.close()
+})
+
+it.each([
+  ['id', { eventId: 'evt\r\nx: y' }],
+  ['type', { eventType: 'message sent' }],
+  ['delivery', { deliveryId: 'dlv_안' }],
+])('sends nothing whose %s would not stay in its header', async (_, changes) => {
+  await using receiver = await receive()
+  const dispatcher = new WebhookDispatcher(undefined, undefined, undefined, { allowedNetworks })
+  const report = await attempt(dispatcher, attemptRequest(endpointRecord(receiver.url), changes))
+  expect(report.outcome).toEqual({ kind: 'unreachable', code: 'EVENT_INVALID' })
+  expect(receiver.requests).toHaveLength(0)
+  await dispatcher.close()
+})
+
+it('reads past interim answers that it did not ask for', async () => {
+  await using receiver = await receiveRaw((socket) => {
+    socket.write('HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok')
+  })
+  const dispatcher = new WebhookDispatcher(undefined, undefined, undefined, { allowedNetworks })
+  const report = await attempt(dispatcher, attemptRequest(endpointRecord(receiver.url)))
+  expect(report.outcome).toMatchObject({ kind: 'accepted', status: 200 })
   await dispatcher.close()
 })
 

@@ -44,13 +44,13 @@ const { port } = server.address() as AddressInfo
  * Takes the place of the package's connector: also for https, every connection leads here, except
  * those to a receiver that the document itself has started on 127.0.0.1.
  */
-export const connectToReceiver: Connect = (options, _, callback) => {
-  const own = options.hostname === '127.0.0.1' && options.port !== ''
-  const socket = connect(own ? Number(options.port) : port, '127.0.0.1')
-  const failed = (error: Error) => callback(error, null)
+export const connectToReceiver: Connect = (target, received, connected) => {
+  const own = target.hostname === '127.0.0.1' && ![80, 443].includes(target.port)
+  const socket = connect(own ? target.port : port, '127.0.0.1').on('data', received)
+  const failed = (error: Error) => connected(error, null)
   socket.once('error', failed).once('connect', () => {
     socket.off('error', failed)
-    callback(null, socket)
+    connected(null, socket)
   })
   return {
     phase: 'connect',

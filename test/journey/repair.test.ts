@@ -24,6 +24,14 @@ async function dispatch(
   return events.map(({ id }) => id)
 }
 
+/** Waits until the one delivery of an event waits for nothing but its turn. */
+async function inMemory(service: WebhookService, eventId: string): Promise<void> {
+  for (;;) {
+    const explained = await service.explainEvent(eventId)
+    if (explained?.endpoints[0]?.outcome === 'sending') return
+  }
+}
+
 const idsAt = (stage: Stage, id: string) => stage.at(id).map((one) => one.headers['webhook-id'])
 
 describe('retryFailed', () => {
@@ -225,6 +233,8 @@ describe('replay', () => {
     }
     const before = stage.at('shop').length
     await service.dispatchEvent(stage.event({ id: 'live' }))
+    // In its lane: requests that are through while it is still read back are not what is counted.
+    await inMemory(service, 'live')
     hold.open()
     hold = gate()
     hold.open()

@@ -16,10 +16,14 @@ function signed(
   security = new SecurityManager(),
 ): Record<string, string> {
   const { id = 'evt_1', timestamp = '1767225600', body: bytes = Buffer.from(body) } = message
-  const headers: string[] = []
-  security.signer(secrets, schemes).addTo(headers, id, timestamp, bytes)
-  const pairs = headers.flatMap((name, i) => (i % 2 === 0 ? [[name, headers[i + 1] ?? '']] : []))
-  return Object.fromEntries(pairs)
+  const lines = security.signer(secrets, schemes).headerLines(id, timestamp, bytes)
+  expect(lines).toMatch(/^(?:[^\r\n]+\r\n)+$/)
+  return Object.fromEntries(
+    lines
+      .trimEnd()
+      .split('\r\n')
+      .map((line) => line.split(': ', 2)),
+  )
 }
 
 const v1 = (key: string, text = `evt_1.1767225600.${body}`) =>

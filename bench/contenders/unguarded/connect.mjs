@@ -1,25 +1,43 @@
-// undici's own connector with the settings of ours: no vetting, no DNS of our own, nothing checked.
+// A connector with the settings of ours: no vetting, no DNS of our own, nothing checked.
 
-import { buildConnector } from 'undici'
+import { connect as connectTcp } from 'node:net'
+
+const readBytes = 4_096
 
 let used = false
 
 export const wasUsed = () => used
 
 export function createConnect({ connectTimeoutMs, setTimer }) {
-  const connect = buildConnector({
-    timeout: 0,
-    minVersion: 'TLSv1.2',
-    autoSelectFamily: true,
-    autoSelectFamilyAttemptTimeout: 250,
-  })
-  return (options, _, callback) => {
+  return ({ hostname, port }, received, connected) => {
     used = true
-    const socket = connect(options, (error, opened) => {
-      cancelTimer()
-      callback(error, opened)
+    const buffer = Buffer.allocUnsafeSlow(readBytes)
+    const socket = connectTcp({
+      host: hostname,
+      port,
+      noDelay: true,
+      keepAlive: true,
+      keepAliveInitialDelay: 60_000,
+      autoSelectFamily: true,
+      autoSelectFamilyAttemptTimeout: 250,
+      onread: {
+        buffer,
+        callback: (length) => {
+          received(buffer.subarray(0, length))
+          return true
+        },
+      },
     })
     const cancelTimer = setTimer(() => socket.destroy(new Error('timed out')), connectTimeoutMs)
-    return { isResolving: false, giveUp: (error) => socket.destroy(error) }
+    const failed = (error) => {
+      cancelTimer()
+      connected(error, null)
+    }
+    socket.once('error', failed).once('connect', () => {
+      socket.off('error', failed)
+      cancelTimer()
+      connected(null, socket)
+    })
+    return { phase: 'connect', giveUp: (error) => socket.destroy(error) }
   }
 }

@@ -5,7 +5,7 @@
  * SQLite up to 3.51.2 can lose committed rows in WAL mode when a write races a checkpoint on
  * another connection (sqlite.org/wal.html), so an older one is never used.
  */
-// Not by name: an ESM bundle's usual banner, which undici needs, declares `createRequire` itself.
+// Not by name: the usual banner of an ESM bundle with CommonJS in it declares `createRequire` itself.
 import nodeModule from 'node:module'
 import { WebhookError } from '../../model/errors.ts'
 
