@@ -143,7 +143,9 @@ export class Connection implements ReplyTaker {
   }
 
   #ended(): void {
-    if (this.#carried !== null && this.#reader.end()) this.#complete(false)
+    if (this.#carried === null) {
+      if (this.#destroyed === null) this.#lost()
+    } else if (this.#reader.end()) this.#complete(false)
   }
 
   #closed(): void {

@@ -103,7 +103,8 @@ export class Connections {
   release(connection: PooledConnection): void {
     const nowMs = this.#options.monotonicMs()
     const keptMs = (connection.keepAliveMs ?? Number.POSITIVE_INFINITY) - keepAliveMarginMs
-    if (keptMs <= 0 || nowMs - connection.openedAtMs > maxAgeMs) {
+    const isOver = this.#closed !== null && this.#waiting.size === 0
+    if (isOver || keptMs <= 0 || nowMs - connection.openedAtMs > maxAgeMs) {
       this.discard(connection)
       return
     }
@@ -114,7 +115,6 @@ export class Connections {
     connection.pool.idle.push(connection)
     if (connection.idleUntilMs < this.#sweepAtMs) this.#sweepAt(connection.idleUntilMs, nowMs)
     if (this.#waiting.size > 0) this.#serve()
-    else if (this.#closed !== null) this.#drop(connection)
   }
 
   /** Gives up a connection: one with unread bytes must never carry another request. */

@@ -46,6 +46,8 @@ const maxHeadBytes = 16_384
 /** 100 Continue and its kind; they come before the reply, and a receiver may send them unasked. */
 const maxInterimReplies = 16
 const maxChunkDigits = 12
+/** Of each connection. */
+const maxRememberedBytes = 1_024
 
 /** A line break is CRLF and nothing else, a name is a token, no line goes on in the next. */
 const headerLines = String.raw`(?:[!#$%&'*+.^_\`|~\dA-Za-z-]+:[\t\x20-\x7e\x80-\xff]*\r\n)*\r\n$`
@@ -165,6 +167,7 @@ export class ReplyReader {
   #headOf(text: string): ReplyHead {
     if (this.#lastHead !== null && text === this.#lastText) return this.#lastHead
     const head = parseHead(text)
+    if (text.length > maxRememberedBytes) return head
     this.#lastText = text
     this.#lastHead = head
     return head
