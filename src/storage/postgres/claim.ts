@@ -9,6 +9,7 @@ import { endCancelled } from './cancel.ts'
 import type { Connection, Database } from './connection.ts'
 import { type Days, eventWithin, readEvents, recentDays } from './days.ts'
 import { bodyMissing } from './errors.ts'
+import { Floors } from './floors.ts'
 import type { Session } from './session.ts'
 import { booleanArray, fromText, numberArray, textArray } from './text.ts'
 
@@ -109,32 +110,6 @@ interface LostClaim {
   isLookedFor: boolean
 }
 
-/** What becomes due earlier than its lane's head was, by release or replay, is seldom older. */
-const floorBelowHeadMs = 10_000
-const noFloorEveryMs = 60_000
-const maxFloors = 20_000
-
-/**
- * Where to begin to look in each lane. Behind a transaction that is open for long, the index keeps an
- * entry of every delivery that was claimed since, and all of them are before the first that is due:
- * 60,000 cost 38 ms in every claim. Once a minute a lane is looked at from its beginning, in case
- * memory was not told of something older.
- */
-class Floors {
-  /** When each lane was last looked at without a floor. */
-  readonly #wholeAtMs = new Map<string, number>()
-
-  of({ endpointKey, headMs }: LaneRoom, nowMs: number): number {
-    const wholeAtMs = this.#wholeAtMs.get(endpointKey) ?? Number.NEGATIVE_INFINITY
-    const isRecent = nowMs >= wholeAtMs && nowMs - wholeAtMs < noFloorEveryMs
-    if (headMs !== undefined && isRecent)
-      return Math.floor(Math.min(headMs, nowMs)) - floorBelowHeadMs
-    if (this.#wholeAtMs.size >= maxFloors) this.#wholeAtMs.clear()
-    this.#wholeAtMs.set(endpointKey, nowMs)
-    return 0
-  }
-}
-
 export class Claims {
   readonly #session: Session
   readonly #floors = new Floors()
@@ -159,7 +134,10 @@ export class Claims {
     for (const { endpointKey } of rooms) this.#askedSince.add(endpointKey)
     try {
       const floors = rooms.map((room) => this.#floors.of(room, nowMs))
-      return await claimFor(this.#session, rooms, floors, claimNo, nowMs)
+      const startMs = performance.now()
+      const result = await claimFor(this.#session, rooms, floors, claimNo, nowMs)
+      this.#floors.took(performance.now() - startMs)
+      return result
     } catch (error) {
       const untilMs = performance.now() + lookForLostMs
       this.#lost.push({ owner, claimNo, untilMs, isLookedFor: false })
