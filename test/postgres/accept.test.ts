@@ -55,6 +55,44 @@ test('the same id twice in one group is stored once', async () => {
   expect(accepts.map(({ kind }) => kind).sort()).toEqual(['duplicate', 'stored'])
 })
 
+test('what is known is told from what is new, by each of the ways in which groups are written', async () => {
+  const host = testHost()
+  await store.close()
+  store = await postgres(schema.url, { schema: schema.name }).open(host)
+  const first = matched(host, 'known')
+  const commit = async (...accepts: AcceptRecord[]) =>
+    (await store.commit(group({ accepts }))).accepts.map(({ kind }) => kind)
+  expect(await commit(first)).toEqual(['stored'])
+  for (const [round, afterMs] of [0, 1_000, 58_000, 2_000, 0].entries()) {
+    host.now += afterMs
+    const name = `round ${round}`
+    const kinds = await commit(
+      matched(host, `${name} a`),
+      matched(host, 'known'),
+      matched(host, name),
+    )
+    expect(kinds, name).toEqual(['stored', 'duplicate', 'stored'])
+    expect(await commit(matched(host, `${name} alone`))).toEqual(['stored'])
+  }
+  // The answer to the first commit was lost, and the group is written again.
+  host.now += 120_000
+  expect(await commit(first, matched(host, 'last'))).toEqual(['stored', 'stored'])
+  const { rows } = await other.query(`select count(*)::int as events,
+    (select count(*)::int from ${schema.name}.live) as live from ${schema.name}.event`)
+  expect(rows).toEqual([{ events: 17, live: 17 }])
+})
+
+test('of a group that was matched with endpoints of different times, each is judged by itself', async () => {
+  const host = testHost()
+  const [old, current] = [matched(host, 'old'), matched(host, 'current')]
+  const { accepts } = await store.commit(
+    group({ accepts: [{ ...old, endpointsVersion: 0 }, current] }),
+  )
+  expect(accepts.map(({ kind }) => kind)).toEqual(['stale', 'stored'])
+  const { rows } = await other.query(`select id from ${schema.name}.event`)
+  expect(rows).toEqual([{ id: 'current' }])
+})
+
 /** With the newest endpoints, as nearly all are. */
 function matched(host: TestHost, id: string): AcceptRecord {
   return { ...accept(host, { id, owned: true }), endpointsVersion: 1 }

@@ -3,9 +3,10 @@
  * event decides alone: who inserts (tenant, id) has stored the event; everybody else finds out whose
  * it is, in a statement of its own, because one statement does not see who won meanwhile.
  *
- * `on conflict` would write every key twice, as a proposal and for good. So the statement of most
- * groups looks first, and is refused as a whole where another process brings the same id at this very
- * moment; then the group is written by the statement that gives way.
+ * `on conflict` would write every key twice, as a proposal and for good, and to look for each id first
+ * is another way through its index. So most groups are written as if every event were new. Where one
+ * is not, that is refused as a whole; then the statement is used that gives way, and for a minute the
+ * one that looks first: who repeats an event mostly repeats others, too.
  */
 
 import {
@@ -15,6 +16,7 @@ import {
   type DeliveryTerms,
   type NewDelivery,
 } from '../storage.ts'
+import { insertNew } from './accept-new.ts'
 import { int4Array, int8Array } from './binary-array.ts'
 import type { Connection, SqlValue } from './connection.ts'
 import { sqlState } from './errors.ts'
@@ -146,12 +148,13 @@ export async function commitAccepts(
 ): Promise<AcceptResult[]> {
   if (accepts.length === 0) return []
   const { database } = session
-  const isPlain = !isOrdered(accepts) && !mayClose(accepts)
+  const way = wayOf(session, accepts)
   const work = async (connection: Connection) => {
     try {
-      return await insert(session, connection, accepts, isPlain)
+      return await insert(session, connection, accepts, way)
     } catch (error) {
-      if (!isPlain || sqlState(error) !== uniqueViolation) throw error
+      if (way === 'safe' || sqlState(error) !== uniqueViolation) throw error
+      session.looksForIdsUntilMs = session.nowMs() + lookForIdsMs
       return await insert(session, connection, accepts)
     }
   }
@@ -162,18 +165,28 @@ export async function commitAccepts(
 }
 
 const uniqueViolation = '23505'
+/** After an event that was known. */
+const lookForIdsMs = 60_000
 
 /**
- * One statement, and another only when some event is not new.
- *
- * @param isPlain nothing in it may end at once or is ordered; the statement fails, and with it the
- *   transaction, when another process brings one of the ids at the same time
+ * `new` and `looking` are for groups in which nothing may end at once and nothing is ordered. They fail,
+ * and with them the transaction, where an id is known (`new`), or becomes known at that very moment.
  */
+type Way = 'new' | 'looking' | 'safe'
+
+function wayOf(session: Session, accepts: readonly AcceptRecord[]): Way {
+  if (isOrdered(accepts) || mayClose(accepts)) return 'safe'
+  const leftMs = session.looksForIdsUntilMs - session.nowMs()
+  // A clock that was set back must not keep it looking for ever.
+  return leftMs > 0 && leftMs <= lookForIdsMs ? 'looking' : 'new'
+}
+
+/** One statement, and another only when some event is not new. */
 export async function insert(
   session: Session,
   connection: Connection,
   accepts: readonly AcceptRecord[],
-  isPlain = false,
+  way: Way = 'safe',
 ): Promise<{ results: AcceptResult[]; committed(): void }> {
   const slots = new SlotsToWrite(session)
   const { id: owner } = session.worker
@@ -181,17 +194,19 @@ export async function insert(
   const keys = orderedKeys(accepts)
   if (keys.length > 0) await lockKeys(session, connection, keys)
   const row = await connection.get<Accepted>(
-    isPlain ? insertOpen : keys.length > 0 ? insertOrdered : insertClosing,
+    statementFor(way, keys),
     owner,
     ...values.events,
     ...values.deliveries,
-    values.seen,
+    way === 'new' ? oldestVersion(accepts) : values.seen,
     ...slots.columns(),
-    ...(isPlain ? [] : [session.nowMs(), ...values.closing]),
+    ...(way === 'safe' ? [session.nowMs(), ...values.closing] : []),
     ...(keys.length > 0 ? values.order : []),
   )
   if (row?.alive !== 1) throw session.worker.lost(owner)
   const { fresh, version } = row
+  // Some were matched with older endpoints, and none is written: each is judged by itself.
+  if (way === 'new' && fresh < accepts.length) return await insert(session, connection, accepts)
   const results: AcceptResult[] =
     fresh === accepts.length
       ? accepts.map(() => ({ kind: 'stored' }))
@@ -204,6 +219,17 @@ export async function insert(
       if (results.some(({ kind }) => kind === 'stale')) session.sawVersion(version)
     },
   }
+}
+
+function statementFor(way: Way, orderedKeys: readonly OrderedKey[]): string {
+  if (way === 'new') return insertNew
+  if (way === 'looking') return insertOpen
+  return orderedKeys.length > 0 ? insertOrdered : insertClosing
+}
+
+/** Of the endpoints that the events were matched with. */
+function oldestVersion(accepts: readonly AcceptRecord[]): number {
+  return Math.min(...accepts.map(({ endpointsVersion }) => endpointsVersion ?? 0))
 }
 
 interface Accepted {

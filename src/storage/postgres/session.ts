@@ -17,6 +17,8 @@ export interface Session {
   readonly refusedIntake: Map<string, number>
   /** Slots that are written, see slot.ts. */
   readonly knownSlots: Set<string>
+  /** Events came that were known: until then ids are looked for first, see accept.ts. */
+  looksForIdsUntilMs: number
   /** Makes the days to come; says so when it cannot. */
   makeDays(): Promise<void>
   nowMs(): number
@@ -45,6 +47,7 @@ export function createSession(
     makeDays,
     refusedIntake: new Map(),
     knownSlots: new Set(),
+    looksForIdsUntilMs: 0,
     nowMs: () => Math.round(nowMs()),
     newKey(atMs) {
       clockMs = atMs
