@@ -48,7 +48,7 @@ describe('it would be noticed if', () => {
        setTimeout(() => {
          this.#accepts.push({ ...pending, committed() {}, failed() {} });
          this.#schedule();
-       }, 20);`,
+       }, 200);`,
     )
     const { finished, verdict } = await killAtRandom(5, chooseSeed(), build.url)
     expect(finished.forgotten.length + verdict.lost.length).toBeGreaterThan(0)
