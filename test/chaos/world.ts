@@ -167,7 +167,7 @@ export class World {
       const { deliveries } = await service.listDeliveries({ limit: 50 })
       const one = deliveries[Math.floor(this.#random() * deliveries.length)]
       if (one === undefined) return
-      this.#hurried.add(one.id)
+      this.#hurried.add(anyRound(one.id))
       if (one.batchId !== null) this.#hurried.add(one.batchId)
       const { batchId } = await service.retryDelivery(one.id)
       if (batchId !== null) this.#hurried.add(batchId)
@@ -285,7 +285,7 @@ export class World {
     }
     if (run.gone.has(endpoint.id)) this.#breaks(`${deliveryId} was sent after a 410`)
     const isEarly = sent.atMs < (this.#notBeforeMs.get(deliveryId) ?? 0)
-    if (isEarly && !this.#hurried.has(deliveryId)) {
+    if (isEarly && !this.#hurried.has(anyRound(deliveryId))) {
       this.#breaks(`${deliveryId} was sent before its time`)
     }
     if (sent.atMs < (run.heldUntilMs.get(endpoint.key) ?? 0)) {
@@ -414,4 +414,9 @@ function turn(): Promise<void> {
   return new Promise((resolve) => {
     setTimeout(resolve, 1)
   })
+}
+
+/** Who retries an earlier round means the newest. */
+function anyRound(deliveryId: string): string {
+  return deliveryId.replace(/_r\d+$/, '')
 }
