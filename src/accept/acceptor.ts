@@ -9,16 +9,16 @@ import { WebhookError } from '../model/errors.ts'
 import type { EventRecord } from '../model/event-record.ts'
 import { deliveryId } from '../model/ids.ts'
 import { orderKeyOf } from '../policy/order.ts'
-import type { GroupCommit, PendingAccept } from '../storage/group-commit.ts'
+import type { Claim } from '../storage/claims.ts'
 import type {
   AcceptRecord,
   AcceptResult,
-  Claim,
   DispatchTimes,
   IntakeRecord,
   NewDelivery,
-  Store,
-} from '../storage/storage.ts'
+} from '../storage/commit-records.ts'
+import type { GroupCommit, PendingAccept } from '../storage/group-commit.ts'
+import type { Store } from '../storage/storage.ts'
 import { type Backlog, endpointBacklogFull } from './backlog.ts'
 import { type CheckedEvent, sameContent } from './event-input.ts'
 

@@ -5,7 +5,7 @@ import type { WebhookEvent } from '../model/event.ts'
 import { serialiseEvent } from '../model/event-body.ts'
 import { checkTenantId } from '../model/names.ts'
 import { unknownOption } from '../model/suggest.ts'
-import type { DispatchTimes } from '../storage/storage.ts'
+import type { DispatchTimes } from '../storage/commit-records.ts'
 
 export interface EventRules {
   /** Largest body in bytes. */

@@ -7,14 +7,11 @@ import { parseDeliveryId } from '../model/ids.ts'
 import type { Facts } from '../observe/facts.ts'
 import type { WebhookRegistry } from '../registry/webhook-registry.ts'
 import type { Scheduler } from '../schedule/scheduler.ts'
+import type { ReleaseRecord, SettlementRecord } from '../storage/commit-records.ts'
 import type { GroupCommit } from '../storage/group-commit.ts'
-import type {
-  CancelResult,
-  DeliveryFound,
-  ReleaseRecord,
-  SettlementRecord,
-  Store,
-} from '../storage/storage.ts'
+import type { DeliveryFound } from '../storage/questions.ts'
+import type { CancelResult } from '../storage/repairs.ts'
+import type { Store } from '../storage/storage.ts'
 
 export interface CancellingTools {
   readonly store: Pick<Store, 'cancelSome'>

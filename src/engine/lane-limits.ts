@@ -1,7 +1,7 @@
 /** What a lane may do: as its endpoint says, else as the service's options do. */
 import type { EndpointRecord } from '../model/endpoint.ts'
 import type { LaneLimits } from '../schedule/lane.ts'
-import type { ConcurrencyShares } from '../storage/storage.ts'
+import type { ConcurrencyShares } from '../storage/flows.ts'
 import type { ServiceOptions } from './options.ts'
 
 export function laneLimits(

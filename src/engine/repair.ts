@@ -7,7 +7,7 @@ import type { WebhookEventType } from '../model/event.ts'
 import { checkEventPattern } from '../model/names.ts'
 import { typeMatches } from '../policy/match.ts'
 import type { TenantScope, WebhookRegistry } from '../registry/webhook-registry.ts'
-import type { DeliveryFound } from '../storage/storage.ts'
+import type { DeliveryFound } from '../storage/questions.ts'
 import type { Engine } from './engine.ts'
 import type { Queries } from './queries.ts'
 

@@ -8,14 +8,9 @@ import type { Breaker } from '../model/flow.ts'
 import { type Outcome, outcomeCause } from '../model/outcome.ts'
 import type { DeliveryFact, Facts } from '../observe/facts.ts'
 import { type Logger, loggableUrl } from '../observe/log.ts'
-import type {
-  BatchMember,
-  Claim,
-  EndpointChange,
-  IntakeRecord,
-  SettlementRecord,
-  SettlementResult,
-} from '../storage/storage.ts'
+import type { BatchMember, Claim } from '../storage/claims.ts'
+import type { IntakeRecord, SettlementRecord, SettlementResult } from '../storage/commit-records.ts'
+import type { EndpointChange } from '../storage/endpoints.ts'
 
 export interface TellTools {
   readonly facts: Facts

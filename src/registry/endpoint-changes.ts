@@ -6,7 +6,7 @@ import type {
   WebhookEndpointInput,
 } from '../model/endpoint.ts'
 import { unmaskHeaders } from '../security/headers.ts'
-import type { EndpointChange } from '../storage/storage.ts'
+import type { EndpointChange } from '../storage/endpoints.ts'
 import { currentSecret, rotated } from './rotation.ts'
 
 export interface ChangeRules {

@@ -18,7 +18,7 @@ import { scopedTenantId } from '../model/names.ts'
 import type { SecretType, SignatureScheme } from '../model/signature.ts'
 import { unmaskTls } from '../security/endpoint-tls.ts'
 import { createSigningSecret, secretTypeOf } from '../security/signing-key.ts'
-import type { EndpointChange } from '../storage/storage.ts'
+import type { EndpointChange } from '../storage/endpoints.ts'
 import {
   applyChanges,
   type ChangeRules,

@@ -5,7 +5,7 @@
 import type { EndpointRecord } from '../model/endpoint.ts'
 import { closedBreaker, type EndpointFlow, type RateLimit } from '../model/flow.ts'
 import { type FailureRun, firstStep, noFailures, type SlowStart } from '../policy/breaker.ts'
-import type { Claim } from '../storage/storage.ts'
+import type { Claim } from '../storage/claims.ts'
 import type { Watched } from './alarm.ts'
 import { Pace } from './pace.ts'
 import { Ready } from './ready.ts'

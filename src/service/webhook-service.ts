@@ -66,13 +66,10 @@ import {
   type TenantScope,
   WebhookRegistry,
 } from '../registry/webhook-registry.ts'
-import {
-  type AuditReport,
-  type Backlog,
-  type EndpointChange,
-  historyLength,
-  type Storage,
-} from '../storage/storage.ts'
+import { type EndpointChange, historyLength } from '../storage/endpoints.ts'
+import type { Backlog } from '../storage/questions.ts'
+import type { Storage } from '../storage/storage.ts'
+import type { AuditReport } from '../storage/upkeep.ts'
 import { givenRegistry, givenRetries, retriesOf, securityOf, storageOf } from './parts.ts'
 import type {
   DispatchOptions,

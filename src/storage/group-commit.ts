@@ -8,7 +8,6 @@
 import type { Clock, Random } from '../model/clock.ts'
 import { isTransientStorageError, WebhookError } from '../model/errors.ts'
 import { AcceptQueue } from './accept-queue.ts'
-import { Gathering } from './gathering.ts'
 import type {
   AcceptRecord,
   AcceptResult,
@@ -17,8 +16,9 @@ import type {
   ReleaseRecord,
   SettlementRecord,
   SettlementResult,
-  Store,
-} from './storage.ts'
+} from './commit-records.ts'
+import { Gathering } from './gathering.ts'
+import type { Store } from './storage.ts'
 
 export interface PendingAccept {
   readonly record: AcceptRecord
