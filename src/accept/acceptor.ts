@@ -17,7 +17,8 @@ import type {
   IntakeRecord,
   NewDelivery,
 } from '../storage/commit-records.ts'
-import type { GroupCommit, PendingAccept } from '../storage/group-commit.ts'
+import type { GroupCommit } from '../storage/group-commit.ts'
+import type { PendingAccept } from '../storage/pending-group.ts'
 import type { Store } from '../storage/storage.ts'
 import { type Backlog, endpointBacklogFull } from './backlog.ts'
 import { type CheckedEvent, sameContent } from './event-input.ts'

@@ -7,7 +7,7 @@ import type {
   ReleaseRecord,
   SettlementRecord,
 } from '../../src/storage/commit-records.ts'
-import type { PendingAccept } from '../../src/storage/group-commit.ts'
+import type { PendingAccept } from '../../src/storage/pending-group.ts'
 
 export function acceptRecord(id: string, acceptedAtMs = 0): AcceptRecord {
   return {
