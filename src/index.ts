@@ -1,5 +1,5 @@
 /** The public surface of `@k-msg/webhook`. Named exports only; a test keeps the list. */
-export type { DispatchReceipt } from './accept/acceptor.ts'
+export type { DispatchReceipt } from './accept/handover.ts'
 export type { DispatcherOptions, LookupAll, RedirectRule } from './deliver/attempt-request.ts'
 export { WebhookDispatcher } from './deliver/dispatcher.ts'
 export type { DnsOptions, ProxyOptions, TlsOptions } from './deliver/network-options.ts'

@@ -152,3 +152,11 @@ function canonicalContent(body: Uint8Array): string {
       : value,
   )
 }
+
+/** As it is sent. */
+export function parsedBody(body: Uint8Array): {
+  metadata?: Record<string, unknown>
+  data?: unknown
+} {
+  return JSON.parse(Buffer.from(body).toString())
+}

@@ -3,9 +3,11 @@
  * and back when a retry becomes due. It owns start and stop; it decides nothing that policy decides.
  * It is long because it names every part, and what each is told of the others, in one place.
  */
-import { Acceptor, type DispatchReceipt } from '../accept/acceptor.ts'
+import { Acceptor, type AcceptorTools } from '../accept/acceptor.ts'
 import { Backlog } from '../accept/backlog.ts'
 import type { CheckedEvent } from '../accept/event-input.ts'
+import { type DispatchReceipt, Handover, type HandoverTools } from '../accept/handover.ts'
+import { Intake, type IntakeTools } from '../accept/intake.ts'
 import type { AttemptReport } from '../deliver/attempt-request.ts'
 import type { WebhookDispatcher } from '../deliver/dispatcher.ts'
 import type { Clock, Random } from '../model/clock.ts'
@@ -80,6 +82,7 @@ export class Engine {
   readonly #newKey: () => string
   readonly #refresh: EndpointRefresh
   readonly #acceptor: Acceptor
+  readonly #intake: Intake
   readonly #attempts: Attempts
   readonly #rest: Rest
   readonly #janitor: Janitor
@@ -111,7 +114,10 @@ export class Engine {
     this.repairs = this.#createRepairs()
     this.#systemEvents = this.#createSystemEvents()
     this.#health = createHealthKeeper(parts, this.#systemEvents, this.#during)
-    this.#acceptor = this.#createAcceptor()
+    const accepting = this.#acceptTools()
+    const handover = new Handover(accepting)
+    this.#acceptor = new Acceptor(accepting, handover)
+    this.#intake = new Intake(accepting, handover)
     const { commits, scheduler } = this
     this.cancelling = new Cancelling({ ...parts, commits, scheduler, during: this.#during })
     const recorder = this.#createRecorder()
@@ -233,7 +239,7 @@ export class Engine {
   }
 
   acceptWithin(event: CheckedEvent, transaction: unknown): Promise<DispatchReceipt> {
-    return this.#acceptor.acceptWithin(event, transaction)
+    return this.#intake.acceptWithin(event, transaction)
   }
 
   /** One request outside of any delivery: nothing is stored, counted or retried. */
@@ -327,7 +333,7 @@ export class Engine {
       commits: this.commits,
       stored: this.#stored,
       refresh: () => this.#refresh.refresh(),
-      takeIntake: () => this.#acceptor.takeIntake(),
+      takeIntake: () => this.#intake.takeOver(),
       syncHealth: () => this.#health.sync(),
     })
   }
@@ -356,17 +362,17 @@ export class Engine {
     })
   }
 
-  #createAcceptor(): Acceptor {
+  #acceptTools(): AcceptorTools & IntakeTools & HandoverTools {
     const { store, clock, registry, options, facts } = this.#parts
     const { scheduler } = this
-    return new Acceptor({
+    return {
       clock,
       newKey: this.#newKey,
       match: (tenantId, type, metadata, data) =>
         registry.matchRecords(tenantId, type, metadata, data),
       endpointsVersion: () => this.#refresh.version,
       refresh: () => this.#refresh.refresh(),
-      intake: store,
+      store,
       backlog: this.#backlog,
       refused: (event, error) => tellRefused(this.#parts, event, error),
       commits: this.commits,
@@ -380,7 +386,7 @@ export class Engine {
       batchTimeoutMs: (endpoint) =>
         laneLimits(endpoint, options, store.shares).batch?.timeoutMs ?? null,
       accepted: (event, receipt) => tellAccepted(facts, event, receipt),
-    })
+    }
   }
 
   #createRecorder(): Recorder {

@@ -1,6 +1,7 @@
 /** From what has happened to facts and log lines, one wide line each. Nothing here changes anything. */
-import type { DispatchReceipt } from '../accept/acceptor.ts'
+
 import type { BacklogFull } from '../accept/backlog.ts'
+import type { DispatchReceipt } from '../accept/handover.ts'
 import type { EndpointRecord } from '../model/endpoint.ts'
 import { WebhookError } from '../model/errors.ts'
 import type { EventRecord } from '../model/event-record.ts'

@@ -4,8 +4,8 @@
  */
 import { randomBytes } from 'node:crypto'
 import { acceptMany } from '../accept/accept-many.ts'
-import type { DispatchReceipt } from '../accept/acceptor.ts'
 import { type CheckedEvent, checkEvent, checkIsList, checkTimes } from '../accept/event-input.ts'
+import type { DispatchReceipt } from '../accept/handover.ts'
 import { WebhookDispatcher } from '../deliver/dispatcher.ts'
 import { resultOf } from '../deliver/single-dispatch.ts'
 import { closedError, Engine } from '../engine/engine.ts'
