@@ -1,6 +1,6 @@
 /**
  * The in-memory queue of one endpoint: what is ready to be sent, what is being sent, and when the
- * store has more. A lane decides nothing about other lanes; scheduler.ts gives them turns.
+ * store has more. A lane decides nothing about other lanes; precedence.ts gives them turns.
  */
 import type { EndpointRecord } from '../model/endpoint.ts'
 import { closedBreaker, type EndpointFlow, type RateLimit } from '../model/flow.ts'
