@@ -6,7 +6,8 @@
  * repeated until it succeeds, the request never is because recording failed.
  *
  * Beside it: when outcomes wait for others (`gathering`), whose events come first (`accept-queue`), a
- * disk that hangs (`late-answers`), and what is said of failures (`write-trouble`).
+ * disk that hangs (`late-answers`), and what is said of failures (`write-trouble`). What is left stays
+ * whole, although it is long: which group runs, what waits, and what comes back is one state.
  */
 import type { Clock } from '../model/clock.ts'
 import { isTransientStorageError, WebhookError } from '../model/errors.ts'
