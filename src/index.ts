@@ -1,5 +1,5 @@
 /** The public surface of `@k-msg/webhook`. Named exports only; a test keeps the list. */
-export type { DispatchReceipt } from './accept/acceptor.ts'
+export type { DispatchReceipt } from './accept/handover.ts'
 export type { DispatcherOptions, LookupAll, RedirectRule } from './deliver/attempt-request.ts'
 export { WebhookDispatcher } from './deliver/dispatcher.ts'
 export type { DnsOptions, ProxyOptions, TlsOptions } from './deliver/network-options.ts'
@@ -89,11 +89,9 @@ export type {
   WebhookStats,
 } from './service/shapes.ts'
 export { WebhookService } from './service/webhook-service.ts'
+export type { EndpointChange } from './storage/endpoints.ts'
+export type { Backlog } from './storage/questions.ts'
 export { auditFile } from './storage/sqlite/beside.ts'
 export { memory, type SqliteOptions, sqlite } from './storage/sqlite/sqlite.ts'
-export type {
-  AuditReport,
-  Backlog,
-  EndpointChange,
-  Storage,
-} from './storage/storage.ts'
+export type { Storage } from './storage/storage.ts'
+export type { AuditReport } from './storage/upkeep.ts'

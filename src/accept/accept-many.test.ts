@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { WebhookError } from '../model/errors.ts'
 import { acceptMany } from './accept-many.ts'
-import type { DispatchReceipt } from './acceptor.ts'
+import type { DispatchReceipt } from './handover.ts'
 
 const receipt = (eventId: number) => ({ eventId: String(eventId) }) as DispatchReceipt
 const numbers = (count: number) => Array.from({ length: count }, (_, i) => i)

@@ -3,7 +3,7 @@
  * at a time, so that neither the host's event loop nor the commits of others wait for all of them.
  */
 import { WebhookError } from '../model/errors.ts'
-import type { DispatchReceipt } from './acceptor.ts'
+import type { DispatchReceipt } from './handover.ts'
 
 /** Checked in one go: a few milliseconds. */
 const checkStep = 500

@@ -5,7 +5,7 @@ import type { WebhookEvent } from '../model/event.ts'
 import { serialiseEvent } from '../model/event-body.ts'
 import { checkTenantId } from '../model/names.ts'
 import { unknownOption } from '../model/suggest.ts'
-import type { DispatchTimes } from '../storage/storage.ts'
+import type { DispatchTimes } from '../storage/commit-records.ts'
 
 export interface EventRules {
   /** Largest body in bytes. */
@@ -151,4 +151,12 @@ function canonicalContent(body: Uint8Array): string {
       ? Object.fromEntries(Object.entries(value).sort(([x], [y]) => (x < y ? -1 : 1)))
       : value,
   )
+}
+
+/** As it is sent. */
+export function parsedBody(body: Uint8Array): {
+  metadata?: Record<string, unknown>
+  data?: unknown
+} {
+  return JSON.parse(Buffer.from(body).toString())
 }

@@ -4,7 +4,7 @@
  */
 import type { EndpointRecord } from '../model/endpoint.ts'
 import { type KeyRing, keyIdOf, missingKey, type Place } from '../security/key-ring.ts'
-import { type EncryptedField, encryptedFields, type StoredEndpoint } from '../storage/storage.ts'
+import { type EncryptedField, encryptedFields, type StoredEndpoint } from '../storage/endpoints.ts'
 
 export class EndpointEncryption {
   /** Null: stored in the clear. */

@@ -2,7 +2,7 @@
 import { describeValue, WebhookError } from '../model/errors.ts'
 import { scopedTenantId } from '../model/names.ts'
 import type { TenantScope } from '../registry/webhook-registry.ts'
-import type { EraseSelection } from '../storage/storage.ts'
+import type { EraseSelection } from '../storage/upkeep.ts'
 
 /** What `eraseEvents` erases: one of the three. */
 export interface EraseQuery extends TenantScope {

@@ -19,7 +19,8 @@ import {
   type Verdict,
   withWarning,
 } from '../policy/health.ts'
-import type { EndpointChange, Store } from '../storage/storage.ts'
+import type { EndpointChange } from '../storage/endpoints.ts'
+import type { Store } from '../storage/storage.ts'
 
 export interface HealthKeeperTools {
   readonly store: Pick<Store, 'loadHealth' | 'saveHealth'>

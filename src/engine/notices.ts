@@ -4,7 +4,7 @@ import type { Logger } from '../observe/log.ts'
 import { replacesRotated } from '../registry/endpoint-changes.ts'
 import { secretBytes } from '../security/secrets.ts'
 import { secretTypeOf } from '../security/signing-key.ts'
-import type { EndpointChange } from '../storage/storage.ts'
+import type { EndpointChange } from '../storage/endpoints.ts'
 
 /** Standard Webhooks asks for 24 to 64 random bytes. */
 const advisedBytes = 24

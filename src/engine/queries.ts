@@ -1,10 +1,11 @@
 /** Reads: what the store found, in the shapes people see. */
 import type { AttemptRecord, WebhookAttempt } from '../model/attempt.ts'
-import type {
-  DeliveryState,
-  FailedDelivery,
-  NotMatchedReason,
-  WebhookDelivery,
+import {
+  behindMs,
+  type DeliveryState,
+  type FailedDelivery,
+  type NotMatchedReason,
+  type WebhookDelivery,
 } from '../model/delivery.ts'
 import type { EndpointRecord } from '../model/endpoint.ts'
 import { describeValue, WebhookError } from '../model/errors.ts'
@@ -15,14 +16,13 @@ import { isSystemEvent, whyNotMatched } from '../policy/match.ts'
 import { valueOfOrderKey } from '../policy/order.ts'
 import { type WaitingReason, waitingReason } from '../policy/waiting-reason.ts'
 import type { TenantScope, WebhookRegistry } from '../registry/webhook-registry.ts'
-import {
-  type AttemptFound,
-  behindMs,
-  type DeliveryFound,
-  type DeliveryQuery,
-  type EventFound,
-  type Store,
-} from '../storage/storage.ts'
+import type {
+  AttemptFound,
+  DeliveryFound,
+  DeliveryQuery,
+  EventFound,
+} from '../storage/questions.ts'
+import type { Store } from '../storage/storage.ts'
 
 /** Filters of `listDeliveries`. `tenantId: '*'` reads every tenant. */
 export interface DeliveryListQuery extends TenantScope {

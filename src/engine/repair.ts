@@ -7,7 +7,7 @@ import type { WebhookEventType } from '../model/event.ts'
 import { checkEventPattern } from '../model/names.ts'
 import { typeMatches } from '../policy/match.ts'
 import type { TenantScope, WebhookRegistry } from '../registry/webhook-registry.ts'
-import type { DeliveryFound } from '../storage/storage.ts'
+import type { DeliveryFound } from '../storage/questions.ts'
 import type { Engine } from './engine.ts'
 import type { Queries } from './queries.ts'
 
@@ -68,7 +68,7 @@ export async function cancelDelivery(
 ): Promise<WebhookDelivery> {
   const found = await queries.find(id, scope)
   if (found === null) throw unknownDelivery(id)
-  const result = await engine.cancelDelivery(id, found, byRequest)
+  const result = await engine.cancelling.cancel(id, found, byRequest)
   if (result === 'in-batch' || result === 'ended') {
     const why =
       result === 'in-batch'
@@ -100,7 +100,7 @@ export async function cancelPending(
   const endpoint = registry.find(endpointId, query)
   if (endpoint === undefined) throw unknownEndpoint(endpointId)
   // What memory holds is owned, so it has to go back first, and nothing may be claimed meanwhile.
-  return await engine.whileSuspended(endpoint.key, () =>
+  return await engine.cancelling.whileSuspended(endpoint.key, () =>
     chosen.types === null && chosen.until === null
       ? cancelAll(tools, endpoint)
       : cancelChosen(tools, endpoint, chosen),
@@ -116,7 +116,7 @@ async function cancelAll({ engine, nowMs }: RepairTools, endpoint: EndpointRecor
   let count = 0
   for (;;) {
     const ids = await engine.store.cancelDeliveries(endpoint.key, byRequest, nowMs, cancelStep)
-    engine.tellCancelled(ids, endpoint.id, byRequest)
+    engine.cancelling.tell(ids, endpoint.id, byRequest)
     count += ids.length
     if (ids.length === 0) return count
   }
@@ -148,7 +148,7 @@ async function cancelChosen(
       .map(({ id }) => id)
     const results = await engine.store.cancelSome(ids, byRequest, nowMs)
     const ended = ids.filter((_, i) => results[i] === 'cancelled')
-    engine.tellCancelled(ended, endpoint.id, byRequest)
+    engine.cancelling.tell(ended, endpoint.id, byRequest)
     count += ended.length
     before = page.length === cancelStep ? (page.at(-1)?.id ?? null) : null
   } while (before !== null)

@@ -1,15 +1,53 @@
-/** From a recorded settlement to facts and one wide log line. Nothing here may change a delivery. */
+/** From what has happened to facts and log lines, one wide line each. Nothing here changes anything. */
+
+import type { BacklogFull } from '../accept/backlog.ts'
+import type { DispatchReceipt } from '../accept/handover.ts'
 import type { EndpointRecord } from '../model/endpoint.ts'
+import { WebhookError } from '../model/errors.ts'
+import type { EventRecord } from '../model/event-record.ts'
 import type { Breaker } from '../model/flow.ts'
 import { type Outcome, outcomeCause } from '../model/outcome.ts'
 import type { DeliveryFact, Facts } from '../observe/facts.ts'
 import { type Logger, loggableUrl } from '../observe/log.ts'
-import type { BatchMember, Claim, SettlementRecord, SettlementResult } from '../storage/storage.ts'
+import type { BatchMember, Claim } from '../storage/claims.ts'
+import type { IntakeRecord, SettlementRecord, SettlementResult } from '../storage/commit-records.ts'
+import type { EndpointChange } from '../storage/endpoints.ts'
 
 export interface TellTools {
   readonly facts: Facts
   readonly logger: Logger
   readonly logAttempts: boolean
+}
+
+export function tellAccepted(facts: Facts, event: EventRecord, receipt: DispatchReceipt): void {
+  if (!facts.wants('event.accepted')) return
+  facts.tell('event.accepted', {
+    eventId: event.id,
+    eventType: event.type,
+    tenantId: event.tenantId || null,
+    deliveries: receipt.deliveryIds.length,
+  })
+}
+
+/** Nobody waits for an answer: it came with a caller's transaction. */
+export function tellRefused(
+  { facts, logger }: TellTools,
+  { id, type, tenantId }: IntakeRecord,
+  error: Error,
+): void {
+  const code = error instanceof WebhookError ? error.code : 'unknown'
+  logger.error({ event: id, code, error: error.message }, 'event.refused')
+  const whose = { eventId: id, eventType: type, tenantId: tenantId || null }
+  facts.tell('event.refused', { ...whose, code, message: error.message })
+}
+
+export function tellBacklogFull(
+  { facts, logger }: TellTools,
+  { scope, tenantId, endpoint, limit }: BacklogFull,
+): void {
+  const whose = { tenantId: tenantId || null, endpointId: endpoint?.id ?? null }
+  logger.warn({ scope, ...whose, limit }, 'backlog.full')
+  facts.tell('backlog.full', { scope, ...whose, limit })
 }
 
 export function tellSettled(
@@ -71,6 +109,43 @@ export function tellBreaker(
       return
     default:
       state satisfies never
+  }
+}
+
+export function tellWarning(facts: Facts, { id, tenantId }: EndpointRecord, warning: string): void {
+  facts.tell('endpoint.warning', { endpointId: id, tenantId: tenantId || null, warning })
+}
+
+export function tellEndpointChange(
+  facts: Facts,
+  record: EndpointRecord,
+  { what, reason, version }: EndpointChange,
+): void {
+  const whose = { endpointId: record.id, tenantId: record.tenantId || null }
+  if (what === 'disabled') {
+    facts.tell('endpoint.disabled', {
+      ...whose,
+      reason: record.statusReason ?? '',
+      disabledAt: new Date(record.statusChangedAtMs),
+    })
+  }
+  facts.tell('endpoint.changed', { ...whose, what, reason, version })
+}
+
+/** @param level `info`: the trouble is over */
+export function tellStore(
+  { facts, logger }: TellTools,
+  level: 'info' | 'warn' | 'error',
+  message: string,
+  fields: Record<string, unknown>,
+): void {
+  logger[level](fields, message)
+  if (level === 'info') facts.tell('storage.recovered', {})
+  else {
+    facts.tell('storage.trouble', {
+      code: String(fields.code ?? 'unknown'),
+      message: `${message}: ${String(fields.error ?? '')}`,
+    })
   }
 }
 

@@ -1,6 +1,6 @@
 /** From stored sums to the figures people read. */
 import { latencyOfClass } from '../storage/latency-class.ts'
-import type { StatisticsRow } from '../storage/storage.ts'
+import type { StatisticsRow } from '../storage/questions.ts'
 
 /** Figures of deliveries that have ended with an attempt; `total = successful + failed`. */
 export interface DeliveryFigures {

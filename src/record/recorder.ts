@@ -11,8 +11,9 @@ import type { Settlement } from '../model/settlement.ts'
 import type { RetryManager } from '../policy/retry-manager.ts'
 import type { RetryPolicy } from '../policy/retry-policy.ts'
 import { settle } from '../policy/settle.ts'
+import type { Claim } from '../storage/claims.ts'
+import type { SettlementRecord, SettlementResult } from '../storage/commit-records.ts'
 import type { GroupCommit } from '../storage/group-commit.ts'
-import type { Claim, SettlementRecord, SettlementResult } from '../storage/storage.ts'
 
 export interface RecorderTools {
   readonly clock: Clock

@@ -5,8 +5,10 @@ import type {
   WebhookEndpointChanges,
   WebhookEndpointInput,
 } from '../model/endpoint.ts'
+import type { SecretType } from '../model/signature.ts'
+import { unmaskTls } from '../security/endpoint-tls.ts'
 import { unmaskHeaders } from '../security/headers.ts'
-import type { EndpointChange } from '../storage/storage.ts'
+import type { EndpointChange } from '../storage/endpoints.ts'
 import { currentSecret, rotated } from './rotation.ts'
 
 export interface ChangeRules {
@@ -149,6 +151,33 @@ export function secretsChange(
   const version = known.version + 1
   const record = { ...known, secrets, version, updatedAtMs: nowMs }
   return { record, change: { atMs: nowMs, version, what, reason, fields: ['secrets'] } }
+}
+
+/** The type of secret to create. Null when it is given one, shares one, or signs nothing. */
+export function typeToCreate(
+  { secret, secretType, tenantId }: WebhookEndpointInput,
+  { needsSecret, sharedSecret }: ChangeRules,
+): SecretType | null {
+  if (secret !== undefined) return null
+  if (secretType === 'ed25519') return secretType
+  // Customers who share a key could forge to each other: a tenant's endpoint has its own.
+  const shares = tenantId === undefined && sharedSecret !== null
+  return needsSecret && !shares ? 'hmac' : null
+}
+
+/** With the TLS settings it will have: those known where none are given, or its key is masked. */
+export function withTls<Given extends { tls?: WebhookEndpointInput['tls'] }>(
+  given: Given,
+  { tls: known }: EndpointRecord,
+): Given & { tls: WebhookEndpointInput['tls'] } {
+  const tls = given?.tls === undefined ? known : unmaskTls(given.tls, known)
+  return { ...given, tls: tls as WebhookEndpointInput['tls'] }
+}
+
+export function definedOnly<T extends object>(changes: T): Partial<T> {
+  return Object.fromEntries(
+    Object.entries(changes).filter(([, value]) => value !== undefined),
+  ) as Partial<T>
 }
 
 function sameJson(a: unknown, b: unknown): boolean {

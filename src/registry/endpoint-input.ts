@@ -1,7 +1,8 @@
 /** The door for endpoints: what `registerEndpoint` and `updateEndpoint` refuse, and why. */
-import type { WebhookEndpointInput } from '../model/endpoint.ts'
+import type { EndpointRecord, WebhookEndpointInput } from '../model/endpoint.ts'
 import { describeValue, WebhookError } from '../model/errors.ts'
 import { checkEventPattern, checkTenantId, idPattern } from '../model/names.ts'
+import type { SignatureScheme } from '../model/signature.ts'
 import { unknownOption } from '../model/suggest.ts'
 import { checkBodyFilter } from '../policy/body-filter.ts'
 import { checkRateLimit } from '../policy/rate.ts'
@@ -11,6 +12,7 @@ import { checkEndpointUrl } from '../security/endpoint-url.ts'
 import { checkHeaders } from '../security/headers.ts'
 import { checkSchemes } from '../security/signer.ts'
 import { checkSigningSecret, secretTypeOf } from '../security/signing-key.ts'
+import { currentType } from './rotation.ts'
 
 export interface EndpointRules {
   readonly allowedNetworks: readonly string[]
@@ -221,6 +223,51 @@ function checkInteger(name: string, value: unknown, min: number, max: number): v
   throw new WebhookError(
     'OPTION_OUT_OF_RANGE',
     `Expected \`${name}\` to be an integer from ${min} to ${max}, got ${describeValue(value)}.`,
+  )
+}
+
+/** @throws WebhookError ENDPOINT_INVALID */
+export function refuseWhatStays(given: object): void {
+  const changes: { id?: unknown; tenantId?: unknown; secretType?: unknown } = given
+  for (const name of ['id', 'tenantId'] as const) {
+    if (changes[name] === undefined) continue
+    throw new WebhookError(
+      'ENDPOINT_INVALID',
+      `Expected no \`${name}\` among the changes, because it never changes; the endpoint to update is named beside them.`,
+    )
+  }
+  // The result of an update has no place for a created secret.
+  if (changes.secretType === undefined) return
+  throw new WebhookError(
+    'ENDPOINT_INVALID',
+    "Expected no `secretType` among the changes; use rotateSecret(id, { secretType: 'ed25519' }).",
+  )
+}
+
+/**
+ * Fields that go together, whichever of them was changed.
+ *
+ * @param serviceSchemes signatures of endpoints that do not say otherwise
+ * @throws WebhookError ENDPOINT_INVALID
+ */
+export function requireConsistent(
+  record: EndpointRecord,
+  serviceSchemes: readonly SignatureScheme[],
+): void {
+  requireSignable(record, record.signatureSchemes ?? serviceSchemes)
+  if (record.ordering === null || record.batch === false) return
+  throw new WebhookError(
+    'ENDPOINT_INVALID',
+    `Expected endpoint "${record.id}" to have \`ordering\` or \`batch\`, got both; events of a batch are not sent one after the other.`,
+  )
+}
+
+/** Ed25519 is a signature of Standard Webhooks only. */
+function requireSignable(record: EndpointRecord, schemes: readonly SignatureScheme[]): void {
+  if (currentType(record) === 'hmac' || schemes.includes('standard')) return
+  throw new WebhookError(
+    'ENDPOINT_INVALID',
+    `Expected 'standard' among the signature schemes of endpoint "${record.id}", because it signs with an Ed25519 key, got ${JSON.stringify(schemes)}; set its \`signatureSchemes\` to ['standard'].`,
   )
 }
 

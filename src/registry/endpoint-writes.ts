@@ -4,7 +4,7 @@
  * by a change that began before it.
  */
 import type { EndpointRecord } from '../model/endpoint.ts'
-import { type EndpointChange, encryptedFields } from '../storage/storage.ts'
+import { type EndpointChange, encryptedFields } from '../storage/endpoints.ts'
 import type { EndpointTable } from './endpoint-table.ts'
 
 export interface WritesTo {

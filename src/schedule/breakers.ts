@@ -17,7 +17,8 @@ import {
   reopened,
   unprobed,
 } from '../policy/breaker.ts'
-import type { Claim, Store } from '../storage/storage.ts'
+import type { Claim } from '../storage/claims.ts'
+import type { Store } from '../storage/storage.ts'
 import type { Lane } from './lane.ts'
 import type { Telling } from './telling.ts'
 

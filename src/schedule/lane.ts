@@ -1,11 +1,11 @@
 /**
  * The in-memory queue of one endpoint: what is ready to be sent, what is being sent, and when the
- * store has more. A lane decides nothing about other lanes; scheduler.ts gives them turns.
+ * store has more. A lane decides nothing about other lanes; precedence.ts gives them turns.
  */
 import type { EndpointRecord } from '../model/endpoint.ts'
 import { closedBreaker, type EndpointFlow, type RateLimit } from '../model/flow.ts'
 import { type FailureRun, firstStep, noFailures, type SlowStart } from '../policy/breaker.ts'
-import type { Claim } from '../storage/storage.ts'
+import type { Claim } from '../storage/claims.ts'
 import type { Watched } from './alarm.ts'
 import { Pace } from './pace.ts'
 import { Ready } from './ready.ts'

@@ -1,5 +1,5 @@
 /** What lanes hold in memory, all together, and how much of it one of them may take. */
-import type { Claim } from '../storage/storage.ts'
+import type { Claim } from '../storage/claims.ts'
 import type { Lane } from './lane.ts'
 
 export interface MemoryLimits {

@@ -2,7 +2,7 @@
 
 import type { RateLimit } from '../model/flow.ts'
 import { sendIntervalMs, timesAtOnce, usableForMs } from '../policy/rate.ts'
-import type { SendTimes } from '../storage/storage.ts'
+import type { SendTimes } from '../storage/flows.ts'
 import type { Watched } from './alarm.ts'
 import { type Lane, never } from './lane.ts'
 

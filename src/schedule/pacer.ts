@@ -1,6 +1,7 @@
 /** Asks the store for send times, for all lanes that need some at once. Sends nothing. */
 import type { Clock } from '../model/clock.ts'
-import type { SendTimes, SendTimesAsk, Store } from '../storage/storage.ts'
+import type { SendTimes, SendTimesAsk } from '../storage/flows.ts'
+import type { Store } from '../storage/storage.ts'
 import type { Lane } from './lane.ts'
 import type { Telling } from './telling.ts'
 

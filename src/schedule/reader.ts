@@ -4,7 +4,8 @@
  */
 import type { Clock } from '../model/clock.ts'
 import { isTransientStorageError } from '../model/errors.ts'
-import type { Claim, ClaimResult, LaneRoom, Store } from '../storage/storage.ts'
+import type { Claim, ClaimResult, LaneRoom } from '../storage/claims.ts'
+import type { Store } from '../storage/storage.ts'
 import { type Lane, never } from './lane.ts'
 import type { Memory } from './memory.ts'
 import type { Telling } from './telling.ts'

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest'
-import type { Claim } from '../storage/storage.ts'
+import type { Claim } from '../storage/claims.ts'
 import { Ready } from './ready.ts'
 
 const claim = (deliveryId: string, isFresh: boolean) => ({ deliveryId, isFresh }) as Claim

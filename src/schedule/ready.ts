@@ -3,7 +3,7 @@
  * endpoint that has failed for an hour, or is being repaired, should still get news at once. One in
  * four is of the others all the same.
  */
-import type { Claim } from '../storage/storage.ts'
+import type { Claim } from '../storage/claims.ts'
 import { Queue } from './queue.ts'
 
 const freshInARow = 3

@@ -19,6 +19,7 @@ export class Slots {
   readonly #max: number
   readonly #lanes: Iterable<Lane>
   #active = 0
+  #begun = 0
   /** Requests under way of stalled lanes. */
   #stalled = 0
   #lookedAtMs = Number.NEGATIVE_INFINITY
@@ -31,6 +32,11 @@ export class Slots {
 
   get active(): number {
     return this.#active
+  }
+
+  /** Requests since the start. */
+  get begun(): number {
+    return this.#begun
   }
 
   /** Nobody may begin another. */
@@ -49,6 +55,7 @@ export class Slots {
     if (lane.active === 0) lane.quietSinceMs = nowMs
     lane.active += 1
     this.#active += 1
+    this.#begun += 1
     if (lane.isStalled) this.#stalled += 1
   }
 

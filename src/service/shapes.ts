@@ -4,7 +4,8 @@ import type { EndpointStats } from '../observe/statistics.ts'
 import type { RetryManager } from '../policy/retry-manager.ts'
 import type { TenantScope, WebhookRegistry } from '../registry/webhook-registry.ts'
 import type { SecurityManager } from '../security/security-manager.ts'
-import type { Backlog, EndpointChange } from '../storage/storage.ts'
+import type { EndpointChange } from '../storage/endpoints.ts'
+import type { Backlog } from '../storage/questions.ts'
 
 /** Parts to use instead of those the service would build. */
 export interface WebhookServiceParts {

@@ -4,8 +4,8 @@
  */
 import { randomBytes } from 'node:crypto'
 import { acceptMany } from '../accept/accept-many.ts'
-import type { DispatchReceipt } from '../accept/acceptor.ts'
 import { type CheckedEvent, checkEvent, checkIsList, checkTimes } from '../accept/event-input.ts'
+import type { DispatchReceipt } from '../accept/handover.ts'
 import { WebhookDispatcher } from '../deliver/dispatcher.ts'
 import { resultOf } from '../deliver/single-dispatch.ts'
 import { closedError, Engine } from '../engine/engine.ts'
@@ -66,13 +66,10 @@ import {
   type TenantScope,
   WebhookRegistry,
 } from '../registry/webhook-registry.ts'
-import {
-  type AuditReport,
-  type Backlog,
-  type EndpointChange,
-  historyLength,
-  type Storage,
-} from '../storage/storage.ts'
+import { type EndpointChange, historyLength } from '../storage/endpoints.ts'
+import type { Backlog } from '../storage/questions.ts'
+import type { Storage } from '../storage/storage.ts'
+import type { AuditReport } from '../storage/upkeep.ts'
 import { givenRegistry, givenRetries, retriesOf, securityOf, storageOf } from './parts.ts'
 import type {
   DispatchOptions,

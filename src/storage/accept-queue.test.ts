@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { AcceptQueue } from './accept-queue.ts'
-import type { PendingAccept } from './group-commit.ts'
+import type { PendingAccept } from './pending-group.ts'
 
 let atMs = 0
 function pending(tenantId: string, weight = 1): PendingAccept {

@@ -2,7 +2,7 @@
  * Events that wait for a commit, in turns between tenants: who hands over 200,000 at once waits for
  * himself, and an event of somebody else is in the next commit.
  */
-import type { PendingAccept } from './group-commit.ts'
+import type { PendingAccept } from './pending-group.ts'
 
 /** What one tenant puts into a commit before the next has a turn, while several wait. */
 const turn = 100

@@ -4,55 +4,36 @@
  *
  * An accept resolves only after its commit is on disk. A settlement is never given up: recording is
  * repeated until it succeeds, the request never is because recording failed.
+ *
+ * Beside it: when outcomes wait for others (`gathering`), whose events come first (`accept-queue`), a
+ * disk that hangs (`late-answers`), and what is said of failures (`write-trouble`). What is left stays
+ * whole, although it is long: which group runs, what waits, and what comes back is one state.
  */
-import type { Clock, Random } from '../model/clock.ts'
+import type { Clock } from '../model/clock.ts'
 import { isTransientStorageError, WebhookError } from '../model/errors.ts'
 import { AcceptQueue } from './accept-queue.ts'
-import { Gathering } from './gathering.ts'
 import type {
-  AcceptRecord,
-  AcceptResult,
-  CommitGroup,
   CommitResult,
   ReleaseRecord,
   SettlementRecord,
   SettlementResult,
-  Store,
-} from './storage.ts'
+} from './commit-records.ts'
+import { Gathering } from './gathering.ts'
+import { expire, LateAnswers, unknownError } from './late-answers.ts'
+import {
+  asCommit,
+  halvesOf,
+  nothing,
+  type PendingAccept,
+  type PendingGroup,
+  type PendingSettlement,
+  sizeOf,
+} from './pending-group.ts'
+import type { Store } from './storage.ts'
+import { WriteTrouble, type WriteTroubleTools } from './write-trouble.ts'
 
-export interface PendingAccept {
-  readonly record: AcceptRecord
-  readonly weight: number
-  /** After the commit, even when the caller was told `STORAGE_UNAVAILABLE` meanwhile. */
-  readonly committed: (result: AcceptResult) => void
-  readonly failed: (error: Error) => void
-  /** The caller has had an answer: a hung disk took too long. */
-  expired: boolean
-  /** Tells the caller; `committed` may still follow. */
-  readonly expire: (error: Error) => void
-}
-
-interface PendingSettlement {
-  record: SettlementRecord
-  readonly done: (result: SettlementResult) => void
-}
-
-interface Group {
-  accepts: PendingAccept[]
-  settlements: PendingSettlement[]
-  releases: ReleaseRecord[]
-  /** Who waits for this group to be written, see `written()`. */
-  waiters: (() => void)[]
-}
-
-export interface GroupCommitTools {
+export interface GroupCommitTools extends WriteTroubleTools {
   readonly clock: Clock
-  readonly random: Random
-  readonly log: (
-    level: 'info' | 'warn' | 'error',
-    message: string,
-    fields: Record<string, unknown>,
-  ) => void
   /** Whether requests are under way, whose outcomes will follow. */
   readonly isSending: () => boolean
   /** After every commit: sending may go on, and who waits for rest may look. */
@@ -63,8 +44,6 @@ export interface GroupCommitTools {
 const maxDeliveries = 10_000
 /** Settlements not yet written at the most: beyond it no new attempt may start. */
 const maxUnrecorded = 5_000
-/** A commit that takes longer is answered with STORAGE_UNAVAILABLE, whatever becomes of it. */
-const answerWithinMs = 10_000
 /** A commit whose outcome is unknown is repeated this long before its callers are told so. */
 const repeatForMs = 5_000
 
@@ -73,21 +52,20 @@ export class GroupCommit {
   readonly #tools: GroupCommitTools
   readonly #accepts = new AcceptQueue()
   readonly #gathering: Gathering
+  readonly #late: LateAnswers
+  readonly #trouble: WriteTrouble
   #settlements: PendingSettlement[] = []
   #releases: ReleaseRecord[] = []
   #waiters: (() => void)[] = []
-  #running: Group | null = null
+  #running: PendingGroup | null = null
   #scheduled = false
   /** Something of the running group came back and waits for another try. */
   #cameBack = false
-  #failures = 0
   #fatal: Error | null = null
   #cancelPause: (() => void) | null = null
-  #cancelAnswer: (() => void) | null = null
   #cancelRepeat: (() => void) | null = null
   #endRepeat: (() => void) | null = null
   #idleWaiters: (() => void)[] = []
-  #lastError: Error | null = null
 
   constructor(store: Store, tools: GroupCommitTools) {
     this.#store = store
@@ -97,6 +75,12 @@ export class GroupCommit {
       gatherMs: store.gatherMs ?? 0,
       isDue: () => this.#schedule(),
     })
+    this.#late = new LateAnswers({
+      clock: tools.clock,
+      accepts: this.#accepts,
+      running: () => this.#running?.accepts ?? [],
+    })
+    this.#trouble = new WriteTrouble(tools)
   }
 
   accept(pending: PendingAccept): void {
@@ -105,7 +89,7 @@ export class GroupCommit {
       return
     }
     this.#accepts.push(pending)
-    if (this.#cancelAnswer === null) this.#watchAnswers()
+    this.#late.watch()
     this.#schedule()
   }
 
@@ -131,7 +115,7 @@ export class GroupCommit {
 
   /** Null while commits succeed; else what the last one failed with. */
   get trouble(): Error | null {
-    return this.#fatal ?? (this.#failures > 0 ? this.#lastError : null)
+    return this.#fatal ?? this.#trouble.error
   }
 
   /** Nothing is written any more: the store is lost, or closed. */
@@ -140,8 +124,7 @@ export class GroupCommit {
     this.#gathering.stop()
     this.#cancelPause?.()
     this.#cancelPause = null
-    this.#cancelAnswer?.()
-    this.#cancelAnswer = null
+    this.#late.stop()
     this.#cancelRepeat?.()
     this.#endRepeat?.()
     for (const pending of this.#accepts.takeAll()) pending.failed(error)
@@ -179,8 +162,7 @@ export class GroupCommit {
 
   #settleIdle(): void {
     if (!this.isIdle && this.#fatal === null) return
-    this.#cancelAnswer?.()
-    this.#cancelAnswer = null
+    this.#late.stop()
     this.#wake(this.#idleWaiters)
   }
 
@@ -220,7 +202,7 @@ export class GroupCommit {
       })
   }
 
-  #take(): Group {
+  #take(): PendingGroup {
     const accepts = this.#accepts.take(maxDeliveries)
     if (this.#cancelPause !== null) return { ...nothing, accepts }
     if (!this.#gathering.mayTake(this.#settlements.length)) {
@@ -235,7 +217,7 @@ export class GroupCommit {
   }
 
   /** @param unknownSinceMs when an answer was lost: the group may be written or not */
-  async #run(group: Group, unknownSinceMs: number | null): Promise<void> {
+  async #run(group: PendingGroup, unknownSinceMs: number | null): Promise<void> {
     try {
       const result = await this.#store.commit(asCommit(group))
       this.#succeeded(group, result)
@@ -255,27 +237,21 @@ export class GroupCommit {
    * The outcome is unknown. The same group again is harmless, and finds out; it is never given up,
    * because what it has written is ours to send. Its callers are told after a while.
    */
-  async #repeat(group: Group, error: Error, unknownSinceMs: number): Promise<void> {
-    this.#failed(error)
+  async #repeat(group: PendingGroup, error: Error, unknownSinceMs: number): Promise<void> {
+    this.#trouble.failed(error)
     if (this.#tools.clock.nowMs() - unknownSinceMs >= repeatForMs) {
-      for (const pending of group.accepts) this.#expire(pending, unknownError(error))
+      for (const pending of group.accepts) expire(pending, unknownError(error))
     }
     await new Promise<void>((resolve) => {
-      this.#cancelRepeat = this.#tools.clock.setTimer(resolve, this.#backoffMs())
+      this.#cancelRepeat = this.#tools.clock.setTimer(resolve, this.#trouble.pauseMs())
       this.#endRepeat = resolve
     })
     if (this.#fatal !== null) throw this.#fatal
     await this.#run(group, unknownSinceMs)
   }
 
-  #expire(pending: PendingAccept, error: Error): void {
-    if (pending.expired) return
-    pending.expired = true
-    pending.expire(error)
-  }
-
   /** Nothing of the group is written. Callers are told; outcomes are kept and tried again. */
-  #lost(group: Group, error: Error): void {
+  #lost(group: PendingGroup, error: Error): void {
     for (const pending of group.accepts) pending.failed(error)
     const comesBack = group.settlements.length + group.releases.length > 0
     if (comesBack) {
@@ -284,28 +260,17 @@ export class GroupCommit {
       this.#cameBack = true
     }
     if (this.#fatal !== null) return
-    this.#failed(error)
+    this.#trouble.failed(error)
     if (!comesBack) return
     this.#cancelPause?.()
     this.#cancelPause = this.#tools.clock.setTimer(() => {
       this.#cancelPause = null
       this.#schedule()
-    }, this.#backoffMs())
-  }
-
-  /** Told once, and again when the trouble is another one. */
-  #failed(error: Error): void {
-    const code = codeOf(error)
-    if (this.#lastError === null || codeOf(this.#lastError) !== code) {
-      const level = isTransientStorageError(error) ? 'warn' : 'error'
-      this.#tools.log(level, 'the store takes no writes', { code, error: error.message })
-    }
-    this.#lastError = error
-    this.#failures += 1
+    }, this.#trouble.pauseMs())
   }
 
   /** One row the database refuses must not fail its 199 neighbours: halve down to it. */
-  async #halve(group: Group, error: Error, unknownSinceMs: number | null): Promise<void> {
+  async #halve(group: PendingGroup, error: Error, unknownSinceMs: number | null): Promise<void> {
     if (sizeOf(group) > 1) {
       const [first, second] = halvesOf(group)
       await this.#run(first, unknownSinceMs)
@@ -338,10 +303,8 @@ export class GroupCommit {
     await this.#run({ ...nothing, settlements: [pending] }, null)
   }
 
-  #succeeded(group: Group, result: CommitResult): void {
-    const wasInTrouble = this.#failures > 0
-    this.#failures = 0
-    this.#lastError = null
+  #succeeded(group: PendingGroup, result: CommitResult): void {
+    const wasInTrouble = this.#trouble.worked()
     this.#cancelPause?.()
     this.#cancelPause = null
     // Outcomes first: what they say about an endpoint must be known before anything new is sent.
@@ -355,95 +318,8 @@ export class GroupCommit {
     if (wasInTrouble) this.#tools.log('info', 'the store takes writes again', {})
     this.#tools.relieved()
   }
-
-  // ── a disk that hangs ──────────────────────────────────────────────────────────────────────────
-
-  /** One timer for the oldest caller without an answer. */
-  #watchAnswers(): void {
-    const oldestMs = this.#oldestUnansweredMs()
-    if (oldestMs === null) return
-    const dueMs = oldestMs + answerWithinMs
-    this.#cancelAnswer = this.#tools.clock.setTimer(
-      () => {
-        this.#cancelAnswer = null
-        this.#answerLate()
-        this.#watchAnswers()
-      },
-      Math.max(0, dueMs - this.#tools.clock.nowMs()),
-    )
-  }
-
-  #oldestUnansweredMs(): number | null {
-    const running = this.#running?.accepts.find(({ expired }) => !expired)
-    const runningMs = running?.record.event.acceptedAtMs ?? Number.POSITIVE_INFINITY
-    const oldestMs = Math.min(runningMs, this.#accepts.oldestMs ?? Number.POSITIVE_INFINITY)
-    return Number.isFinite(oldestMs) ? oldestMs : null
-  }
-
-  #answerLate(): void {
-    const beforeMs = this.#tools.clock.nowMs() - answerWithinMs
-    const error = unknownError(null)
-    for (const pending of this.#running?.accepts ?? []) {
-      if (pending.record.event.acceptedAtMs <= beforeMs) this.#expire(pending, error)
-    }
-    // Not begun: these are not stored, and must not pile up while the disk hangs.
-    for (const pending of this.#accepts.takeOlder(beforeMs)) pending.failed(error)
-  }
-
-  #backoffMs(): number {
-    // A store that is back is to be found soon; a try a second costs nobody anything.
-    const fullMs = Math.min(100 * 2 ** Math.min(this.#failures - 1, 4), 1_000)
-    return fullMs / 2 + (fullMs / 2) * this.#tools.random()
-  }
-}
-
-const nothing: Group = { accepts: [], settlements: [], releases: [], waiters: [] }
-
-function sizeOf({ accepts, settlements, releases }: Group): number {
-  return accepts.length + settlements.length + releases.length
-}
-
-function halvesOf({ accepts, settlements, releases }: Group): [Group, Group] {
-  const half = Math.ceil((accepts.length + settlements.length + releases.length) / 2)
-  const a = Math.min(half, accepts.length)
-  const s = Math.min(half - a, settlements.length)
-  const r = half - a - s
-  return [
-    {
-      accepts: accepts.slice(0, a),
-      settlements: settlements.slice(0, s),
-      releases: releases.slice(0, r),
-      waiters: [],
-    },
-    {
-      accepts: accepts.slice(a),
-      settlements: settlements.slice(s),
-      releases: releases.slice(r),
-      waiters: [],
-    },
-  ]
-}
-
-function asCommit(group: Group): CommitGroup {
-  return {
-    accepts: group.accepts.map((one) => one.record),
-    settlements: group.settlements.map((one) => one.record),
-    releases: group.releases,
-  }
-}
-
-function unknownError(cause: Error | null): WebhookError {
-  return new WebhookError(
-    'STORAGE_UNAVAILABLE',
-    'Expected the store to confirm that the event is on disk; it has not. Whether the event is stored is unknown: dispatch it again with the same id.',
-    { cause },
-  )
 }
 
 function asError(thrown: unknown): Error {
   return thrown instanceof Error ? thrown : new Error(String(thrown))
-}
-
-function codeOf(error: Error): string {
-  return error instanceof WebhookError ? error.code : error.name
 }

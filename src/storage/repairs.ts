@@ -1,9 +1,26 @@
 /**
- * Repairs of many deliveries as a store keeps them: a row that says what is wanted and how far it
- * has come, and steps that move it on. A store finds candidates and writes what was chosen; which of
- * them are wanted is decided by policy/repair.ts, between the two.
+ * Repairs as a store keeps them. Of one delivery: what became of it. Of many: a row that says what is
+ * wanted and how far it has come, and steps that move it on. A store finds candidates and writes what
+ * was chosen; which of them are wanted is decided by policy/repair.ts, between the two.
  */
 import type { Candidate, RepairCriteria, RepairKind, RepairState } from '../model/repair.ts'
+
+export type RetryResult =
+  | {
+      readonly kind: 'moved' | 'created'
+      readonly deliveryId: string
+      readonly endpointKey: string
+      readonly dueAtMs: number
+    }
+  | { readonly kind: 'unknown' | 'in-flight' | 'body-gone' | 'behind another of its key' }
+
+/** `marked`: it is owned, and ends when its attempt has. */
+export type CancelResult = 'cancelled' | 'marked' | 'in-batch' | 'ended' | 'unknown'
+
+export interface CancelledDelivery {
+  readonly id: string
+  readonly endpointKey: string
+}
 
 export interface NewRepair {
   /** `rep_…`, growing with time. */

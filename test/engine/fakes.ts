@@ -1,13 +1,13 @@
 /** Records as the engine makes them, for tests of single parts. */
 import type { EndpointRecord } from '../../src/model/endpoint.ts'
-import type { PendingAccept } from '../../src/storage/group-commit.ts'
+import type { Claim } from '../../src/storage/claims.ts'
 import type {
   AcceptRecord,
   AcceptResult,
-  Claim,
   ReleaseRecord,
   SettlementRecord,
-} from '../../src/storage/storage.ts'
+} from '../../src/storage/commit-records.ts'
+import type { PendingAccept } from '../../src/storage/pending-group.ts'
 
 export function acceptRecord(id: string, acceptedAtMs = 0): AcceptRecord {
   return {

@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import { WebhookError } from '../../src/model/errors.ts'
+import type { CommitGroup, CommitResult } from '../../src/storage/commit-records.ts'
 import { GroupCommit } from '../../src/storage/group-commit.ts'
-import type { CommitGroup, CommitResult, Store } from '../../src/storage/storage.ts'
+import type { Store } from '../../src/storage/storage.ts'
 import { manualClock } from '../../src/testing/manual-clock.ts'
 import { pendingAccept, releaseRecord, settled, settlementRecord } from './fakes.ts'
 

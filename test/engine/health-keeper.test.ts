@@ -3,7 +3,7 @@ import { HealthKeeper } from '../../src/engine/health-keeper.ts'
 import type { EndpointHealth } from '../../src/model/health.ts'
 import type { Outcome } from '../../src/model/outcome.ts'
 import { silentLogger } from '../../src/observe/log.ts'
-import type { HealthSaved } from '../../src/storage/storage.ts'
+import type { HealthSaved } from '../../src/storage/endpoints.ts'
 import { endpointRecord, settled } from './fakes.ts'
 
 const hour = 3_600_000

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { freeFlow } from '../../src/model/flow.ts'
 import { Scheduler } from '../../src/schedule/scheduler.ts'
-import type { Claim } from '../../src/storage/storage.ts'
+import type { Claim } from '../../src/storage/claims.ts'
 import { claimOf, endpointRecord, settled } from '../engine/fakes.ts'
 
 /** @returns µs of the scheduler for one delivery while so many endpoints have a backlog */

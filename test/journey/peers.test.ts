@@ -4,7 +4,8 @@
  */
 import { WebhookError } from '@k-msg/webhook'
 import { describe, expect } from 'vitest'
-import type { CommitGroup, Store } from '../../src/storage/storage.ts'
+import type { CommitGroup } from '../../src/storage/commit-records.ts'
+import type { Store } from '../../src/storage/storage.ts'
 import { between, gate, journey } from './stage.ts'
 
 const minuteMs = 60_000

@@ -1,8 +1,9 @@
 // Several processes bring the same event at the same moment: one stores it, the others find it.
 import pg from 'pg'
 import { afterEach, beforeEach, expect, test } from 'vitest'
+import type { AcceptRecord } from '../../src/storage/commit-records.ts'
 import { postgres } from '../../src/storage/postgres/index.ts'
-import type { AcceptRecord, Store } from '../../src/storage/storage.ts'
+import type { Store } from '../../src/storage/storage.ts'
 import { accept, group, type TestHost, testHost } from '../storage/fixtures.ts'
 import { freshSchema, type TestSchema } from './schemas.ts'
 

@@ -1,10 +1,11 @@
 // What a claim visits, by the server's own count of pages, rows and locks: no bound here is a time.
 import pg from 'pg'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import type { LaneRoom } from '../../src/storage/claims.ts'
 import { Database, type Pool, Schema } from '../../src/storage/postgres/connection.ts'
 import { makeDays } from '../../src/storage/postgres/days.ts'
 import { postgres } from '../../src/storage/postgres/postgres.ts'
-import type { LaneRoom, Store } from '../../src/storage/storage.ts'
+import type { Store } from '../../src/storage/storage.ts'
 import {
   accept,
   commitAccepts,

@@ -1,7 +1,9 @@
 // Order per key where one process adds to a key while another ends its first.
 import { postgres } from '@k-msg/webhook/postgres'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import type { AcceptRecord, Claim, Store } from '../../src/storage/storage.ts'
+import type { Claim } from '../../src/storage/claims.ts'
+import type { AcceptRecord } from '../../src/storage/commit-records.ts'
+import type { Store } from '../../src/storage/storage.ts'
 import { accept, claimAll, commitAccepts, group, settle, testHost } from '../storage/fixtures.ts'
 import { freshSchema, type TestSchema } from './schemas.ts'
 

@@ -5,7 +5,8 @@ import { createKeyMaker } from '../../src/model/ids.ts'
 import { Database, type Pool, Schema } from '../../src/storage/postgres/connection.ts'
 import { makeDays } from '../../src/storage/postgres/days.ts'
 import { postgres } from '../../src/storage/postgres/postgres.ts'
-import type { RetentionCutoffs, Store } from '../../src/storage/storage.ts'
+import type { Store } from '../../src/storage/storage.ts'
+import type { RetentionCutoffs } from '../../src/storage/upkeep.ts'
 import {
   accept,
   claimAll,

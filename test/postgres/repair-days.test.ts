@@ -5,7 +5,8 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { eventKeyFloor } from '../../src/model/ids.ts'
 import type { RepairKind } from '../../src/model/repair.ts'
 import type { CandidateQuery, NewRepair } from '../../src/storage/repairs.ts'
-import type { RetentionCutoffs, Store } from '../../src/storage/storage.ts'
+import type { Store } from '../../src/storage/storage.ts'
+import type { RetentionCutoffs } from '../../src/storage/upkeep.ts'
 import {
   accept,
   change,

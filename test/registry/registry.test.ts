@@ -2,8 +2,8 @@ import type { WebhookEndpointInput } from '@k-msg/webhook'
 import { WebhookRegistry } from '@k-msg/webhook'
 import { describe, expect, it } from 'vitest'
 import type { EndpointRecord } from '../../src/model/endpoint.ts'
-import type { RegistryBacking } from '../../src/registry/webhook-registry.ts'
-import type { EndpointChange } from '../../src/storage/storage.ts'
+import type { RegistryBacking } from '../../src/registry/backing.ts'
+import type { EndpointChange } from '../../src/storage/endpoints.ts'
 
 const secret = (n: number) => `whsec_${Buffer.alloc(24, n).toString('base64')}`
 const hook = (fields: Partial<WebhookEndpointInput> = {}): WebhookEndpointInput => ({

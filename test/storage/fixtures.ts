@@ -5,19 +5,17 @@ import type { EndpointRecord } from '../../src/model/endpoint.ts'
 import type { EventRecord } from '../../src/model/event-record.ts'
 import { createKeyMaker, deliveryId } from '../../src/model/ids.ts'
 import type { Settlement } from '../../src/model/settlement.ts'
+import type { Claim, LaneRoom } from '../../src/storage/claims.ts'
 import type {
   AcceptRecord,
-  Claim,
   CommitGroup,
   CommitResult,
-  DeliveryQuery,
-  EndpointChange,
-  LaneRoom,
   NewDelivery,
   SettlementRecord,
-  StorageHost,
-  Store,
-} from '../../src/storage/storage.ts'
+} from '../../src/storage/commit-records.ts'
+import type { EndpointChange } from '../../src/storage/endpoints.ts'
+import type { DeliveryQuery } from '../../src/storage/questions.ts'
+import type { StorageHost, Store } from '../../src/storage/storage.ts'
 
 export const startMs = Date.UTC(2026, 0, 5, 12)
 export const hour = 3_600_000

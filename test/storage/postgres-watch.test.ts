@@ -1,10 +1,11 @@
 /** What a poll tells when a claim ran beside it: both ask the server, and answers come in any order. */
 import { expect, it } from 'vitest'
+import type { LaneHead, LaneRoom } from '../../src/storage/claims.ts'
 import { Claims } from '../../src/storage/postgres/claim.ts'
 import type { Session } from '../../src/storage/postgres/session.ts'
 import { Shares } from '../../src/storage/postgres/shares.ts'
 import { Watch } from '../../src/storage/postgres/watch.ts'
-import type { LaneHead, LaneRoom, StoreWatcher } from '../../src/storage/storage.ts'
+import type { StoreWatcher } from '../../src/storage/storage.ts'
 import { gate } from '../journey/stage.ts'
 
 const room = (endpointKey: string): LaneRoom => ({ endpointKey, limit: 10, batch: null })

@@ -9,13 +9,8 @@
  * one that looks first: who repeats an event mostly repeats others, too.
  */
 
-import {
-  type AcceptRecord,
-  type AcceptResult,
-  behindMs,
-  type DeliveryTerms,
-  type NewDelivery,
-} from '../storage.ts'
+import { behindMs } from '../../model/delivery.ts'
+import type { AcceptRecord, AcceptResult, DeliveryTerms, NewDelivery } from '../commit-records.ts'
 import { insertNew } from './accept-new.ts'
 import { int4Array, int8Array } from './binary-array.ts'
 import type { Connection, SqlValue } from './connection.ts'

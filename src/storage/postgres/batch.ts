@@ -5,7 +5,7 @@
  * takes half of what would have filled a batch.
  */
 import { batchId } from '../../model/ids.ts'
-import type { BatchMember, Claim, LaneRoom } from '../storage.ts'
+import type { BatchMember, Claim, LaneRoom } from '../claims.ts'
 import type { Connection } from './connection.ts'
 import { type EventRow, readEvents } from './days.ts'
 import { bodyMissing } from './errors.ts'

@@ -1,5 +1,5 @@
 /** Long work beside the services: on connections of its own, with all the time it takes. */
-import type { AuditReport } from '../storage.ts'
+import type { AuditReport } from '../upkeep.ts'
 import { audit } from './audit.ts'
 import { Database, type Patience, Schema } from './connection.ts'
 import {

@@ -2,7 +2,7 @@
  * Ends what waits without sending it: the endpoint is gone, the event was erased, or somebody wants
  * it. What is in flight is at most marked.
  */
-import type { CancelledDelivery, CancelResult } from '../storage.ts'
+import type { CancelledDelivery, CancelResult } from '../repairs.ts'
 import type { Connection } from './connection.ts'
 import { promote, unblockKeys } from './order.ts'
 import { closedReason, type Session } from './session.ts'

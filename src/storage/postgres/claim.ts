@@ -3,7 +3,8 @@
  * index that holds only what can be claimed. What another process is taking at this moment is passed
  * over, and a million deliveries of a paused endpoint cost the others nothing.
  */
-import { behindMs, type Claim, type ClaimResult, type LaneHead, type LaneRoom } from '../storage.ts'
+import { behindMs } from '../../model/delivery.ts'
+import type { Claim, ClaimResult, LaneHead, LaneRoom } from '../claims.ts'
 import { membersFromJson, sealBatches } from './batch.ts'
 import { endCancelled } from './cancel.ts'
 import type { Connection, Database } from './connection.ts'

@@ -5,7 +5,7 @@
  * missing is repeated whole.
  */
 import { WebhookError } from '../../model/errors.ts'
-import type { CommitGroup, CommitResult, ReleaseRecord } from '../storage.ts'
+import type { CommitGroup, CommitResult, ReleaseRecord } from '../commit-records.ts'
 import { commitAccepts } from './accept.ts'
 import { cancelRows } from './cancel.ts'
 import { closedReason, type Session } from './session.ts'

@@ -1,5 +1,5 @@
 /** What outcomes do to their endpoints as a whole, in the transaction of their settlements. */
-import type { SettlementRecord } from '../storage.ts'
+import type { SettlementRecord } from '../commit-records.ts'
 import type { Connection } from './connection.ts'
 import { appendChange, raiseVersion } from './endpoint.ts'
 import { writeHolds } from './flow.ts'

@@ -8,7 +8,7 @@ import {
   type EndpointChange,
   historyLength,
   type StoredEndpoint,
-} from '../storage.ts'
+} from '../endpoints.ts'
 import type { Connection, SqlValue } from './connection.ts'
 import { removeFlow, restartSendTimes } from './flow.ts'
 import type { Session } from './session.ts'

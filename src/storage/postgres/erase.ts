@@ -4,7 +4,7 @@
  * is being read at this moment. The bytes leave the files with the next vacuum and the log.
  */
 import { eventKeyFloor } from '../../model/ids.ts'
-import type { EraseSelection } from '../storage.ts'
+import type { EraseSelection } from '../upkeep.ts'
 import { cancelRows } from './cancel.ts'
 import type { Connection } from './connection.ts'
 import type { Session } from './session.ts'

@@ -3,7 +3,8 @@
  * row, and become deliveries some at a time, between commits that nobody has to wait for. Two
  * processes work on different events.
  */
-import { behindMs, type DeliveryTerms, type FanOutResult } from '../storage.ts'
+import { behindMs } from '../../model/delivery.ts'
+import type { DeliveryTerms, FanOutResult } from '../commit-records.ts'
 import { orderColumns, termColumns } from './accept.ts'
 import type { Connection } from './connection.ts'
 import { isBehind, lastNo, lockKeys } from './order.ts'

@@ -6,7 +6,7 @@
  * What is older than that (given back, taken over, committed late) the poll of every second tells of,
  * and once a minute a lane is looked at from its beginning.
  */
-import type { LaneRoom } from '../storage.ts'
+import type { LaneRoom } from '../claims.ts'
 
 const mostBelowMs = 10_000
 const leastBelowMs = 1_000

@@ -4,7 +4,7 @@
  * it without any counter that writers would wait for.
  */
 import { type Breaker, type EndpointFlow, freeFlow } from '../../model/flow.ts'
-import type { BreakerChange, SendTimes, SendTimesAsk } from '../storage.ts'
+import type { BreakerChange, SendTimes, SendTimesAsk } from '../flows.ts'
 import type { Connection } from './connection.ts'
 import type { Session } from './session.ts'
 import { numberArray, textArray } from './text.ts'

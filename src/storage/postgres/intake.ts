@@ -5,7 +5,7 @@
  * takes the row over as an accept of its own.
  */
 import { describeValue, isTransientStorageError, WebhookError } from '../../model/errors.ts'
-import type { AcceptRecord, IntakeRecord, IntakeResult } from '../storage.ts'
+import type { AcceptRecord, IntakeRecord, IntakeResult } from '../commit-records.ts'
 import { insert } from './accept.ts'
 import type { Queryable } from './connection.ts'
 import { channelOf, toPayload } from './hints.ts'

@@ -3,7 +3,7 @@
  * of what breaks it. `not exists`, never `not in (select …)`: what does not fit into `work_mem` would
  * be read once per row, which takes hours from 100,000 rows on.
  */
-import { behindMs } from '../storage.ts'
+import { behindMs } from '../../model/delivery.ts'
 
 export interface Invariant {
   readonly name: string

@@ -1,7 +1,7 @@
 /** Events whose ids were there before: whose they are, and whether they say the same. */
 import { WebhookError } from '../../model/errors.ts'
 import { deliveryIdRange } from '../../model/ids.ts'
-import type { AcceptRecord, AcceptResult } from '../storage.ts'
+import type { AcceptRecord, AcceptResult } from '../commit-records.ts'
 import type { Connection } from './connection.ts'
 import { eventOf } from './days.ts'
 import { textArray } from './text.ts'

@@ -6,7 +6,8 @@
  * Who adds to a key and who ends its first take turns, by a lock that is taken before the statement
  * that looks: else one would not see the other, and what was added would wait for ever.
  */
-import { type BlockedKey, behindMs } from '../storage.ts'
+import { behindMs } from '../../model/delivery.ts'
+import type { BlockedKey } from '../questions.ts'
 import type { Connection } from './connection.ts'
 import type { Session } from './session.ts'
 import { fromText, textArray, toText } from './text.ts'

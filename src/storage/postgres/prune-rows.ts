@@ -3,7 +3,7 @@
  * after most of it has gone. What goes is counted, so that the audit still adds up.
  */
 import { parseDeliveryId } from '../../model/ids.ts'
-import type { RetentionCutoffs } from '../storage.ts'
+import type { RetentionCutoffs } from '../upkeep.ts'
 import type { Connection } from './connection.ts'
 import { textArray } from './text.ts'
 

@@ -8,7 +8,7 @@
  * and together; a small one is kept to the minute.
  */
 import { eventKeyFloor } from '../../model/ids.ts'
-import type { RetentionCutoffs } from '../storage.ts'
+import type { RetentionCutoffs } from '../upkeep.ts'
 import type { Connection } from './connection.ts'
 import { boundsOf, type DailyTable, type Day, keyColumns, readDays } from './days.ts'
 import { deleteDeliveryRows, forgetIds, pruneBatches, pruneEventRows } from './prune-rows.ts'

@@ -2,6 +2,8 @@
  * Repairs of many deliveries. A step locks the repair, moves its cursor and writes what was chosen in
  * one transaction: whichever processes work on it, each delivery is chosen once.
  */
+
+import { behindMs } from '../../model/delivery.ts'
 import { deliveryId, parseDeliveryId } from '../../model/ids.ts'
 import type { RepairCriteria, RepairKind, RepairState } from '../../model/repair.ts'
 import {
@@ -13,7 +15,6 @@ import {
   type RepairStep,
   type RepairStepped,
 } from '../repairs.ts'
-import { behindMs } from '../storage.ts'
 import type { Connection } from './connection.ts'
 import { retryFirst } from './order.ts'
 import { closedReason, type Session } from './session.ts'

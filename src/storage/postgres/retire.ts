@@ -3,7 +3,7 @@
  * takes the day's place (replace-day.ts), and the old table is dropped. A million rows so cost one scan,
  * and leave no dead row behind. docs/decisions/0014 has the rules.
  */
-import type { RetentionCutoffs } from '../storage.ts'
+import type { RetentionCutoffs } from '../upkeep.ts'
 import type { Connection } from './connection.ts'
 import { boundsOf, type Day } from './days.ts'
 import {

@@ -2,8 +2,10 @@
  * A delivery is made due now by hand: the same one when it still waits, a new round when it has ended.
  * Repairs do it to many at once, see repair.ts.
  */
+
+import { behindMs } from '../../model/delivery.ts'
 import { deliveryId } from '../../model/ids.ts'
-import { behindMs, type RetryResult } from '../storage.ts'
+import type { RetryResult } from '../repairs.ts'
 import type { Connection } from './connection.ts'
 import { retryFirst } from './order.ts'
 import { closedReason, type Session } from './session.ts'

@@ -7,8 +7,8 @@
  */
 
 import { WebhookError } from '../../model/errors.ts'
+import type { SettlementRecord, SettlementResult } from '../commit-records.ts'
 import { latencyClass } from '../latency-class.ts'
-import type { SettlementRecord, SettlementResult } from '../storage.ts'
 import { float8Array, int4Array, int8Array } from './binary-array.ts'
 import { endCancelled } from './cancel.ts'
 import type { Connection, SqlValue } from './connection.ts'

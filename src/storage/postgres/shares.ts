@@ -10,7 +10,7 @@
  * that has died takes no more than what it said until its lease is over.
  */
 import { createHash } from 'node:crypto'
-import type { ConcurrencyShares } from '../storage.ts'
+import type { ConcurrencyShares } from '../flows.ts'
 
 /** A process that delivers, as its row says. */
 export interface Sharer {

@@ -2,13 +2,8 @@
  * Long questions and long work, slice by slice: each slice is a transaction of its own, so that no
  * row stays locked and no snapshot stays open for long.
  */
-import type {
-  DeliveryFound,
-  DeliveryQuery,
-  EraseResult,
-  EraseSelection,
-  RetentionCutoffs,
-} from '../storage.ts'
+import type { DeliveryFound, DeliveryQuery } from '../questions.ts'
+import type { EraseResult, EraseSelection, RetentionCutoffs } from '../upkeep.ts'
 import { eraseSlice } from './erase.ts'
 import { listSlice, rowsPerSlice } from './list.ts'
 import { DayNotes, type PruneWalk, planPass, pruneStep } from './prune.ts'

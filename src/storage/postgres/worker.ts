@@ -11,7 +11,7 @@
  * was sent, so it has stopped before anybody else begins.
  */
 import { WebhookError } from '../../model/errors.ts'
-import type { LaneHead } from '../storage.ts'
+import type { LaneHead } from '../claims.ts'
 import { endCancelled } from './cancel.ts'
 import type { Connection, Database } from './connection.ts'
 import { numberArray } from './text.ts'

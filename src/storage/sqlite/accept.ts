@@ -3,7 +3,7 @@
  * stored the event; everybody else finds out whose it is. Runs inside the transaction of a commit.
  */
 import { deliveryIdRange } from '../../model/ids.ts'
-import type { AcceptResult, DeliveryTerms } from '../storage.ts'
+import type { AcceptResult, DeliveryTerms } from '../commit-records.ts'
 import type { Connection } from './connection.ts'
 import type { SqlValue } from './driver.ts'
 import { takePlace } from './order.ts'

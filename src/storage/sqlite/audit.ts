@@ -1,5 +1,5 @@
 /** Checks every invariant, in one snapshot: writes that happen meanwhile are not seen half. */
-import type { AuditProblem, AuditReport } from '../storage.ts'
+import type { AuditProblem, AuditReport } from '../upkeep.ts'
 import type { Connection } from './connection.ts'
 import { counts, invariants } from './invariants.ts'
 

@@ -4,7 +4,7 @@
  * content. Runs inside the transaction of a claim.
  */
 import { batchId } from '../../model/ids.ts'
-import type { BatchMember, LaneRoom } from '../storage.ts'
+import type { BatchMember, LaneRoom } from '../claims.ts'
 import type { Session } from './session.ts'
 
 type BatchRule = NonNullable<LaneRoom['batch']>

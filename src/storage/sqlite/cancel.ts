@@ -3,7 +3,7 @@
  * it. What is in flight is at most marked. Runs inside the transaction of its caller, except for the
  * verbs `cancelDeliveries` and `cancelSome`.
  */
-import type { CancelledDelivery, CancelResult } from '../storage.ts'
+import type { CancelledDelivery, CancelResult } from '../repairs.ts'
 import { membersFromJson } from './batch.ts'
 import { removeLive, unblockKeys } from './order.ts'
 import { closedReason, type Session } from './session.ts'

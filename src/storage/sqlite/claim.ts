@@ -3,8 +3,10 @@
  * only what can be claimed, so a million deliveries of a paused endpoint cost the others nothing.
  * (One index over all due times, skipping paused lanes, took seconds at that size.)
  */
+
+import { behindMs } from '../../model/delivery.ts'
 import { WebhookError } from '../../model/errors.ts'
-import { behindMs, type LaneHead, type LaneRoom } from '../storage.ts'
+import type { LaneHead, LaneRoom } from '../claims.ts'
 import { nextSealAtMs, readBatch, type SealedBatch, sealBatch } from './batch.ts'
 import type { Session } from './session.ts'
 import type { ClaimResultOnWire } from './wire.ts'

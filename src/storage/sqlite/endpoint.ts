@@ -10,7 +10,7 @@ import {
   encryptedFields,
   historyLength,
   type StoredEndpoint,
-} from '../storage.ts'
+} from '../endpoints.ts'
 import { removeFlow, restartSendTimes } from './flow.ts'
 import type { Session } from './session.ts'
 

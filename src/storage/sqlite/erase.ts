@@ -4,7 +4,7 @@
  * left alone and reported, because its body is being read at this moment.
  */
 import { deliveryIdRange, eventKeyFloor } from '../../model/ids.ts'
-import type { EraseSelection } from '../storage.ts'
+import type { EraseSelection } from '../upkeep.ts'
 import { membersFromJson } from './batch.ts'
 import { cancelSingle } from './cancel.ts'
 import type { Session } from './session.ts'

@@ -2,7 +2,7 @@
  * Deliveries of events too wide for one transaction: the matched endpoints were committed as one
  * row, and become deliveries some at a time, between commits that nobody has to wait for.
  */
-import type { DeliveryTerms, FanOutResult } from '../storage.ts'
+import type { DeliveryTerms, FanOutResult } from '../commit-records.ts'
 import { insertCancelled, insertLiveWithTerms } from './accept.ts'
 import { closedReason, type Session } from './session.ts'
 import { SlotsToWrite } from './slot.ts'

@@ -3,7 +3,7 @@
  * does not touch the endpoint.
  */
 import { type Breaker, type EndpointFlow, freeFlow } from '../../model/flow.ts'
-import type { BreakerChange, SendTimes, SendTimesAsk } from '../storage.ts'
+import type { BreakerChange, SendTimes, SendTimesAsk } from '../flows.ts'
 import type { Session } from './session.ts'
 
 const readFlows = 'select * from endpoint_flow order by endpoint_key'

@@ -1,6 +1,6 @@
 /** The runs of failures of endpoints, written only by whoever saw the last state. */
 import type { EndpointHealth } from '../../model/health.ts'
-import type { EndpointChange, HealthSaved } from '../storage.ts'
+import type { EndpointChange, HealthSaved } from '../endpoints.ts'
 import { appendChange } from './endpoint.ts'
 import type { Session } from './session.ts'
 

@@ -2,7 +2,7 @@
  * What must be true of the data once nothing is under way, each as a statement that returns the ids
  * of what breaks it.
  */
-import { behindMs } from '../storage.ts'
+import { behindMs } from '../../model/delivery.ts'
 
 export interface Invariant {
   readonly name: string

@@ -4,7 +4,7 @@
  */
 import type { DeliveryState } from '../../model/delivery.ts'
 import { eventKeyFloor } from '../../model/ids.ts'
-import type { DeliveryFound, DeliveryQuery } from '../storage.ts'
+import type { DeliveryFound, DeliveryQuery } from '../questions.ts'
 import {
   type DeliveryRow,
   doneColumns,

@@ -3,7 +3,9 @@
  * of time (behindMs), until whatever ends the first makes the next one due, in the same transaction.
  * Replays have no key and stand outside, except that of a delivery that holds its key up.
  */
-import { type BlockedKey, behindMs, type DeliveryTerms } from '../storage.ts'
+import { behindMs } from '../../model/delivery.ts'
+import type { DeliveryTerms } from '../commit-records.ts'
+import type { BlockedKey } from '../questions.ts'
 import type { Session } from './session.ts'
 
 type Order = NonNullable<DeliveryTerms['order']>

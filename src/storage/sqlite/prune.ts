@@ -6,7 +6,7 @@
  * counted, so that the audit still adds up.
  */
 import { deliveryIdRange, eventKeyFloor } from '../../model/ids.ts'
-import type { RetentionCutoffs } from '../storage.ts'
+import type { RetentionCutoffs } from '../upkeep.ts'
 import { membersFromJson } from './batch.ts'
 import type { Session } from './session.ts'
 import { pruneSlots } from './slot.ts'

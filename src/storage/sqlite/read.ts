@@ -2,7 +2,7 @@
 import type { DeliveryState } from '../../model/delivery.ts'
 import { deliveryIdRange } from '../../model/ids.ts'
 import type { OutcomeKind } from '../../model/outcome.ts'
-import type { AttemptFound, DeliveryFound, EventFound } from '../storage.ts'
+import type { AttemptFound, DeliveryFound, EventFound } from '../questions.ts'
 import type { Session } from './session.ts'
 
 /**

@@ -2,8 +2,10 @@
  * A delivery is made due now: the same one when it still waits, a new round when it has ended. By
  * hand one at a time, by a repair many.
  */
+
+import { behindMs } from '../../model/delivery.ts'
 import { deliveryId } from '../../model/ids.ts'
-import { behindMs, type RetryResult } from '../storage.ts'
+import type { RetryResult } from '../repairs.ts'
 import { retryFirst } from './order.ts'
 import { closedReason, type Session } from './session.ts'
 

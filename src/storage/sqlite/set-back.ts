@@ -4,8 +4,9 @@
  * time of its own keeps that time. While a process lives its clock never goes back, so this is asked
  * at open.
  */
+
+import { behindMs } from '../../model/delivery.ts'
 import { eventKeyFloor } from '../../model/ids.ts'
-import { behindMs } from '../storage.ts'
 import type { Connection } from './connection.ts'
 
 /** Clocks differ by less. */

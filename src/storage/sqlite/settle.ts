@@ -4,7 +4,7 @@
  * was written before, or is late. Runs inside the transaction of a commit.
  */
 import type { EndpointEffect } from '../../model/settlement.ts'
-import type { SettlementResult } from '../storage.ts'
+import type { SettlementResult } from '../commit-records.ts'
 import { memberCount } from './batch.ts'
 import type { Connection } from './connection.ts'
 import type { SqlValue } from './driver.ts'

@@ -2,13 +2,8 @@
  * Long questions, asked slice by slice: each slice is a call of its own, so that commits and claims
  * get their turn in between.
  */
-import type {
-  DeliveryFound,
-  DeliveryQuery,
-  EraseResult,
-  EraseSelection,
-  RetentionCutoffs,
-} from '../storage.ts'
+import type { DeliveryFound, DeliveryQuery } from '../questions.ts'
+import type { EraseResult, EraseSelection, RetentionCutoffs } from '../upkeep.ts'
 import type { EraseSlice } from './erase.ts'
 import { type ListSlice, rowsPerSlice } from './list.ts'
 import { type PrunePosition, type PruneSlice, pruneStart } from './prune.ts'

@@ -1,5 +1,5 @@
 /** Sums that were kept while the attempts were written; reads never count deliveries. */
-import type { Backlog, LiveEndpoint, StatisticsQuery, StatisticsRow } from '../storage.ts'
+import type { Backlog, LiveEndpoint, StatisticsQuery, StatisticsRow } from '../questions.ts'
 import { heads } from './claim.ts'
 import { allTime } from './rollup.ts'
 import type { Session } from './session.ts'

@@ -2,18 +2,12 @@
 import type { Breaker } from '../../model/flow.ts'
 import type { EndpointHealth } from '../../model/health.ts'
 import type { RepairState } from '../../model/repair.ts'
+import type { LaneRoom } from '../claims.ts'
+import type { EndpointChange, StoredEndpoint } from '../endpoints.ts'
+import type { SendTimesAsk } from '../flows.ts'
+import type { DeliveryFound, DeliveryQuery, StatisticsQuery } from '../questions.ts'
 import type { CandidateQuery, NewRepair, RepairQuery, RepairStep } from '../repairs.ts'
-import type {
-  DeliveryFound,
-  DeliveryQuery,
-  EndpointChange,
-  EraseSelection,
-  LaneRoom,
-  RetentionCutoffs,
-  SendTimesAsk,
-  StatisticsQuery,
-  StoredEndpoint,
-} from '../storage.ts'
+import type { EraseSelection, RetentionCutoffs } from '../upkeep.ts'
 import { audit } from './audit.ts'
 import { backup } from './backup.ts'
 import { cancelDeliveries, cancelSome, expireDeliveries } from './cancel.ts'

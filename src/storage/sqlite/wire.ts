@@ -4,17 +4,14 @@
  * the whole pool slab behind it across.
  */
 import type { EndpointEffect } from '../../model/settlement.ts'
+import type { BatchMember, Claim, ClaimResult, LaneHead } from '../claims.ts'
 import type {
-  BatchMember,
-  Claim,
-  ClaimResult,
   CommitGroup,
   CommitResult,
   DeliveryTerms,
-  LaneHead,
   NewDelivery,
   SettlementRecord,
-} from '../storage.ts'
+} from '../commit-records.ts'
 
 /** Fields per event, delivery, settlement and release in the flat arrays below. */
 export const eventWidth = 10

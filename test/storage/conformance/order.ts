@@ -1,5 +1,7 @@
 import { expect } from 'vitest'
-import type { AcceptRecord, Claim, Store } from '../../../src/storage/storage.ts'
+import type { Claim } from '../../../src/storage/claims.ts'
+import type { AcceptRecord } from '../../../src/storage/commit-records.ts'
+import type { Store } from '../../../src/storage/storage.ts'
 import type { Scene, Stories } from '../conformance.ts'
 import {
   accept,

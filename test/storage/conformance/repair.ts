@@ -1,13 +1,14 @@
 import { expect } from 'vitest'
 import { deliveryId, eventKeyFloor } from '../../../src/model/ids.ts'
 import type { Candidate } from '../../../src/model/repair.ts'
+import type { AcceptRecord } from '../../../src/storage/commit-records.ts'
 import type {
   CandidateQuery,
   NewRepair,
   RepairRecord,
   RepairStep,
 } from '../../../src/storage/repairs.ts'
-import type { AcceptRecord, Store } from '../../../src/storage/storage.ts'
+import type { Store } from '../../../src/storage/storage.ts'
 import type { Scene, Stories } from '../conformance.ts'
 import {
   accept,

@@ -1,5 +1,5 @@
 import { expect } from 'vitest'
-import type { AcceptRecord } from '../../../src/storage/storage.ts'
+import type { AcceptRecord } from '../../../src/storage/commit-records.ts'
 import type { Stories } from '../conformance.ts'
 import {
   accept,

@@ -1,5 +1,6 @@
 import { expect } from 'vitest'
-import type { RetentionCutoffs, Store } from '../../../src/storage/storage.ts'
+import type { Store } from '../../../src/storage/storage.ts'
+import type { RetentionCutoffs } from '../../../src/storage/upkeep.ts'
 import type { Stories } from '../conformance.ts'
 import {
   accept,

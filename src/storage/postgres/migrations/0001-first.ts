@@ -188,7 +188,7 @@ create table kmsg.live (
   -- Owned, and to end as cancelled where it would wait again.
   cancel_reason text,
   expires_at_ms bigint,
-  -- What waits behind another of its key is due at the end of time (storage.ts, behindMs).
+  -- What waits behind another of its key is due at the end of time (model/delivery.ts, behindMs).
   order_key text collate "C",
   order_no bigint,
   order_blocks boolean,

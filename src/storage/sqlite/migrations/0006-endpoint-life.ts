@@ -39,7 +39,7 @@ alter table live add column expires_at_ms integer;
 create index live_expiry on live (expires_at_ms)
   where expires_at_ms is not null and owner is null;
 
--- What waits behind another of its key is due at the end of time (storage.ts, behindMs).
+-- What waits behind another of its key is due at the end of time (model/delivery.ts, behindMs).
 alter table live add column order_key text;
 alter table live add column order_no integer;
 alter table live add column order_blocks integer;

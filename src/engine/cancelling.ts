@@ -1,0 +1,122 @@
+/**
+ * Ends deliveries before they are sent, wherever they are: in the store, in memory, or in flight.
+ * Which of them are to be ended is asked elsewhere (repair.ts).
+ */
+import type { Clock } from '../model/clock.ts'
+import { parseDeliveryId } from '../model/ids.ts'
+import type { Facts } from '../observe/facts.ts'
+import type { WebhookRegistry } from '../registry/webhook-registry.ts'
+import type { Scheduler } from '../schedule/scheduler.ts'
+import type { ReleaseRecord, SettlementRecord } from '../storage/commit-records.ts'
+import type { GroupCommit } from '../storage/group-commit.ts'
+import type { DeliveryFound } from '../storage/questions.ts'
+import type { CancelResult } from '../storage/repairs.ts'
+import type { Store } from '../storage/storage.ts'
+
+export interface CancellingTools {
+  readonly store: Pick<Store, 'cancelSome'>
+  readonly commits: GroupCommit
+  readonly scheduler: Scheduler
+  readonly registry: WebhookRegistry
+  readonly clock: Clock
+  readonly facts: Facts
+  /** Counts as unrest until it is done. */
+  readonly during: (work: Promise<unknown>) => void
+}
+
+export class Cancelling {
+  readonly #tools: CancellingTools
+  /** Deliveries that this process sends and somebody has cancelled: they will not wait again. */
+  readonly #cancelled = new Set<string>()
+
+  constructor(tools: CancellingTools) {
+    this.#tools = tools
+  }
+
+  /** Ends a delivery that waits, or sees to it that one that is owned does not wait again. */
+  async cancel(
+    deliveryId: string,
+    { endpointKey, endpointId }: Pick<DeliveryFound, 'endpointKey' | 'endpointId'>,
+    reason: string,
+  ): Promise<CancelResult> {
+    const { store, commits, scheduler, clock } = this.#tools
+    // Before the store knows: its outcome may be written at this moment.
+    this.#cancelled.add(deliveryId)
+    const nowMs = clock.nowMs()
+    let result: CancelResult = 'unknown'
+    try {
+      result = (await store.cancelSome([deliveryId], reason, nowMs))[0] ?? 'unknown'
+    } finally {
+      if (result !== 'marked') this.#cancelled.delete(deliveryId)
+    }
+    if (result === 'marked') {
+      // In memory and not begun: it need not be sent to be over.
+      if (scheduler.giveBack(endpointKey, deliveryId)) this.#cancelled.delete(deliveryId)
+      await commits.written()
+    }
+    if (result === 'cancelled') this.tell([deliveryId], endpointId, reason)
+    // When it was to be sent, nobody should wait for any more.
+    scheduler.stored(endpointKey, nowMs)
+    return result
+  }
+
+  /**
+   * Ends what waits of an endpoint while nothing of it is held in memory: what is held is owned, and
+   * would be sent.
+   *
+   * @param work ends all that waits now, and counts it
+   */
+  async whileSuspended(endpointKey: string, work: () => Promise<number>): Promise<number> {
+    const { commits, scheduler, clock } = this.#tools
+    const isOurs = scheduler.suspend(endpointKey)
+    try {
+      let count = 0
+      for (;;) {
+        // What a claim brings that is under way goes back as well, and is ended the next time.
+        const wasClaiming = scheduler.isClaiming(endpointKey)
+        await commits.written()
+        count += await work()
+        if (!wasClaiming) return count
+      }
+    } finally {
+      if (isOurs) scheduler.unsuspend(endpointKey)
+      // What was to be sent later is gone: nobody should wait for it.
+      scheduler.stored(endpointKey, clock.nowMs())
+    }
+  }
+
+  tell(deliveryIds: readonly string[], endpointId: string, reason: string): void {
+    for (const deliveryId of deliveryIds) {
+      this.#tools.facts.tell('delivery.cancelled', { deliveryId, endpointId, reason })
+    }
+  }
+
+  /** A claim goes back to the store. Where it ends there, what waited behind it may go on. */
+  release(record: ReleaseRecord): void {
+    const { commits, registry, scheduler, clock, during } = this.#tools
+    commits.release(record)
+    const { deliveryId, cancelled: reason } = record
+    if (reason === undefined) return
+    const endpointKey = parseDeliveryId(deliveryId)?.endpointKey ?? ''
+    this.tell([deliveryId], registry.byKey(endpointKey)?.id ?? endpointKey, reason)
+    // What waited behind it is due once that is written.
+    const look = () => scheduler.stored(endpointKey, clock.nowMs())
+    during(commits.written().then(look))
+  }
+
+  /** An outcome is written; what was cancelled in flight has ended instead of waiting again. */
+  asWritten(record: SettlementRecord): SettlementRecord {
+    return this.#cancelled.delete(record.deliveryId) ? ended(record) : record
+  }
+
+  /** What this process owned is another's now. */
+  forget(): void {
+    this.#cancelled.clear()
+  }
+}
+
+function ended(record: SettlementRecord): SettlementRecord {
+  const { settlement, settledAtMs } = record
+  if (settlement.state !== 'waiting') return record
+  return { ...record, settlement: { ...settlement, dueAtMs: settledAtMs } }
+}

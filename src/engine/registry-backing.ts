@@ -1,0 +1,94 @@
+/**
+ * What stands behind the registry while a service runs: changes of endpoints go to the store
+ * encrypted, and what is in force is followed by lanes, health and whoever listens.
+ */
+import type { WebhookDispatcher } from '../deliver/dispatcher.ts'
+import type { Clock } from '../model/clock.ts'
+import type { EndpointRecord } from '../model/endpoint.ts'
+import type { Facts } from '../observe/facts.ts'
+import type { Logger } from '../observe/log.ts'
+import type { RegistryBacking } from '../registry/backing.ts'
+import type { WebhookRegistry } from '../registry/webhook-registry.ts'
+import type { Scheduler } from '../schedule/scheduler.ts'
+import type { EndpointChange } from '../storage/endpoints.ts'
+import type { Store } from '../storage/storage.ts'
+import type { EndpointEncryption } from './endpoint-encryption.ts'
+import type { HealthKeeper } from './health-keeper.ts'
+import { warnOfNewSecret } from './notices.ts'
+import type { ServiceOptions } from './options.ts'
+import { tellEndpointChange } from './tell.ts'
+
+export interface RegistryBackingTools {
+  readonly store: Store
+  readonly options: Pick<ServiceOptions, 'enableSecurity' | 'secretKey' | 'rotationOverlapMs'>
+  readonly dispatcher: WebhookDispatcher
+  readonly encryption: EndpointEncryption
+  readonly registry: WebhookRegistry
+  readonly scheduler: Scheduler
+  readonly health: HealthKeeper
+  readonly clock: Clock
+  readonly facts: Facts
+  readonly logger: Logger
+  /** What waits for this endpoint, which is disabled or gone, must be ended. */
+  readonly orphaned: (endpointKey: string) => void
+  /** Counts as unrest until it is done. */
+  readonly during: (work: Promise<unknown>) => void
+}
+
+export function createRegistryBacking(tools: RegistryBackingTools): RegistryBacking {
+  const { store, options, dispatcher, encryption } = tools
+  return {
+    needsSecret: options.enableSecurity,
+    sharedSecret: options.secretKey,
+    rotationOverlapMs: options.rotationOverlapMs,
+    schemes: dispatcher.securityManager.schemes,
+    async save(record, change, seenVersion) {
+      const isWritten = await store.saveEndpoint(encryption.seal(record), change, seenVersion)
+      if (isWritten) encryption.settled(record.key)
+      return isWritten
+    },
+    async changedSince(version) {
+      const changed = await store.changedEndpoints(version)
+      return { ...changed, endpoints: encryption.openAll(changed.endpoints) }
+    },
+    async remove(record, change) {
+      await store.removeEndpoint(record.key, change)
+      encryption.settled(record.key)
+    },
+    changed: (record, change) => followChange(tools, record, change),
+  }
+}
+
+/** It is written and in force. */
+function followChange(
+  tools: RegistryBackingTools,
+  record: EndpointRecord,
+  change: EndpointChange,
+): void {
+  const { registry, scheduler, health, clock, facts, logger, orphaned, during } = tools
+  warnOfNewSecret(logger, record, change)
+  if (change.what === 'removed') registry.flows.remove(record.key)
+  scheduler.refresh(record.key)
+  if (record.status === 'disabled') orphaned(record.key)
+  // Memory forgot what a disabled endpoint had in the store; not all of it need be ended yet.
+  else if (record.status === 'active' && change.fields.includes('status')) {
+    scheduler.stored(record.key, clock.nowMs())
+  }
+  if (change.fields.includes('url')) health.clear(record.key, change.atMs)
+  if (change.fields.includes('ordering')) during(releaseOrder(tools, record.key))
+  tellEndpointChange(facts, record, change)
+}
+
+/** By other rules than those by which they were held up. */
+async function releaseOrder(
+  { store, scheduler, clock, logger }: RegistryBackingTools,
+  endpointKey: string,
+): Promise<void> {
+  try {
+    const nowMs = clock.nowMs()
+    if (!(await store.releaseOrder(endpointKey, null, nowMs))) return
+    scheduler.stored(endpointKey, nowMs)
+  } catch (error) {
+    logger.warn({ error: String(error) }, 'what waits for failed deliveries still does')
+  }
+}

@@ -1,0 +1,40 @@
+/** What leaves a store, by age or because it is erased; and what a check of its data finds. */
+
+export interface RetentionCutoffs {
+  /** Settled deliveries and attempts that ended before this go. */
+  readonly settledBeforeMs: number
+  /** Bodies of events all of whose deliveries were delivered or never existed, accepted before this. */
+  readonly deliveredBodiesBeforeMs: number
+  /** Bodies with a failed or cancelled delivery, settled before this. */
+  readonly failedBodiesBeforeMs: number
+  /** Event ids accepted before this are forgotten: the same id is new again. */
+  readonly eventIdsBeforeMs: number
+}
+
+export type EraseSelection =
+  | { readonly kind: 'ids'; readonly tenantId: string; readonly ids: readonly string[] }
+  | { readonly kind: 'before'; readonly tenantId: string | null; readonly beforeMs: number }
+  | { readonly kind: 'tenant'; readonly tenantId: string }
+
+export interface EraseResult {
+  readonly erased: number
+  /** More events are selected than `limit`; or some are in flight and must be asked for again. */
+  readonly more: boolean
+  readonly inFlight: number
+}
+
+export interface AuditReport {
+  readonly counts: Readonly<Record<string, number>>
+  /** Endpoints by the id of the key that encrypts them; `''` counts those in the clear. */
+  readonly encryption: Readonly<Record<string, number>>
+  /** Empty when all is well. */
+  readonly problems: readonly AuditProblem[]
+}
+
+export interface AuditProblem {
+  /** Name of the invariant. */
+  readonly invariant: string
+  readonly count: number
+  /** A few ids to look at. */
+  readonly examples: readonly string[]
+}
