@@ -288,7 +288,7 @@ function refusal(error: unknown, { url }: EndpointRecord): Outcome {
   return { kind: 'unreachable', code }
 }
 
-/** An error of the one who is told is theirs: it must neither be lost nor end up in undici. */
+/** An error of the one who is told is theirs: it must neither be lost nor end up in a socket. */
 function call(done: (report: AttemptReport) => void, report: AttemptReport): void {
   try {
     done(report)
