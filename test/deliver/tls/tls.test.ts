@@ -1,6 +1,6 @@
 /** C8 of the fault list, own authorities, and client certificates. */
 import { constants } from 'node:crypto'
-import { type AddressInfo, createServer, type Socket } from 'node:net'
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import type { TlsOptions } from 'node:tls'
 import { expect, it } from 'vitest'
 import type { DispatcherOptions } from '../../../src/deliver/attempt-request.ts'
@@ -205,6 +205,28 @@ it('resumes the session of a receiver that hangs up', async () => {
   }
   expect(receiver.requests.map(({ resumed }) => resumed)).toEqual([false, true])
   await dispatcher.close()
+})
+
+it('a receiver that resets in the middle of a handshake is lost, not blocked', async () => {
+  await using receiver = await receiveTls({ ...good, minVersion: 'TLSv1.3' })
+  const sockets: Socket[] = []
+  const between = createServer((socket) => {
+    const onward = connect(receiver.port, '127.0.0.1')
+    sockets.push(socket, onward)
+    socket.on('error', () => {}).pipe(onward.on('error', () => {}))
+    // Read together with the last bytes of the handshake: the address is gone when it is over.
+    onward.once('data', (flight) => {
+      socket.write(flight)
+      socket.resetAndDestroy()
+    })
+  })
+  await new Promise<void>((resolve) => between.listen(0, '127.0.0.1', resolve))
+  const { port } = between.address() as AddressInfo
+  for (let i = 0; i < 20; i += 1) {
+    expect(await outcomeOf({ port })).toEqual({ kind: 'unreachable', code: 'ECONNRESET' })
+  }
+  for (const socket of sockets) socket.destroy()
+  await new Promise((resolve) => between.close(resolve))
 })
 
 it('a key that does not fit its row is an outcome, and no secret is in it', async () => {
