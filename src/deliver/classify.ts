@@ -88,9 +88,9 @@ export class ProxyError extends Error {
   }
 }
 
-/** Without a word of the system: the other side closed in good order, or before we could look. */
+/** What no error of the system tells: the other side closed in good order, or before we could look. */
 export function closedEarly(): Error {
-  return Object.assign(new Error('closed before the end of the reply'), { code: 'ECONNRESET' })
+  return Object.assign(new Error('closed by the other side'), { code: 'ECONNRESET' })
 }
 
 function errorCode(error: unknown): string {

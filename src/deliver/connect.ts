@@ -165,8 +165,8 @@ class Path implements Opening {
       received: this.#received,
     })
     this.#socket = socket
-    const failed = (error?: Error): void => this.#fail(error ?? closedEarly())
-    const closed = (): void => failed()
+    const failed = (error: Error): void => this.#fail(error)
+    const closed = (): void => this.#fail(closedEarly())
     socket.once('error', failed).once('close', closed)
     socket.once(readyEvent(this.#target), () => {
       if (this.#ended) return

@@ -28,6 +28,12 @@ const readBytes = 4_096
 /** Trying them one after another takes 250 ms each; a name with more has more than it needs. */
 const maxTriedAddresses = 16
 
+/**
+ * Of one connection. With TLS 1.2 a receiver may ask for another one, and for a client certificate
+ * with it; each is our work, and how often it asks is the receiver's choice.
+ */
+const maxHandshakes = 3
+
 /** Time on one address before the next is tried beside it. */
 const attemptMs = 250
 
@@ -57,6 +63,13 @@ function openTls(options: SocketOptions): TLSSocket {
   // Node reads into a buffer of ours only where the connection is its own.
   if (through !== undefined) socket.on('data', received)
   socket.on('session', (session) => identity.sessions.set(sessionOf, session))
+  let handshakes = 0
+  socket.on('secureConnect', () => {
+    handshakes += 1
+    if (handshakes > maxHandshakes) {
+      socket.destroy(Object.assign(new Error('one handshake after another'), { code: 'EPROTO' }))
+    }
+  })
   return socket
 }
 

@@ -1,7 +1,7 @@
 /** C8 of the fault list, own authorities, and client certificates. */
 import { constants } from 'node:crypto'
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
-import type { TlsOptions } from 'node:tls'
+import { createServer as createTlsServer, type TlsOptions } from 'node:tls'
 import { expect, it } from 'vitest'
 import type { DispatcherOptions } from '../../../src/deliver/attempt-request.ts'
 import { WebhookDispatcher } from '../../../src/deliver/dispatcher.ts'
@@ -227,6 +227,41 @@ it('a receiver that resets in the middle of a handshake is lost, not blocked', a
   }
   for (const socket of sockets) socket.destroy()
   await new Promise((resolve) => between.close(resolve))
+})
+
+it('takes part in a second handshake, and not in one after another', async () => {
+  const again = async (limit: number) => {
+    let handshakes = 0
+    let ended = () => {}
+    const lost = new Promise<void>((resolve) => {
+      ended = resolve
+    })
+    const server = createTlsServer({ ...good, maxVersion: 'TLSv1.2' }, (socket) => {
+      socket.on('error', () => {}).on('close', ended)
+      const renegotiate = () => {
+        if (handshakes === limit) {
+          socket.end('HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n')
+          return
+        }
+        socket.renegotiate({ rejectUnauthorized: false }, (error) => {
+          if (error !== null) return
+          handshakes += 1
+          renegotiate()
+        })
+      }
+      socket.once('data', renegotiate)
+    })
+    server.on('tlsClientError', () => {})
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+    const outcome = await outcomeOf(server.address() as AddressInfo)
+    await lost
+    await new Promise((resolve) => server.close(resolve))
+    return { outcome, handshakes }
+  }
+  expect(await again(1)).toEqual({ outcome: delivered, handshakes: 1 })
+  const endless = await again(1_000)
+  expect(endless.outcome).toEqual({ kind: 'unreachable', code: 'EPROTO' })
+  expect(endless.handshakes).toBeLessThan(5)
 })
 
 it('a key that does not fit its row is an outcome, and no secret is in it', async () => {
