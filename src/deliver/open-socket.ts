@@ -34,6 +34,9 @@ const maxTriedAddresses = 16
  */
 const maxHandshakes = 3
 
+/** What a session is resumed with; servers send one to four. They are no bytes that a reply counts. */
+const maxTickets = 32
+
 /** Time on one address before the next is tried beside it. */
 const attemptMs = 250
 
@@ -63,14 +66,20 @@ function openTls(options: SocketOptions): TLSSocket {
   // Node reads into a buffer of ours only where the connection is its own.
   if (through !== undefined) socket.on('data', received)
   socket.on('session', (session) => identity.sessions.set(sessionOf, session))
-  let handshakes = 0
-  socket.on('secureConnect', () => {
-    handshakes += 1
-    if (handshakes > maxHandshakes) {
-      socket.destroy(Object.assign(new Error('one handshake after another'), { code: 'EPROTO' }))
-    }
-  })
+  endAfter(maxHandshakes, 'secureConnect', socket)
+  endAfter(maxTickets, 'session', socket)
   return socket
+}
+
+function endAfter(limit: number, event: 'secureConnect' | 'session', socket: TLSSocket): void {
+  let times = 0
+  socket.on(event, () => {
+    times += 1
+    if (times <= limit) return
+    socket.destroy(
+      Object.assign(new Error(`${event} more than ${limit} times`), { code: 'EPROTO' }),
+    )
+  })
 }
 
 function place({ target: { hostname, port }, addresses, received }: SocketOptions) {

@@ -5,6 +5,8 @@ import { createServer as createTlsServer, type TlsOptions } from 'node:tls'
 import { expect, it } from 'vitest'
 import type { DispatcherOptions } from '../../../src/deliver/attempt-request.ts'
 import { WebhookDispatcher } from '../../../src/deliver/dispatcher.ts'
+import { openSocket } from '../../../src/deliver/open-socket.ts'
+import { TlsIdentities } from '../../../src/deliver/tls-identity.ts'
 import type { EndpointTls } from '../../../src/model/endpoint.ts'
 import { attempt, attemptRequest, endpointRecord, receiveRaw } from '../receivers.ts'
 import { Authority, selfSigned } from './certificates.ts'
@@ -262,6 +264,24 @@ it('takes part in a second handshake, and not in one after another', async () =>
   const endless = await again(1_000)
   expect(endless.outcome).toEqual({ kind: 'unreachable', code: 'EPROTO' })
   expect(endless.handshakes).toBeLessThan(5)
+})
+
+it('takes some tickets of a receiver, and not one after another', async () => {
+  await using receiver = await receiveTls({ ...good, minVersion: 'TLSv1.3' })
+  const identity = new TlsIdentities(authority.cert).of(null)
+  const target = { hostname: host, port: receiver.port, secure: true, identity, key: '' }
+  const addresses = [{ address: '127.0.0.1', family: 4 }]
+  const socket = openSocket({ target, addresses, received: () => {} })
+  const failed = new Promise((resolve) => socket.once('error', resolve))
+  await new Promise((resolve) => socket.once('secureConnect', resolve))
+  // As Node tells of each; its own server sends two and cannot be made to send more.
+  const tell = (tickets: number) => {
+    for (let i = 0; i < tickets; i += 1) socket.emit('session', Buffer.alloc(1))
+  }
+  tell(20)
+  expect(socket.destroyed).toBe(false)
+  tell(20)
+  expect(await failed).toMatchObject({ code: 'EPROTO' })
 })
 
 it('a key that does not fit its row is an outcome, and no secret is in it', async () => {
