@@ -88,6 +88,11 @@ export class ProxyError extends Error {
   }
 }
 
+/** What no error of the system tells: the other side closed in good order, or before we could look. */
+export function closedEarly(): Error {
+  return Object.assign(new Error('closed by the other side'), { code: 'ECONNRESET' })
+}
+
 function errorCode(error: unknown): string {
   const code = (error as { code?: unknown } | null)?.code
   return typeof code === 'string' && code !== '' ? code : 'UNKNOWN'

@@ -10,6 +10,7 @@ import type { LookupAll, SetTimer } from './attempt-request.ts'
 import {
   BlockedAddressError,
   ConnectTimeoutError,
+  closedEarly,
   type OpeningPhase,
   ProxyError,
   UnresolvableError,
@@ -127,12 +128,14 @@ class Path implements Opening {
   }
 
   #direct(addresses: Vetted): void {
-    this.#open(addresses, undefined, (socket) => {
+    const socket = this.#open(addresses, undefined)
+    // Belt and braces: should a runtime resolve again by itself, nothing has been sent yet.
+    socket.prependOnceListener('connect', () => {
       const { remoteAddress } = socket
-      // Belt and braces: should a runtime resolve again by itself, nothing has been sent yet.
-      if (remoteAddress !== undefined && this.#tools.addresses.allows(remoteAddress)) {
-        this.#succeed(socket)
-      } else this.giveUp(new BlockedAddressError(remoteAddress ?? 'unknown'))
+      if (remoteAddress === undefined) this.giveUp(closedEarly())
+      else if (!this.#tools.addresses.allows(remoteAddress)) {
+        this.giveUp(new BlockedAddressError(remoteAddress))
+      }
     })
   }
 
@@ -145,7 +148,7 @@ class Path implements Opening {
       if (next && others.length > 0) this.#tunnel(proxy, others)
       else if (error !== null) this.#fail(error)
       else if (!this.#target.secure) this.#succeed(socket.on('data', this.#received).resume())
-      else this.#open([], socket, (secure) => this.#succeed(secure))
+      else this.#open([], socket)
     })
     this.#socket = socket
     // From here on it may be the receiver that keeps the proxy waiting.
@@ -154,7 +157,7 @@ class Path implements Opening {
     })
   }
 
-  #open(addresses: Vetted, through: Socket | undefined, opened: (socket: Socket) => void): void {
+  #open(addresses: Vetted, through: Socket | undefined): Socket {
     const socket = openSocket({
       target: this.#target,
       addresses,
@@ -163,10 +166,14 @@ class Path implements Opening {
     })
     this.#socket = socket
     const failed = (error: Error): void => this.#fail(error)
-    socket.once('error', failed).once(readyEvent(this.#target), () => {
-      socket.off('error', failed)
-      if (!this.#ended) opened(socket)
+    const closed = (): void => this.#fail(closedEarly())
+    socket.once('error', failed).once('close', closed)
+    socket.once(readyEvent(this.#target), () => {
+      if (this.#ended) return
+      socket.off('error', failed).off('close', closed)
+      this.#succeed(socket)
     })
+    return socket
   }
 
   #succeed(socket: Socket): void {

@@ -4,7 +4,7 @@
  */
 import { Buffer } from 'node:buffer'
 import type { Socket } from 'node:net'
-import type { OpeningPhase } from './classify.ts'
+import { closedEarly, type OpeningPhase } from './classify.ts'
 import type { Connect, Opening } from './connect.ts'
 import type { Target } from './prepare.ts'
 import { type ReplyHead, ReplyReader, type ReplyTaker } from './reply-reader.ts'
@@ -34,6 +34,8 @@ export class Connection implements ReplyTaker {
   #error: Error | null = null
   #destroyed: (() => void) | null = null
   #isClosed = false
+  /** Whether it stayed open after a reply. */
+  #isKept = false
 
   constructor(target: Target, connect: Connect, lost: () => void) {
     this.#target = target
@@ -95,6 +97,8 @@ export class Connection implements ReplyTaker {
         this.#socket = socket
         socket.on('error', (failure: Error) => {
           this.#error = failure
+          // Its close comes a moment later, and in between it could be given a request.
+          if (this.#carried === null) this.#lost()
         })
         socket.on('end', () => this.#ended()).on('close', () => this.#closed())
         if (this.#carried === carried) this.#write(socket, head, body, carried)
@@ -120,7 +124,7 @@ export class Connection implements ReplyTaker {
     const carried = this.#carried
     if (carried === null) {
       // Nobody asked: what comes could be taken for the reply to the next request.
-      if (this.#destroyed === null) this.#lost()
+      this.#lost()
       return
     }
     let used: number
@@ -136,16 +140,35 @@ export class Connection implements ReplyTaker {
   /** @param clean whether nothing follows the reply, and its connection is still open */
   #complete(clean: boolean): void {
     const carried = this.#carried
-    this.#carried = null
     // What is not yet written of a request that was answered early would become part of the next.
     const isWritten = this.#socket?.writableLength === 0
-    carried?.onComplete(clean && isWritten && this.#head?.keepAlive === true)
+    const reusable = clean && isWritten && this.#head?.keepAlive === true
+    if (reusable && !this.#isKept) {
+      this.#isKept = true
+      this.#completeIfKept(carried)
+      return
+    }
+    this.#carried = null
+    carried?.onComplete(reusable)
+  }
+
+  /**
+   * Some receivers close after their reply without having said so, and the next request would be lost
+   * with the connection. Such a close is read in the turn of the loop that comes after the reply.
+   */
+  #completeIfKept(carried: Carried | null): void {
+    setImmediate(() =>
+      setImmediate(() => {
+        if (this.#carried === carried) this.#complete(this.#socket?.destroyed === false)
+      }),
+    )
   }
 
   #ended(): void {
-    if (this.#carried === null) {
-      if (this.#destroyed === null) this.#lost()
-    } else if (this.#reader.end()) this.#complete(false)
+    if (this.#carried === null) this.#lost()
+    else if (this.#reader.end()) this.#complete(false)
+    // Now, and not when it is closed: that waits for what is not yet written of the request.
+    else this.#fail(closedEarly())
   }
 
   #closed(): void {
@@ -165,9 +188,4 @@ export class Connection implements ReplyTaker {
 
 function bufferOf(body: Uint8Array): Buffer {
   return Buffer.isBuffer(body) ? body : Buffer.from(body.buffer, body.byteOffset, body.byteLength)
-}
-
-/** Without a word of the system: the receiver closed it in good order, in the middle of a reply. */
-function closedEarly(): Error {
-  return Object.assign(new Error('closed before the end of the reply'), { code: 'ECONNRESET' })
 }

@@ -80,15 +80,12 @@ export class Connections {
   }
 
   take(user: ConnectionUser): void {
-    const pool = this.#pool(user.target)
-    this.#uses += 1
-    pool.lastUse = this.#uses
-    const idle = this.#takeIdle(pool)
+    const idle = this.#takeIdle(user.target)
     if (idle !== undefined) {
       user.use(idle)
     } else if (this.#hasRoom()) {
       if (this.#open >= this.#options.maxConnections) this.#dropLeastUsed()
-      user.use(this.#connect(pool))
+      user.use(this.#connect(user.target))
     } else {
       this.#waiting.add(user)
     }
@@ -143,29 +140,33 @@ export class Connections {
     })
   }
 
-  #pool(target: Target): Pool {
+  /** There is a pool where there is a connection: what only waits leaves nothing behind. */
+  #connect(target: Target): PooledConnection {
+    const { connect, monotonicMs } = this.#options
     let pool = this.#pools.get(target.key)
     if (pool === undefined) {
       pool = { target, idle: [], open: 0, lastUse: 0 }
       this.#pools.set(target.key, pool)
     }
-    return pool
-  }
-
-  #connect(pool: Pool): PooledConnection {
-    const { connect, monotonicMs } = this.#options
+    this.#use(pool)
     const connection = new PooledConnection(pool, monotonicMs(), connect, () => {
       if (connection.isIdle) this.#drop(connection)
     })
     this.#open += 1
     pool.open += 1
-    // It may have been forgotten while its last connection went.
-    this.#pools.set(pool.target.key, pool)
     return connection
   }
 
+  #use(pool: Pool): void {
+    this.#uses += 1
+    pool.lastUse = this.#uses
+  }
+
   /** The one used last; what the receiver may be about to close is not used any more. */
-  #takeIdle(pool: Pool): PooledConnection | undefined {
+  #takeIdle(target: Target): PooledConnection | undefined {
+    const pool = this.#pools.get(target.key)
+    if (pool === undefined) return undefined
+    this.#use(pool)
     const nowMs = this.#options.monotonicMs()
     for (;;) {
       const connection = pool.idle.at(-1)

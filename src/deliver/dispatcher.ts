@@ -21,7 +21,7 @@ import { Connections } from './connections.ts'
 import { Deadlines } from './deadlines.ts'
 import { Resolver } from './dns/resolver.ts'
 import { Exchange, type ExchangeTools } from './exchange.ts'
-import { checkNetworkOptions, parseProxy } from './network-options.ts'
+import { checkNetworkOptions, checkUserAgent, parseProxy } from './network-options.ts'
 import { type PreparedEndpoint, prepare } from './prepare.ts'
 import { RequestHeads } from './request-head.ts'
 import { checkAddressesAreKept } from './self-check.ts'
@@ -83,6 +83,7 @@ export class WebhookDispatcher<Retry = unknown> {
     this.securityManager = securityManager ?? new SecurityManager()
     this.retryManager = retryManager
     checkNetworkOptions(options)
+    checkUserAgent(options.userAgent)
     this.#options = definedOnly(options)
     this.#addresses = new AddressRule(options.allowedNetworks)
     this.#identities = new TlsIdentities(options.tls?.ca)
@@ -100,6 +101,7 @@ export class WebhookDispatcher<Retry = unknown> {
    */
   configure(options: DispatcherOptions): void {
     checkNetworkOptions(options)
+    checkUserAgent(options.userAgent)
     this.#options = { ...definedOnly(options), ...this.#options }
     this.#addresses = new AddressRule(this.#options.allowedNetworks)
     this.#identities = new TlsIdentities(this.#options.tls?.ca)
@@ -288,7 +290,7 @@ function refusal(error: unknown, { url }: EndpointRecord): Outcome {
   return { kind: 'unreachable', code }
 }
 
-/** An error of the one who is told is theirs: it must neither be lost nor end up in undici. */
+/** An error of the one who is told is theirs: it must neither be lost nor end up in a socket. */
 function call(done: (report: AttemptReport) => void, report: AttemptReport): void {
   try {
     done(report)

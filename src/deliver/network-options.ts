@@ -40,6 +40,17 @@ export function checkNetworkOptions({ tls, proxy, dns }: NetworkOptions): void {
   checkDns(dns)
 }
 
+/**
+ * What is no header could end the head, or begin another one.
+ *
+ * @throws WebhookError OPTION_INVALID
+ */
+export function checkUserAgent(userAgent: unknown): void {
+  if (userAgent === undefined) return
+  if (typeof userAgent === 'string' && /^[\x20-\x7e]{1,256}$/.test(userAgent)) return
+  throw invalid('`userAgent` to be 1 to 256 printable ASCII characters', userAgent)
+}
+
 function checkTls(tls: unknown): void {
   if (tls === undefined) return
   checkFields('tls', tls, ['ca'])

@@ -28,6 +28,15 @@ const readBytes = 4_096
 /** Trying them one after another takes 250 ms each; a name with more has more than it needs. */
 const maxTriedAddresses = 16
 
+/**
+ * Of one connection. With TLS 1.2 a receiver may ask for another one, and for a client certificate
+ * with it; each is our work, and how often it asks is the receiver's choice.
+ */
+const maxHandshakes = 3
+
+/** What a session is resumed with; servers send one to four. They are no bytes that a reply counts. */
+const maxTickets = 32
+
 /** Time on one address before the next is tried beside it. */
 const attemptMs = 250
 
@@ -57,7 +66,20 @@ function openTls(options: SocketOptions): TLSSocket {
   // Node reads into a buffer of ours only where the connection is its own.
   if (through !== undefined) socket.on('data', received)
   socket.on('session', (session) => identity.sessions.set(sessionOf, session))
+  endAfter(maxHandshakes, 'secureConnect', socket)
+  endAfter(maxTickets, 'session', socket)
   return socket
+}
+
+function endAfter(limit: number, event: 'secureConnect' | 'session', socket: TLSSocket): void {
+  let times = 0
+  socket.on(event, () => {
+    times += 1
+    if (times <= limit) return
+    socket.destroy(
+      Object.assign(new Error(`${event} more than ${limit} times`), { code: 'EPROTO' }),
+    )
+  })
 }
 
 function place({ target: { hostname, port }, addresses, received }: SocketOptions) {

@@ -2,6 +2,7 @@
  * A tunnel through an HTTP proxy (CONNECT), for http and https targets alike: the proxy sees where
  * to, never what. Its own address is the operator's choice and is not guarded.
  */
+import type { LookupAddress } from 'node:dns'
 import { connect as connectTcp, isIP, type LookupFunction, type Socket } from 'node:net'
 import { connect as connectTls } from 'node:tls'
 import type { LookupAll } from './attempt-request.ts'
@@ -65,13 +66,22 @@ function openProxy({ host, port, secure }: EgressProxy, lookup: LookupAll): Sock
 
 function unguarded(lookup: LookupAll): LookupFunction {
   return (hostname, options, callback) => {
-    lookup(hostname, (error, found) => {
-      const [first] = found
-      if (error !== null || first === undefined) {
+    let isAnswered = false
+    const answered = (error: unknown, found: readonly LookupAddress[] | undefined): void => {
+      // A lookup handed in by the user may call twice, or with an error only.
+      if (isAnswered) return
+      isAnswered = true
+      const [first] = found ?? []
+      if (error || found === undefined || first === undefined) {
         callback(Object.assign(new Error('the proxy has no address'), { code: 'ENOTFOUND' }), '', 0)
       } else if (options.all) callback(null, [...found])
       else callback(null, first.address, first.family)
-    })
+    }
+    try {
+      lookup(hostname, answered)
+    } catch (error) {
+      answered(error, [])
+    }
   }
 }
 

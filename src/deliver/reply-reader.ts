@@ -45,7 +45,7 @@ export class ReplyError extends Error {
 const maxHeadBytes = 16_384
 /** 100 Continue and its kind; they come before the reply, and a receiver may send them unasked. */
 const maxInterimReplies = 16
-const maxChunkDigits = 12
+const maxChunkBytes = 2 ** 48
 /** Of each connection. */
 const maxRememberedBytes = 1_024
 
@@ -54,7 +54,7 @@ const headerLines = String.raw`(?:[!#$%&'*+.^_\`|~\dA-Za-z-]+:[\t\x20-\x7e\x80-\
 const wellFormedHead = new RegExp(
   String.raw`^HTTP/1\.[01] [1-9]\d\d(?: [\t\x20-\x7e\x80-\xff]*)?\r\n${headerLines}`,
 )
-const wellFormedTrailers = new RegExp(`^${headerLines}`)
+const wellFormedTrailer = /^[!#$%&'*+.^_`|~\dA-Za-z-]+:[\t\x20-\x7e\x80-\xff]*\r\n$/
 const wanted =
   /\n(content-length|transfer-encoding|connection|keep-alive|retry-after):[\t ]*([^\r]*)/gi
 
@@ -77,12 +77,12 @@ const lineFeed = 10
 export class ReplyReader {
   readonly #taker: ReplyTaker
   #state: State = 'head'
-  /** What came of a head, or of trailers, that are not complete. */
+  /** What came of a head, or of a trailer, that is not complete. */
   #pending = ''
   #interimReplies = 0
   /** Of the body, or of the chunk. */
   #left = 0
-  #chunkDigits = 0
+  #hasChunkSize = false
   #overhead = 0
   /** Receivers answer alike from one time to the next: the same text has the same meaning. */
   #lastText = ''
@@ -146,7 +146,7 @@ export class ReplyReader {
       this.#pending + bytes.toString('latin1', at, Math.min(bytes.length, at + maxHeadBytes))
     const end = text.indexOf('\r\n\r\n', Math.max(0, before - 3))
     if (end < 0 || end + 4 > maxHeadBytes) {
-      this.#checkBeginning(text)
+      this.#checkBeginning(text, before)
       if (text.length >= maxHeadBytes) {
         throw new ReplyError('HPE_HEADER_OVERFLOW', `head of more than ${maxHeadBytes} bytes`)
       }
@@ -158,10 +158,17 @@ export class ReplyReader {
     return at + end + 4 - before
   }
 
-  /** What cannot become a reply is refused at once, not at the deadline. */
-  #checkBeginning(text: string): void {
+  /**
+   * What cannot become a reply is refused at once, not at the deadline.
+   *
+   * @param from where what is new in it begins
+   */
+  #checkBeginning(text: string, from: number): void {
     const known = 'HTTP/1.'
     if (!text.startsWith(known.slice(0, text.length))) throw notHttp('another beginning')
+    for (let at = text.indexOf('\n', from); at >= 0; at = text.indexOf('\n', at + 1)) {
+      if (text[at - 1] !== '\r') throw notHttp('half a line break')
+    }
   }
 
   #headOf(text: string): ReplyHead {
@@ -186,7 +193,7 @@ export class ReplyReader {
     if (head.framing === 'chunked') this.#state = 'chunk-size'
     else if (head.framing === 'until-close') this.#state = 'until-close'
     else this.#state = head.length === 0 ? 'done' : 'length'
-    this.#chunkDigits = 0
+    this.#hasChunkSize = false
   }
 
   #readLeft(bytes: Buffer, at: number): number {
@@ -219,7 +226,7 @@ export class ReplyReader {
         break
       case 'chunk-end-line':
         expectLineFeed(byte)
-        this.#chunkDigits = 0
+        this.#hasChunkSize = false
         this.#state = 'chunk-size'
         break
       case 'trailers':
@@ -230,22 +237,23 @@ export class ReplyReader {
 
   #readTrailers(byte: number): void {
     this.#pending += String.fromCharCode(byte)
-    if (byte === lineFeed && !this.#pending.endsWith('\r\n')) throw notHttp('half a line break')
-    if (this.#pending !== '\r\n' && !this.#pending.endsWith('\r\n\r\n')) return
-    if (!wellFormedTrailers.test(this.#pending)) throw notHttp('malformed trailers')
-    this.#state = 'done'
+    // Looked at by lines: looking at every byte would copy all that came before it.
+    if (byte !== lineFeed) return
+    const line = this.#pending
+    this.#pending = ''
+    if (line === '\r\n') this.#state = 'done'
+    else if (!wellFormedTrailer.test(line)) throw notHttp('a malformed trailer')
   }
 
   #readChunkSize(byte: number): void {
     const digit = hexDigit(byte)
     if (digit >= 0) {
-      if (this.#chunkDigits === 0) this.#left = 0
-      this.#chunkDigits += 1
-      if (this.#chunkDigits > maxChunkDigits) throw notHttp('a chunk beyond all sizes')
-      this.#left = this.#left * 16 + digit
+      this.#left = (this.#hasChunkSize ? this.#left * 16 : 0) + digit
+      this.#hasChunkSize = true
+      if (this.#left >= maxChunkBytes) throw notHttp('a chunk beyond all sizes')
       return
     }
-    if (this.#chunkDigits === 0) throw notHttp('a chunk without a size')
+    if (!this.#hasChunkSize) throw notHttp('a chunk without a size')
     if (byte === carriageReturn) this.#state = 'chunk-size-end'
     else if (byte === 0x3b || byte === 0x20 || byte === 0x09) this.#state = 'chunk-extension'
     else throw notHttp('a chunk without a size')
@@ -265,19 +273,19 @@ function parseHead(text: string): ReplyHead {
   const status = Number(text.slice(9, 12))
   const retryAfter: string[] = []
   let length: number | null = null
-  let coding: string | null = null
+  let coding = ''
   let connection = ''
   let keepAliveMs: number | null = null
   for (const [, name = '', rest = ''] of text.matchAll(wanted)) {
-    const value = rest.trimEnd()
+    const value = withoutBlanks(rest)
     switch (name.toLowerCase()) {
       case 'content-length':
         // Also twice the same: whoever sends two has two ideas of it.
-        if (length !== null || !/^\d{1,15}$/.test(value)) throw notHttp('a length that is none')
+        if (length !== null || !/^0*\d{1,15}$/.test(value)) throw notHttp('a length that is none')
         length = Number(value)
         break
       case 'transfer-encoding':
-        coding = coding === null ? value.toLowerCase() : `${coding},${value.toLowerCase()}`
+        coding += `,${value.toLowerCase()}`
         break
       case 'connection':
         connection += `,${value.toLowerCase()}`
@@ -290,8 +298,8 @@ function parseHead(text: string): ReplyHead {
     }
   }
   const framing = framingOf(status, length, coding)
-  const asked = new Set(connection.split(/[\s,]+/))
-  const open = text[7] === '1' ? !asked.has('close') : asked.has('keep-alive')
+  const asked = new Set(connection.split(/[\t ,]+/))
+  const open = !asked.has('close') && (text[7] === '1' || asked.has('keep-alive'))
   return {
     status,
     retryAfter,
@@ -306,15 +314,30 @@ function hasBody(status: number): boolean {
   return status !== 204 && status !== 304
 }
 
-function framingOf(status: number, length: number | null, coding: string | null): Framing {
-  if (coding !== null && length !== null) throw notHttp('two ends of one body')
+/** @param coding a list with empty elements, which count for nothing */
+function framingOf(status: number, length: number | null, coding: string): Framing {
+  const last = coding
+    .split(',')
+    .map(withoutBlanks)
+    .findLast((one) => one !== '')
+  if (last !== undefined && length !== null) throw notHttp('two ends of one body')
   if (status < 200 || !hasBody(status)) return 'length'
-  if (coding === null) return length === null ? 'until-close' : 'length'
-  const codings = coding.split(',').map((one) => one.trim())
-  if (codings.indexOf('chunked') < codings.length - 1 && codings.includes('chunked')) {
-    throw notHttp('chunks within another coding')
-  }
-  return codings.at(-1) === 'chunked' ? 'chunked' : 'until-close'
+  if (last === undefined) return length === null ? 'until-close' : 'length'
+  // Said twice it is one framing all the same: who copies the headers of another reply says it twice.
+  return last === 'chunked' ? 'chunked' : 'until-close'
+}
+
+/** `trim` takes a no-break space for one, and `chunked` with that behind it is no coding we know. */
+function withoutBlanks(text: string): string {
+  let start = 0
+  let end = text.length
+  while (start < end && isBlank(text[start])) start += 1
+  while (start < end && isBlank(text[end - 1])) end -= 1
+  return text.slice(start, end)
+}
+
+function isBlank(character: string | undefined): boolean {
+  return character === ' ' || character === '\t'
 }
 
 function keepAliveOf(value: string): number | null {

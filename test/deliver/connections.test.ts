@@ -1,7 +1,11 @@
 import type { ServerResponse } from 'node:http'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { describe, expect, it } from 'vitest'
 import type { AttemptReport, DispatcherOptions } from '../../src/deliver/attempt-request.ts'
+import { Connections } from '../../src/deliver/connections.ts'
 import { WebhookDispatcher } from '../../src/deliver/dispatcher.ts'
+import type { Target } from '../../src/deliver/prepare.ts'
 import { attempt, attemptRequest, endpointRecord, receive, receiveRaw } from './receivers.ts'
 
 function build(options: DispatcherOptions = {}) {
@@ -294,3 +298,60 @@ function closeOf(
     else socket.once('close', resolve)
   })
 }
+
+it('a receiver that closes after its reply without having said so costs no attempt', async () => {
+  await using receiver = await receiveRaw((socket) => {
+    socket.end('HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n')
+  })
+  const dispatcher = build()
+  const endpoint = endpointRecord(receiver.url)
+  const outcomes: string[] = []
+  await new Promise<void>((resolve) => {
+    const next = (report: AttemptReport) => {
+      outcomes.push(report.outcome.kind)
+      if (outcomes.length === 100) resolve()
+      if (outcomes.length <= 80) dispatcher.attempt(attemptRequest(endpoint), next)
+    }
+    for (let i = 0; i < 20; i += 1) dispatcher.attempt(attemptRequest(endpoint), next)
+  })
+  expect(outcomes).toEqual(Array(100).fill('accepted'))
+  await dispatcher.close()
+})
+
+it('a receiver that closes its side in the middle of a request is not waited for', async () => {
+  // More than the buffers of the system hold, so that it is never written to its end.
+  const body = Buffer.alloc(32_000_000, 'x')
+  await using receiver = await receiveRaw((socket) => {
+    socket.pause()
+    socket.end('HTTP/1.1 200')
+  })
+  const dispatcher = build()
+  const request = attemptRequest(endpointRecord(receiver.url), { body, timeoutMs: 10_000 })
+  const { outcome, latencyMs } = await attempt(dispatcher, request)
+  expect(outcome).toEqual({ kind: 'unreachable', code: 'ECONNRESET' })
+  expect(latencyMs).toBeLessThan(5_000)
+  await dispatcher.close()
+})
+
+it('who waited for a connection and was aborted leaves nothing behind', async () => {
+  setFlagsFromString('--expose-gc')
+  const collect = runInNewContext('gc') as () => void
+  const connections = new Connections({
+    connect: () => ({ phase: 'connect', giveUp: () => {} }),
+    maxConnections: 1,
+    idleMs: 1,
+    monotonicMs: () => 0,
+    setTimer: () => () => {},
+  })
+  const user = (key: string) => ({ target: { key } as Target, use: () => {} })
+  connections.take(user('busy'))
+  const target = (() => {
+    const waiting = user('waiting')
+    connections.take(waiting)
+    expect(connections.cancel(waiting)).toBe(true)
+    return new WeakRef(waiting.target)
+  })()
+  await new Promise((resolve) => setImmediate(resolve))
+  collect()
+  expect(target.deref()).toBeUndefined()
+})

@@ -277,3 +277,9 @@ it('the version sent is that of the package', () => {
   const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8')
   expect((JSON.parse(text) as { version: string }).version).toBe(packageVersion)
 })
+
+it.each(['', 'a\r\nx: y', '웹훅', 'x'.repeat(257), 7])('refuses the user agent %j', (userAgent) => {
+  expect(() => build({ userAgent })).toThrow(expect.objectContaining({ code: 'OPTION_INVALID' }))
+  const dispatcher = build()
+  expect(() => dispatcher.configure({ userAgent } as never)).toThrow(/userAgent/)
+})

@@ -1,6 +1,6 @@
 /** The address guard, where it counts: no connection to what is not allowed. */
 import type { LookupAddress } from 'node:dns'
-import { type AddressInfo, createServer } from 'node:net'
+import { type AddressInfo, createServer, type Socket } from 'node:net'
 import { expect, it } from 'vitest'
 import type { DispatcherOptions } from '../../src/deliver/attempt-request.ts'
 import { WebhookDispatcher } from '../../src/deliver/dispatcher.ts'
@@ -302,3 +302,33 @@ it('ignores the proxy variables of the environment', async () => {
   expect(proxy.sockets).toHaveLength(0)
   await dispatcher.close()
 })
+
+it.each(['http', 'https'])(
+  'sends nothing to another address than it asked for: %s',
+  async (protocol) => {
+    // The system takes `0.0.0.0` for 127.0.0.1.
+    let received = 0
+    const server = createServer((socket) => {
+      socket
+        .on('error', () => {})
+        .on('data', ({ length }) => {
+          received += length
+        })
+    })
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+    const connected = new Promise<Socket>((resolve) => server.once('connection', resolve))
+    const { port } = server.address() as AddressInfo
+    const dispatcher = build({
+      allowedNetworks: ['0.0.0.0/8'],
+      lookup: resolver(['0.0.0.0']).lookup,
+    })
+    const url = `${protocol}://hooks.example.net:${port}/`
+    const { outcome } = await attempt(dispatcher, attemptRequest(endpointRecord(url)))
+    expect(outcome).toEqual({ kind: 'blocked', address: '127.0.0.1' })
+    const socket = await connected
+    if (!socket.destroyed) await new Promise((resolve) => socket.once('close', resolve))
+    expect(received).toBe(0)
+    await dispatcher.close()
+    await new Promise((resolve) => server.close(resolve))
+  },
+)

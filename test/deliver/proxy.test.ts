@@ -285,3 +285,53 @@ it('is checked by the constructor, whose error holds no password', () => {
     /did you mean `url`/,
   )
 })
+
+it.each<[string, NonNullable<DispatcherOptions['lookup']>, object]>([
+  [
+    'reports an error and nothing else',
+    (_, callback) => (callback as (error: Error) => void)(new Error('none')),
+    { kind: 'unreachable', code: 'ENOTFOUND', at: 'proxy' },
+  ],
+  [
+    'throws',
+    () => {
+      throw new Error('none')
+    },
+    { kind: 'unreachable', code: 'ENOTFOUND', at: 'proxy' },
+  ],
+  [
+    'answers twice',
+    (_, callback) => {
+      const found = [{ address: '127.0.0.1', family: 4 }]
+      callback(null, found)
+      callback(null, found)
+    },
+    { kind: 'accepted', status: 200, redirected: false },
+  ],
+])('peers 19: a lookup of the proxy that %s ends in one report', async (_, lookup, outcome) => {
+  await using receiver = await receive()
+  await using proxy = await proxyTo(receiver.port)
+  const url = `http://proxy.example.net:${proxy.port}`
+  const dispatcher = build({ proxy: { url, connectTo: 'name' }, lookup })
+  expect(await outcomeOf(dispatcher)).toEqual(outcome)
+})
+
+it.each(['closes', 'resets'])('a proxy that %s the tunnel ends the request in it', async (how) => {
+  const authority = new Authority()
+  await using receiver = await receive()
+  const silence = { hangsUp: false }
+  for (const url of [`http://${host}/`, `https://${host}/`]) {
+    await using proxy = await proxyTo(receiver.port, () => 'HTTP/1.1 200 OK\r\n\r\n', silence)
+    const dispatcher = build({ proxy: proxy.url, tls: { ca: authority.cert } })
+    const reported = attempt(dispatcher, attemptRequest(endpointRecord(url)))
+    while (proxy.asked.length === 0) await new Promise((resolve) => setImmediate(resolve))
+    const [socket] = proxy.sockets
+    // The request, or the greeting of TLS.
+    await new Promise((resolve) => socket?.once('data', resolve))
+    if (how === 'closes') socket?.end()
+    else socket?.resetAndDestroy()
+    const { outcome } = await reported
+    expect(outcome).toEqual({ kind: 'unreachable', code: 'ECONNRESET' })
+    await dispatcher.close()
+  }
+})

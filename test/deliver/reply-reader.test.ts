@@ -74,6 +74,22 @@ describe('a reply ends', () => {
       { body: 'ok0123456789', keepAlive: true },
     ],
     [
+      'by its last chunk, also said twice',
+      `${ok}transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n1\r\nz\r\n0\r\n\r\n`,
+      { body: 'z' },
+    ],
+    [
+      'by its last chunk, with zeros before every size',
+      `${ok}transfer-encoding: chunked,\r\n\r\n0000000000000001\r\nz\r\n00000000\r\n\r\n`,
+      { body: 'z' },
+    ],
+    ['by a length with zeros', `${ok}content-length: ${'0'.repeat(20)}2\r\n\r\nok`, { body: 'ok' }],
+    [
+      'by its length beside no coding',
+      `${ok}transfer-encoding:\r\ncontent-length: 1\r\n\r\nz`,
+      { body: 'z' },
+    ],
+    [
       'behind its trailers',
       `${ok}transfer-encoding: gzip, chunked\r\n\r\n1\r\nz\r\n0\r\nExpires: never\r\na: b\r\n\r\n`,
       { body: 'z' },
@@ -93,7 +109,10 @@ describe('a reply ends', () => {
     const text = `${ok}\r\nall of this`
     expect(whole(text).state).toBe('more')
     expect(whole(text, true)).toMatchObject({ state: 'done', body: 'all of this' })
-    expect(whole(`${ok}transfer-encoding: gzip\r\n\r\nx`, true)).toMatchObject({ state: 'done' })
+    for (const coding of ['gzip', 'chunked, gzip', 'chunked\xa0', 'xchunked']) {
+      const coded = whole(`${ok}transfer-encoding: ${coding}\r\n\r\n1\r\nx`, true)
+      expect(coded).toMatchObject({ state: 'done', body: '1\r\nx', keepAlive: false })
+    }
   })
 
   it('never with its connection when something else does', () => {
@@ -114,6 +133,12 @@ describe('a connection is kept', () => {
     ['but not when it is to be closed', `${ok}Connection: Close\r\n`, false, null],
     ['but not when one of several says so', `${ok}connection: x, close\r\n`, false, null],
     ['not by HTTP/1.0', 'HTTP/1.0 200 OK\r\n', false, null],
+    [
+      'not by HTTP/1.0 that says both',
+      'HTTP/1.0 200 OK\r\nconnection: keep-alive, close\r\n',
+      false,
+      null,
+    ],
     ['by HTTP/1.0 that says so', 'HTTP/1.0 200 OK\r\nconnection: keep-alive\r\n', true, null],
     ['for so long', `${ok}Keep-Alive: timeout=5, max=100\r\n`, true, 5_000],
     ['for so long, last', `${ok}keep-alive: max=100, timeout=70\r\n`, true, 70_000],
@@ -148,8 +173,9 @@ describe('refused is', () => {
     ['no length', `${ok}content-length:\r\n\r\nok`],
     ['a length beyond all', `${ok}content-length: ${'9'.repeat(16)}\r\n\r\n`],
     ['a length beside chunks', `${ok}content-length: 2\r\ntransfer-encoding: chunked\r\n\r\n`],
-    ['chunks within a coding', `${ok}transfer-encoding: chunked, gzip\r\n\r\n`],
-    ['chunks twice', `${ok}transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n`],
+    ['a length with a no-break space', `${ok}content-length: 2\xa0\r\n\r\nok`],
+    ['a bare LF before the head is complete', 'HTTP/1.1 200 OK\n'],
+    ['nothing but LF', 'HTTP/1.1 200 OK\ncontent-length: 0\n\n'],
     ['a switch of protocols', 'HTTP/1.1 101 x\r\nupgrade: y\r\n\r\n'],
     ['seventeen interim replies', 'HTTP/1.1 102 x\r\n\r\n'.repeat(17)],
     ['a chunk without a size', `${chunked}\r\n`],
@@ -266,6 +292,17 @@ it('reads the same however the bytes are cut', () => {
     }),
     { numRuns: 2_000 },
   )
+})
+
+it('takes no more time for 16 KB of trailers than for other bytes beside the body', () => {
+  const chunked = `${ok}transfer-encoding: chunked\r\n\r\n`
+  const replies = ['a: b\r\n'.repeat(2_700), `a: ${'x'.repeat(16_300)}\r\n`].map((trailers) =>
+    bytes(`${chunked}0\r\n${trailers}\r\n`),
+  )
+  const startMs = performance.now()
+  for (let i = 0; i < 10; i += 1) for (const one of replies) expect(read([one]).state).toBe('done')
+  // Together they are 20 × 0.5 ms; copying what came before every byte made it 20 × 22 ms.
+  expect(performance.now() - startMs).toBeLessThan(200)
 })
 
 it('survives any bytes', () => {

@@ -46,8 +46,8 @@ async function deliversOneEvent(receiver) {
   assert.equal(security.verifySignature(body, headers['x-webhook-signature'], secret), true)
 }
 
-// The guard sits in the connector: where another HTTP client takes the place of the real one, as
-// Bun's own `undici` would, it vanishes without a word. The endpoint is the one stored above.
+// The guard sits in the connector: where a runtime's own sockets looked names up by themselves, it
+// would vanish without a word. The endpoint is the one stored above.
 async function refusesPrivateAddresses(receiver) {
   const service = new WebhookService({})
   const result = await service.testEndpoint('quick-start')

@@ -1,10 +1,12 @@
 /** C8 of the fault list, own authorities, and client certificates. */
 import { constants } from 'node:crypto'
-import { type AddressInfo, createServer, type Socket } from 'node:net'
-import type { TlsOptions } from 'node:tls'
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
+import { createServer as createTlsServer, type TlsOptions } from 'node:tls'
 import { expect, it } from 'vitest'
 import type { DispatcherOptions } from '../../../src/deliver/attempt-request.ts'
 import { WebhookDispatcher } from '../../../src/deliver/dispatcher.ts'
+import { openSocket } from '../../../src/deliver/open-socket.ts'
+import { TlsIdentities } from '../../../src/deliver/tls-identity.ts'
 import type { EndpointTls } from '../../../src/model/endpoint.ts'
 import { attempt, attemptRequest, endpointRecord, receiveRaw } from '../receivers.ts'
 import { Authority, selfSigned } from './certificates.ts'
@@ -205,6 +207,81 @@ it('resumes the session of a receiver that hangs up', async () => {
   }
   expect(receiver.requests.map(({ resumed }) => resumed)).toEqual([false, true])
   await dispatcher.close()
+})
+
+it('a receiver that resets in the middle of a handshake is lost, not blocked', async () => {
+  await using receiver = await receiveTls({ ...good, minVersion: 'TLSv1.3' })
+  const sockets: Socket[] = []
+  const between = createServer((socket) => {
+    const onward = connect(receiver.port, '127.0.0.1')
+    sockets.push(socket, onward)
+    socket.on('error', () => {}).pipe(onward.on('error', () => {}))
+    // Read together with the last bytes of the handshake: the address is gone when it is over.
+    onward.once('data', (flight) => {
+      socket.write(flight)
+      socket.resetAndDestroy()
+    })
+  })
+  await new Promise<void>((resolve) => between.listen(0, '127.0.0.1', resolve))
+  const { port } = between.address() as AddressInfo
+  for (let i = 0; i < 20; i += 1) {
+    expect(await outcomeOf({ port })).toEqual({ kind: 'unreachable', code: 'ECONNRESET' })
+  }
+  for (const socket of sockets) socket.destroy()
+  await new Promise((resolve) => between.close(resolve))
+})
+
+it('takes part in a second handshake, and not in one after another', async () => {
+  const again = async (limit: number) => {
+    let handshakes = 0
+    let ended = () => {}
+    const lost = new Promise<void>((resolve) => {
+      ended = resolve
+    })
+    const server = createTlsServer({ ...good, maxVersion: 'TLSv1.2' }, (socket) => {
+      socket.on('error', () => {}).on('close', ended)
+      const renegotiate = () => {
+        if (handshakes === limit) {
+          socket.end('HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n')
+          return
+        }
+        socket.renegotiate({ rejectUnauthorized: false }, (error) => {
+          if (error !== null) return
+          handshakes += 1
+          renegotiate()
+        })
+      }
+      socket.once('data', renegotiate)
+    })
+    server.on('tlsClientError', () => {})
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+    const outcome = await outcomeOf(server.address() as AddressInfo)
+    await lost
+    await new Promise((resolve) => server.close(resolve))
+    return { outcome, handshakes }
+  }
+  expect(await again(1)).toEqual({ outcome: delivered, handshakes: 1 })
+  const endless = await again(1_000)
+  expect(endless.outcome).toEqual({ kind: 'unreachable', code: 'EPROTO' })
+  expect(endless.handshakes).toBeLessThan(5)
+})
+
+it('takes some tickets of a receiver, and not one after another', async () => {
+  await using receiver = await receiveTls({ ...good, minVersion: 'TLSv1.3' })
+  const identity = new TlsIdentities(authority.cert).of(null)
+  const target = { hostname: host, port: receiver.port, secure: true, identity, key: '' }
+  const addresses = [{ address: '127.0.0.1', family: 4 }]
+  const socket = openSocket({ target, addresses, received: () => {} })
+  const failed = new Promise((resolve) => socket.once('error', resolve))
+  await new Promise((resolve) => socket.once('secureConnect', resolve))
+  // As Node tells of each; its own server sends two and cannot be made to send more.
+  const tell = (tickets: number) => {
+    for (let i = 0; i < tickets; i += 1) socket.emit('session', Buffer.alloc(1))
+  }
+  tell(20)
+  expect(socket.destroyed).toBe(false)
+  tell(20)
+  expect(await failed).toMatchObject({ code: 'EPROTO' })
 })
 
 it('a key that does not fit its row is an outcome, and no secret is in it', async () => {
