@@ -129,6 +129,8 @@ async function repairsEnded() {
 const steps = {
   register,
   publish: () => publish(Array.from({ length: 12 }, () => event())),
+  /** More than is sent one by one before an endpoint is paused. */
+  publishMany: () => publish(Array.from({ length: 500 }, () => event())),
   /** As many endpoints as make an event too wide for one transaction. */
   async registerWide() {
     for (let i = 0; i < 2_100; i += 1) {

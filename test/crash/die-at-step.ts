@@ -29,7 +29,7 @@ export const plans: Record<string, Plan> = {
   seal: publish,
   send: publish,
   release: {
-    steps: ['register', 'publish', 'pauseAndResume', 'drain'],
+    steps: ['register', 'publishMany', 'pauseAndResume', 'drain'],
     config: { endpointConcurrency: 1 },
   },
   'fan-out': { steps: ['wide', 'drain'], wide: true },
