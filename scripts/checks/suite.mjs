@@ -60,7 +60,9 @@ function describe({ passed, failed, skipped }) {
   return `${passed} passed, ${failed} failed, ${skipped.length} skipped`
 }
 
-/** A stack without the frames of the runner. */
+/** A stack without the frames of the runner, which has no message where a test ran out of time. */
 function ownLines(stack) {
-  return stack.replaceAll(/^ +at .*node_modules.*\n?/gm, '')
+  return stack
+    .replaceAll(/^ +at .*node_modules.*\n?/gm, '')
+    .replace('Error: STACK_TRACE_ERROR', 'out of time')
 }

@@ -204,8 +204,13 @@ export class Stage {
   }
 }
 
-export function journey(name: string, run: (stage: Stage) => Promise<void>): void {
-  test(name, async () => {
+/** @param timeoutMs where real time decides how much there is to do; else that of all tests */
+export function journey(
+  name: string,
+  run: (stage: Stage) => Promise<void>,
+  timeoutMs?: number,
+): void {
+  const live = async () => {
     const folder = await mkdtemp(path.join(tmpdir(), 'kmsg-journey-'))
     const stage = new Stage(manualClock(), await createInbox({ secret }), folder)
     try {
@@ -215,7 +220,8 @@ export function journey(name: string, run: (stage: Stage) => Promise<void>): voi
       throw error
     }
     await stage.end()
-  })
+  }
+  test(name, live, timeoutMs)
 }
 
 /** A journey that looks into the data file itself. */
