@@ -15,7 +15,7 @@ import {
   ProxyError,
   UnresolvableError,
 } from './classify.ts'
-import { openSocket, type Received, readyEvent } from './open-socket.ts'
+import { openSocket, type Received } from './open-socket.ts'
 import type { Target } from './prepare.ts'
 import { type EgressProxy, openTunnel } from './proxy.ts'
 
@@ -117,9 +117,9 @@ class Path implements Opening {
     // One bad address refuses all: which of them is connected to is the network's choice.
     const bad = found.find(({ address }) => !addresses.allows(address))
     // What is open by `allowedNetworks` is inside; an egress proxy leads out.
-    const isInside = found.every(({ address }) => addresses.opens(address))
+    const isInside = (): boolean => found.every(({ address }) => addresses.opens(address))
     if (bad !== undefined) this.#fail(new BlockedAddressError(bad.address))
-    else if (proxy === null || isInside) this.#direct(found)
+    else if (proxy === null || isInside()) this.#direct(found)
     else
       this.#tunnel(
         proxy,
@@ -129,14 +129,19 @@ class Path implements Opening {
 
   #direct(addresses: Vetted): void {
     const socket = this.#open(addresses, undefined)
-    // Belt and braces: should a runtime resolve again by itself, nothing has been sent yet.
-    socket.prependOnceListener('connect', () => {
-      const { remoteAddress } = socket
-      if (remoteAddress === undefined) this.giveUp(closedEarly())
-      else if (!this.#tools.addresses.allows(remoteAddress)) {
-        this.giveUp(new BlockedAddressError(remoteAddress))
-      }
+    // Before what TLS does then: its first bytes must not go to an address that was not asked for.
+    socket.prependListener('connect', () => {
+      if (this.#isWhereItShould(socket) && !this.#target.secure) this.#succeed(socket)
     })
+  }
+
+  /** Belt and braces: should a runtime resolve again by itself, nothing has been sent yet. */
+  #isWhereItShould({ remoteAddress }: Socket): boolean {
+    if (remoteAddress !== undefined && this.#tools.addresses.allows(remoteAddress)) return true
+    this.giveUp(
+      remoteAddress === undefined ? closedEarly() : new BlockedAddressError(remoteAddress),
+    )
+    return false
   }
 
   #tunnel(proxy: EgressProxy, [host = '', ...others]: readonly string[]): void {
@@ -165,18 +170,17 @@ class Path implements Opening {
       received: this.#received,
     })
     this.#socket = socket
-    const failed = (error: Error): void => this.#fail(error)
-    const closed = (): void => this.#fail(closedEarly())
-    socket.once('error', failed).once('close', closed)
-    socket.once(readyEvent(this.#target), () => {
-      if (this.#ended) return
-      socket.off('error', failed).off('close', closed)
-      this.#succeed(socket)
-    })
+    // What comes after it has ended, one way or the other, changes nothing.
+    socket.on('error', (error) => this.#fail(error))
+    if (this.#target.secure) {
+      socket.on('secureConnect', () => this.#succeed(socket))
+      socket.on('close', () => this.#fail(closedEarly()))
+    }
     return socket
   }
 
   #succeed(socket: Socket): void {
+    if (this.#ended) return
     this.#end()
     this.#connected(null, socket)
   }

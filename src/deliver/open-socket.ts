@@ -45,11 +45,6 @@ export function openSocket(options: SocketOptions): Socket {
   return socket.setNoDelay(true).setKeepAlive(true, 60_000)
 }
 
-/** The event by which it is ready to be written to. */
-export function readyEvent({ secure }: Target): 'secureConnect' | 'connect' {
-  return secure ? 'secureConnect' : 'connect'
-}
-
 function openTls(options: SocketOptions): TLSSocket {
   const { target, through, received } = options
   const { hostname, port, identity } = target

@@ -43,6 +43,10 @@ const refusedIpv6 = networks([
   '2620:4f:8000::/48',
 ])
 
+type Verdict = 'opened' | 'public' | 'refused'
+
+const maxKnown = 1_000
+
 interface Address {
   readonly family: 4 | 6
   readonly value: bigint
@@ -60,6 +64,8 @@ interface Network {
  */
 export class AddressRule {
   readonly #opened: readonly Network[]
+  /** Every new connection asks twice, mostly about the same few addresses. */
+  readonly #known = new Map<string, Verdict>()
 
   /**
    * @param allowedNetworks CIDR blocks that are reachable although they are not public. They open
@@ -77,18 +83,34 @@ export class AddressRule {
 
   /** @param text an IPv4 or IPv6 address without brackets; anything else is refused */
   allows(text: string): boolean {
-    const address = parseAddress(text)
-    if (address === null) return false
-    if (within(this.#opened, address)) return true
-    if (address.family === 4) return !within(refusedIpv4, address)
-    return within(publicIpv6, address) && !within(refusedIpv6, address)
+    return this.#verdict(text) !== 'refused'
   }
 
   /** True when the address is reachable only because a network was opened. */
   opens(text: string): boolean {
-    const address = parseAddress(text)
-    return address !== null && within(this.#opened, address)
+    return this.#verdict(text) === 'opened'
   }
+
+  #verdict(text: string): Verdict {
+    const known = this.#known.get(text)
+    if (known !== undefined) return known
+    const address = parseAddress(text)
+    // Not remembered: it may be of any length.
+    if (address === null) return 'refused'
+    const verdict = within(this.#opened, address)
+      ? 'opened'
+      : isPublic(address)
+        ? 'public'
+        : 'refused'
+    if (this.#known.size >= maxKnown) this.#known.clear()
+    this.#known.set(text, verdict)
+    return verdict
+  }
+}
+
+function isPublic(address: Address): boolean {
+  if (address.family === 4) return !within(refusedIpv4, address)
+  return within(publicIpv6, address) && !within(refusedIpv6, address)
 }
 
 function within(list: readonly Network[], { family, value }: Address): boolean {
