@@ -4,6 +4,7 @@
  * wrong (accept.ts has those that look, and give way). A group costs the server a tenth less by it.
  */
 
+import { deliveryColumns, eventColumns, fanColumns, keyColumns } from './accept-columns.ts'
 import { rowsOf } from './text.ts'
 
 /**
@@ -23,26 +24,18 @@ export const insertNew = `
   ), keys as (
     insert into kmsg.event_key (tenant_id, id, key, content_hash, accepted_at_ms)
     select tenant_id, id, key, substr($13::bytea, body_at + body_length, hash_length), accepted_at_ms
-      from ${rowsOf({
-        ...{ tenant_id: '$3::text[]', id: '$4::text[]', key: '$2::text[]' },
-        ...{ body_at: '$8::int[]', body_length: '$9::int[]', hash_length: '$10::int[]' },
-        accepted_at_ms: '$6::bigint[]',
-      })} as given
+      from ${rowsOf(keyColumns)} as given
      where exists (select from ok)
   ), events as (
     insert into kmsg.event (key, tenant_id, id, type, accepted_at_ms, matched, body)
     select key, tenant_id, id, type, accepted_at_ms, matched,
            substr($13::bytea, body_at, body_length)
-      from ${rowsOf({
-        ...{ key: '$2::text[]', tenant_id: '$3::text[]', id: '$4::text[]', type: '$5::text[]' },
-        ...{ accepted_at_ms: '$6::bigint[]', matched: '$7::int[]' },
-        ...{ body_at: '$8::int[]', body_length: '$9::int[]' },
-      })} as given
+      from ${rowsOf(eventColumns)} as given
      where exists (select from ok)
   ), fans as (
     insert into kmsg.fan_out (event_key, targets, total, position)
     select key, targets::json, target_count, 0
-      from ${rowsOf({ key: '$2::text[]', targets: '$11::text[]', target_count: '$12::int[]' })}
+      from ${rowsOf(fanColumns)}
            as given
      where target_count > 0 and exists (select from ok)
   ), lives as (
@@ -51,11 +44,7 @@ export const insertNew = `
     select id, 'single', coalesce(alone, 0), substr(id, 5, 24), endpoint_key,
            case when owned then 'delivering' else 'waiting' end, case when owned then $1::bigint end,
            owned::int, 0, due_at_ms, 1, created_at_ms, expires_at_ms
-      from ${rowsOf({
-        ...{ id: '$14::text[]', endpoint_key: '$15::text[]', due_at_ms: '$16::bigint[]' },
-        ...{ owned: '$17::boolean[]', created_at_ms: '$18::bigint[]', alone: '$19::int[]' },
-        expires_at_ms: '$20::bigint[]',
-      })} as given
+      from ${rowsOf(deliveryColumns)} as given
      where exists (select from ok)
   ), slots as (
     insert into kmsg.delivery_slot (endpoint_key, slot)

@@ -11,6 +11,7 @@
 
 import { behindMs } from '../../model/delivery.ts'
 import type { AcceptRecord, AcceptResult, DeliveryTerms, NewDelivery } from '../commit-records.ts'
+import { deliveryColumns, eventColumns, fanColumns, keyColumns } from './accept-columns.ts'
 import { insertNew } from './accept-new.ts'
 import { int4Array, int8Array } from './binary-array.ts'
 import type { Connection, SqlValue } from './connection.ts'
@@ -35,16 +36,7 @@ const isNew = `
   (select known.key from kmsg.event_key as known
     where known.tenant_id = given.tenant_id and known.id = given.id) is null`
 
-/** Of each delivery: when nobody has closed an endpoint since, it need not be looked up. */
-const deliveryColumns = {
-  id: '$14::text[]',
-  endpoint_key: '$15::text[]',
-  due_at_ms: '$16::bigint[]',
-  owned: '$17::boolean[]',
-  created_at_ms: '$18::bigint[]',
-  alone: '$19::int[]',
-  expires_at_ms: '$20::bigint[]',
-}
+/** Beside them, of each delivery: why it ends at once, or whether that has to be looked up. */
 const closingColumns = { ended: '$25::text[]', unsure: '$26::boolean[]' }
 const orderedColumns = { order_key: '$27::text[]', order_blocks: '$28::boolean[]' }
 
@@ -62,11 +54,7 @@ const insertSql = ({ closing, ordered }: Holding) => `
   ), fresh as (
     insert into kmsg.event_key (tenant_id, id, key, content_hash, accepted_at_ms)
     select tenant_id, id, key, substr($13::bytea, body_at + body_length, hash_length), accepted_at_ms
-      from ${rowsOf({
-        ...{ tenant_id: '$3::text[]', id: '$4::text[]', key: '$2::text[]' },
-        ...{ body_at: '$8::int[]', body_length: '$9::int[]', hash_length: '$10::int[]' },
-        ...{ accepted_at_ms: '$6::bigint[]', seen: '$21::bigint[]' },
-      })} as given
+      from ${rowsOf({ ...keyColumns, seen: '$21::bigint[]' })} as given
      where exists (select from me)
        and (seen is null or seen >= (select number from kmsg.endpoints_version))
        ${closing ? 'on conflict do nothing' : `and ${isNew}`}
@@ -75,16 +63,12 @@ const insertSql = ({ closing, ordered }: Holding) => `
     insert into kmsg.event (key, tenant_id, id, type, accepted_at_ms, matched, body)
     select key, tenant_id, id, type, accepted_at_ms, matched,
            substr($13::bytea, body_at, body_length)
-      from ${rowsOf({
-        ...{ key: '$2::text[]', tenant_id: '$3::text[]', id: '$4::text[]', type: '$5::text[]' },
-        ...{ accepted_at_ms: '$6::bigint[]', matched: '$7::int[]' },
-        ...{ body_at: '$8::int[]', body_length: '$9::int[]' },
-      })} as given
+      from ${rowsOf(eventColumns)} as given
      where ${isFresh('given.key')}
   ), fans as (
     insert into kmsg.fan_out (event_key, targets, total, position)
     select key, targets::json, target_count, 0
-      from ${rowsOf({ key: '$2::text[]', targets: '$11::text[]', target_count: '$12::int[]' })}
+      from ${rowsOf(fanColumns)}
            as given
      where target_count > 0 and ${isFresh('given.key')}
   )${closing ? judged({ closing, ordered }) : ''}, lives as (
