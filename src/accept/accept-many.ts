@@ -7,8 +7,10 @@ import type { DispatchReceipt } from './handover.ts'
 
 /** Checked in one go: a few milliseconds. */
 const checkStep = 500
-/** Handed over in one go; the next ones follow when those before the last are on disk. */
-const acceptStep = 5_000
+/** Handed over in one go, while others are written. */
+const acceptStep = 2_500
+/** Handed over and not yet on disk, at the most: one is written, one waits, one is prepared. */
+const stepsAtOnce = 3
 
 /**
  * @throws what `check` throws, nothing is stored then; else the first error of `accept`. The events
@@ -37,15 +39,13 @@ export async function acceptMany<Event, Checked>(
       }
     }
   }
-  let before = Promise.resolve()
-  let last = Promise.resolve()
+  const steps: Promise<void>[] = []
   for (let from = 0; from < checked.length; from += acceptStep) {
-    await before
+    await (steps.at(-stepsAtOnce) ?? breath())
     if (isOver) break
-    before = last
-    last = handOver(from)
+    steps.push(handOver(from))
   }
-  await Promise.all([before, last])
+  await Promise.all(steps)
   if (firstError !== null) throw firstError
   return receipts
 }

@@ -10,7 +10,7 @@ import type { AcceptRecord, AcceptResult, NewDelivery } from '../storage/commit-
 import type { GroupCommit } from '../storage/group-commit.ts'
 import type { PendingAccept } from '../storage/pending-group.ts'
 import type { Backlog } from './backlog.ts'
-import { type CheckedEvent, parsedBody } from './event-input.ts'
+import { type CheckedEvent, encodeEvent } from './event-input.ts'
 import type { DispatchReceipt, Handover } from './handover.ts'
 import {
   isWide,
@@ -56,17 +56,18 @@ export class Acceptor {
     only: readonly EndpointRecord[] | null = null,
   ): void {
     const { clock, match, newKey, commits, endpointsVersion, backlog } = this.#tools
-    const data = () => parsedBody(checked.body).data
+    const data = () => (JSON.parse(checked.text) as { data?: unknown }).data
     const endpoints = only ?? match(checked.tenantId, checked.type, checked.metadata, data)
     const full = backlog?.enter(checked.tenantId, endpoints)
+    const { body, contentHash } = encodeEvent(checked)
     const event: EventRecord = {
       key: newKey(),
       tenantId: checked.tenantId,
       id: checked.id,
       type: checked.type,
       acceptedAtMs: clock.nowMs(),
-      body: checked.body,
-      contentHash: checked.contentHash,
+      body,
+      contentHash,
       matched: endpoints.length,
     }
     const wide = isWide(endpoints)

@@ -1,7 +1,7 @@
 import { WebhookError, type WebhookEvent, WebhookService } from '@k-msg/webhook'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { checkEvent, sameContent } from '../../src/accept/event-input.ts'
+import { checkEvent, encodeEvent, sameContent } from '../../src/accept/event-input.ts'
 import { memory } from '../../src/storage/sqlite/sqlite.ts'
 
 const rules = { maxPayloadBytes: 262_144, enabledEvents: null }
@@ -147,7 +147,7 @@ describe('a bad event', () => {
 })
 
 describe('a good event', () => {
-  const text = (event: WebhookEvent) => Buffer.from(checkEvent(event, rules).body).toString()
+  const text = (event: WebhookEvent) => checkEvent(event, rules).text
 
   it('is serialised once, in the order of the protocol', () => {
     expect(text(good)).toBe(
@@ -167,6 +167,12 @@ describe('a good event', () => {
     const empty = text({ ...good, data: '' }).length
     expect(text({ ...good, data: 'x'.repeat(262_144 - empty) })).toHaveLength(262_144)
     expect(() => text({ ...good, data: 'x'.repeat(262_145 - empty) })).toThrow('262145')
+    // Bytes count, not characters: three for each of these.
+    const korean = (262_144 - empty) / 3
+    expect(() => text({ ...good, data: '가'.repeat(Math.floor(korean)) })).not.toThrow()
+    expect(() => text({ ...good, data: '가'.repeat(Math.floor(korean) + 1) })).toThrow(
+      '262144 bytes',
+    )
   })
 
   it('keeps hostile texts exactly', () => {
@@ -177,7 +183,7 @@ describe('a good event', () => {
 })
 
 describe('the same content', () => {
-  const bodyOf = (event: WebhookEvent) => checkEvent(event, rules).body
+  const bodyOf = (event: WebhookEvent) => encodeEvent(checkEvent(event, rules)).body
   const json = fc.jsonValue({ maxDepth: 4 })
 
   /** The same value with the keys of every object in another order. */
