@@ -22,6 +22,21 @@ const deep = () => {
 }
 
 /** Each bad input, its code, and a word of the sentence that says what to do. */
+/** JSON leaves it out. */
+const nothing = { toJSON: () => undefined }
+
+/** Cannot be serialised every other time. */
+function moody() {
+  let asked = 0
+  return {
+    toJSON() {
+      asked += 1
+      if (asked % 2 === 1) throw new Error('moody')
+      return 1
+    },
+  }
+}
+
 const bad: readonly [string, unknown, string, RegExp][] = [
   ['nothing', undefined, 'EVENT_INVALID', /\{ id, type, timestamp, data \}/],
   ['a text', 'evt_1', 'EVENT_INVALID', /got "evt_1"/],
@@ -86,6 +101,15 @@ const bad: readonly [string, unknown, string, RegExp][] = [
   ['an unknown field', { ...good, timestmap: 1 }, 'OPTION_UNKNOWN', /did you mean `timestamp`/],
   ['a field of its own', { ...good, payload: 1 }, 'OPTION_UNKNOWN', /known are/],
   ['a list', [good], 'OPTION_UNKNOWN', /a field of an event/],
+  ['data that turns into nothing', { ...good, data: nothing }, 'EVENT_DATA_INVALID', /`data`/],
+  ['metadata that does', { ...good, metadata: nothing }, 'EVENT_DATA_INVALID', /`metadata`/],
+  ['a BigInt in metadata', { ...good, metadata: { n: 1n } }, 'EVENT_DATA_INVALID', /`metadata`/],
+  [
+    'data that JSON refuses now and then',
+    { ...good, data: moody() },
+    'EVENT_DATA_INVALID',
+    /`data`.+moody/,
+  ],
 ]
 
 describe('a bad event', () => {
@@ -147,6 +171,19 @@ describe('a bad event', () => {
 })
 
 describe('a good event', () => {
+  it('is the text of its parts', () => {
+    const keys = fc.dictionary(fc.string(), fc.jsonValue())
+    fc.assert(
+      fc.property(fc.jsonValue(), keys, (data, metadata) => {
+        const { id, type, timestamp } = good
+        const head = `{"id":"${id}","type":"${type}","timestamp":"${new Date(timestamp).toISOString()}"`
+        const content = `,"data":${JSON.stringify(data)},"metadata":${JSON.stringify(metadata)},"version":"1.0"}`
+        const checked = checkEvent({ ...good, data, metadata }, rules)
+        expect(checked).toMatchObject({ text: head + content, content })
+      }),
+    )
+  })
+
   const text = (event: WebhookEvent) => checkEvent(event, rules).text
 
   it('is serialised once, in the order of the protocol', () => {
