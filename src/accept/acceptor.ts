@@ -10,7 +10,7 @@ import type { AcceptRecord, AcceptResult, NewDelivery } from '../storage/commit-
 import type { GroupCommit } from '../storage/group-commit.ts'
 import type { PendingAccept } from '../storage/pending-group.ts'
 import type { Backlog } from './backlog.ts'
-import { type CheckedEvent, parsedBody } from './event-input.ts'
+import { type CheckedEvent, encodeEvent } from './event-input.ts'
 import type { DispatchReceipt, Handover } from './handover.ts'
 import {
   isWide,
@@ -28,6 +28,12 @@ export interface AcceptorTools extends MatchTools, NewDeliveryTools {
   readonly commits: GroupCommit
 }
 
+/** Told once what became of an event; `index` is the asker's own name for it. */
+export interface AcceptAnswers {
+  accepted(index: number, receipt: DispatchReceipt): void
+  refused(index: number, error: Error): void
+}
+
 export class Acceptor {
   readonly #tools: AcceptorTools
   readonly #handover: Handover
@@ -39,66 +45,80 @@ export class Acceptor {
 
   /** @throws WebhookError BACKLOG_FULL, EVENT_ID_CONFLICT, STORAGE_FULL, STORAGE_UNAVAILABLE, STORAGE_… */
   accept(checked: CheckedEvent): Promise<DispatchReceipt> {
-    return new Promise<DispatchReceipt>((resolve, reject) => this.#begin(checked, resolve, reject))
+    return this.#promised(checked, null)
   }
 
   /** One of our own events: it goes to this endpoint alone, whatever others would match. */
   acceptFor(checked: CheckedEvent, endpoint: EndpointRecord): Promise<DispatchReceipt> {
-    return new Promise<DispatchReceipt>((resolve, reject) =>
-      this.#begin(checked, resolve, reject, [endpoint]),
-    )
+    return this.#promised(checked, [endpoint])
   }
 
-  #begin(
+  /** One of many, which share what is told: a promise for each would cost more than the rest here. */
+  acceptOneOf(checked: CheckedEvent, index: number, answers: AcceptAnswers): void {
+    this.#begin({ checked, only: null, index, answers })
+  }
+
+  #promised(
     checked: CheckedEvent,
-    resolve: (receipt: DispatchReceipt) => void,
-    reject: (error: Error) => void,
-    only: readonly EndpointRecord[] | null = null,
-  ): void {
-    const { clock, match, newKey, commits, endpointsVersion, backlog } = this.#tools
-    const data = () => parsedBody(checked.body).data
-    const endpoints = only ?? match(checked.tenantId, checked.type, checked.metadata, data)
-    const full = backlog?.enter(checked.tenantId, endpoints)
-    const event: EventRecord = {
-      key: newKey(),
-      tenantId: checked.tenantId,
-      id: checked.id,
-      type: checked.type,
-      acceptedAtMs: clock.nowMs(),
-      body: checked.body,
-      contentHash: checked.contentHash,
-      matched: endpoints.length,
+    only: readonly EndpointRecord[] | null,
+  ): Promise<DispatchReceipt> {
+    return new Promise((resolve, reject) => {
+      const accepted = (_: number, receipt: DispatchReceipt) => resolve(receipt)
+      const refused = (_: number, error: Error) => reject(error)
+      this.#begin({ checked, only, index: 0, answers: { accepted, refused } })
+    })
+  }
+
+  #begin(ask: Ask): void {
+    try {
+      const { checked, only } = ask
+      const { match, endpointsVersion, backlog, commits } = this.#tools
+      const data = () => (JSON.parse(checked.text) as { data?: unknown }).data
+      const endpoints = only ?? match(checked.tenantId, checked.type, checked.metadata, data)
+      const full = backlog?.enter(checked.tenantId, endpoints)
+      const event = this.#eventOf(checked, endpoints.length)
+      const wide = isWide(endpoints)
+      const deliveries = endpoints.map((one) =>
+        full?.has(one)
+          ? refusedDelivery(event, one)
+          : newDelivery(this.#tools, event, one, wide, checked.times, checked.metadata),
+      )
+      const record = {
+        event,
+        endpointsVersion: only === null ? endpointsVersion() : null,
+        deliveries: wide ? [] : deliveries,
+        fanOutTo: wide ? deliveries : null,
+      }
+      commits.accept(new Accepting(this.#handover, record, deliveries, ask, this.#again))
+    } catch (error) {
+      ask.answers.refused(ask.index, asError(error))
     }
-    const wide = isWide(endpoints)
-    const { times } = checked
-    const deliveries = endpoints.map((one) =>
-      full?.has(one)
-        ? refusedDelivery(event, one)
-        : newDelivery(this.#tools, event, one, wide, times, checked.metadata),
-    )
-    const again = () => this.#again(checked, deliveries, resolve, reject)
-    const record = {
-      event,
-      endpointsVersion: only === null ? endpointsVersion() : null,
-      deliveries: wide ? [] : deliveries,
-      fanOutTo: wide ? deliveries : null,
-    }
-    commits.accept(new Accepting(this.#handover, record, deliveries, again, resolve, reject))
+  }
+
+  #eventOf(checked: CheckedEvent, matched: number): EventRecord {
+    const { newKey, clock } = this.#tools
+    const { tenantId, id, type } = checked
+    const { body, contentHash } = encodeEvent(checked)
+    const acceptedAtMs = clock.nowMs()
+    return { key: newKey(), tenantId, id, type, acceptedAtMs, body, contentHash, matched }
   }
 
   /** The endpoints have changed since it was matched, and nothing of it is stored. */
-  #again(
-    checked: CheckedEvent,
-    deliveries: readonly NewDelivery[],
-    resolve: (receipt: DispatchReceipt) => void,
-    reject: (error: Error) => void,
-  ): void {
-    this.#handover.unreserve(checked.tenantId, deliveries)
+  readonly #again = (ask: Ask, deliveries: readonly NewDelivery[]): void => {
+    this.#handover.unreserve(ask.checked.tenantId, deliveries)
     this.#tools
       .refresh()
-      .then(() => this.#begin(checked, resolve, reject))
-      .catch(reject)
+      .then(() => this.#begin(ask))
+      .catch((error) => ask.answers.refused(ask.index, asError(error)))
   }
+}
+
+interface Ask {
+  readonly checked: CheckedEvent
+  /** Null: those that match. */
+  readonly only: readonly EndpointRecord[] | null
+  readonly index: number
+  readonly answers: AcceptAnswers
 }
 
 /** An event on its way to the disk. One object for each: thousands of them can be under way. */
@@ -106,42 +126,57 @@ class Accepting implements PendingAccept {
   readonly record: AcceptRecord
   readonly weight: number
   expired = false
-  readonly expire: (error: Error) => void
   readonly #handover: Handover
   readonly #deliveries: readonly NewDelivery[]
-  readonly #again: () => void
-  readonly #resolve: (receipt: DispatchReceipt) => void
+  readonly #ask: Ask
+  readonly #again: (ask: Ask, deliveries: readonly NewDelivery[]) => void
 
   constructor(
     handover: Handover,
     record: AcceptRecord,
     deliveries: readonly NewDelivery[],
-    again: () => void,
-    resolve: (receipt: DispatchReceipt) => void,
-    reject: (error: Error) => void,
+    ask: Ask,
+    again: (ask: Ask, deliveries: readonly NewDelivery[]) => void,
   ) {
     this.record = record
     this.weight = record.fanOutTo === null ? deliveries.length + 1 : 1
-    this.expire = reject
     this.#handover = handover
     this.#deliveries = deliveries
+    this.#ask = ask
     this.#again = again
-    this.#resolve = resolve
   }
 
   committed(result: AcceptResult): void {
     const { event, fanOutTo } = this.record
     try {
       const wide = fanOutTo !== null
-      if (result.kind === 'stale') this.#again()
-      else this.#resolve(this.#handover.committed(event, this.#deliveries, wide, result))
+      if (result.kind === 'stale') this.#again(this.#ask, this.#deliveries)
+      else this.#accepted(this.#handover.committed(event, this.#deliveries, wide, result))
     } catch (error) {
-      this.expire(error instanceof Error ? error : new Error(String(error)))
+      this.#refused(asError(error))
     }
   }
 
   failed(error: Error): void {
     this.#handover.unreserve(this.record.event.tenantId, this.#deliveries)
-    this.expire(error)
+    this.#refused(error)
   }
+
+  expire(error: Error): void {
+    const { answers, index } = this.#ask
+    answers.refused(index, error)
+  }
+
+  #accepted(receipt: DispatchReceipt): void {
+    const { answers, index } = this.#ask
+    if (!this.expired) answers.accepted(index, receipt)
+  }
+
+  #refused(error: Error): void {
+    if (!this.expired) this.expire(error)
+  }
+}
+
+function asError(thrown: unknown): Error {
+  return thrown instanceof Error ? thrown : new Error(String(thrown))
 }

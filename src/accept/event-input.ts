@@ -1,4 +1,4 @@
-/** The door for events: validates one, serialises its body once, hashes its content. */
+/** The door for events: validates one, and serialises its body once. */
 import { createHash, hash } from 'node:crypto'
 import { describeValue, WebhookError } from '../model/errors.ts'
 import type { WebhookEvent } from '../model/event.ts'
@@ -14,14 +14,19 @@ export interface EventRules {
   readonly enabledEvents: ReadonlySet<string> | null
 }
 
-/** A checked event: its body as sent, and what matching and storing need. */
+/**
+ * A checked event: its body as sent, and what matching and storing need. Still as text: of many events
+ * none may be stored before all are checked, so checking does nothing that can be done beside storing.
+ */
 export interface CheckedEvent {
   readonly id: string
   readonly type: string
   readonly tenantId: string
   readonly metadata: Readonly<Record<string, unknown>>
-  readonly body: Uint8Array
-  readonly contentHash: Uint8Array
+  /** The whole body. */
+  readonly text: string
+  /** The part of it that must be the same when the id is used again. */
+  readonly content: string
   /** When it may be sent, where its dispatch says so. */
   readonly times?: DispatchTimes | undefined
 }
@@ -104,15 +109,27 @@ export function checkEvent(event: WebhookEvent, rules: EventRules): CheckedEvent
       `Expected a type listed in \`enabledEvents\`, got "${type}"; add it there, or leave \`enabledEvents\` out to allow every type.`,
     )
   }
-  const body = Buffer.from(text)
-  if (body.length > rules.maxPayloadBytes) {
-    throw new WebhookError(
-      'EVENT_TOO_LARGE',
-      `Expected a body of at most ${rules.maxPayloadBytes} bytes (\`maxPayloadBytes\`), got ${body.length}; send a reference instead of the content.`,
-    )
-  }
-  const contentHash = sha256(type + content)
-  return { id: event.id, type, tenantId: tenantId ?? '', metadata, body, contentHash }
+  checkSize(text, rules.maxPayloadBytes)
+  return { id: event.id, type, tenantId: tenantId ?? '', metadata, text, content }
+}
+
+/** No character takes more than three bytes, so that most texts need not be measured. */
+function checkSize(text: string, maxBytes: number): void {
+  if (text.length * 3 <= maxBytes) return
+  const bytes = Buffer.byteLength(text)
+  if (bytes <= maxBytes) return
+  throw new WebhookError(
+    'EVENT_TOO_LARGE',
+    `Expected a body of at most ${maxBytes} bytes (\`maxPayloadBytes\`), got ${bytes}; send a reference instead of the content.`,
+  )
+}
+
+/** A checked event as it is stored and sent. */
+export function encodeEvent({ type, text, content }: CheckedEvent): {
+  body: Uint8Array
+  contentHash: Uint8Array
+} {
+  return { body: Buffer.from(text), contentHash: sha256(type + content) }
 }
 
 /** @throws WebhookError EVENT_INVALID */

@@ -6,7 +6,7 @@ import type { Clock } from '../model/clock.ts'
 import type { AcceptRecord, AcceptResult, IntakeRecord } from '../storage/commit-records.ts'
 import type { Store } from '../storage/storage.ts'
 import type { Backlog } from './backlog.ts'
-import { type CheckedEvent, parsedBody } from './event-input.ts'
+import { type CheckedEvent, encodeEvent, parsedBody } from './event-input.ts'
 import type { DispatchReceipt, Handover } from './handover.ts'
 import {
   isWide,
@@ -46,10 +46,18 @@ export class Intake {
   async acceptWithin(checked: CheckedEvent, transaction: unknown): Promise<DispatchReceipt> {
     const { clock, newKey, store, backlog } = this.#tools
     backlog?.requireRoom(checked.tenantId)
-    const { id, tenantId, type, body, contentHash } = checked
+    const { id, tenantId, type } = checked
     const acceptedAtMs = clock.nowMs()
     const { times } = checked
-    const event = { key: newKey(), tenantId, id, type, acceptedAtMs, body, contentHash, ...times }
+    const event = {
+      key: newKey(),
+      tenantId,
+      id,
+      type,
+      acceptedAtMs,
+      ...encodeEvent(checked),
+      ...times,
+    }
     await store.acceptWithin(transaction, event)
     return {
       eventId: id,

@@ -2,7 +2,7 @@
  * One attempt, from a lane's claim to the request, and from its report back to the recorder and the
  * lane. It knows when attempts are cut off by `close()`, which counts for nothing.
  */
-import type { CheckedEvent } from '../accept/event-input.ts'
+import { type CheckedEvent, encodeEvent } from '../accept/event-input.ts'
 import type { AttemptReport, AttemptRequest } from '../deliver/attempt-request.ts'
 import type { WebhookDispatcher } from '../deliver/dispatcher.ts'
 import type { Clock } from '../model/clock.ts'
@@ -48,7 +48,8 @@ export class Attempts {
 
   /** One request outside of any delivery: nothing is stored, counted or retried. */
   tryOnce(event: CheckedEvent, endpoint: EndpointRecord): Promise<AttemptReport> {
-    const sendable = { ...event, deliveryId: event.id, eventId: event.id, eventType: event.type }
+    const { id, type } = event
+    const sendable = { deliveryId: id, eventId: id, eventType: type, body: encodeEvent(event).body }
     const attempt = () =>
       new Promise<AttemptReport>((resolve) => {
         this.#tools.dispatcher.attempt(this.#request(sendable, 1, endpoint), resolve)

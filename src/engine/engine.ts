@@ -3,7 +3,7 @@
  * and back when a retry becomes due. It owns start and stop; it decides nothing that policy decides.
  * It is long because it names every part, and what each is told of the others, in one place.
  */
-import { Acceptor, type AcceptorTools } from '../accept/acceptor.ts'
+import { type AcceptAnswers, Acceptor, type AcceptorTools } from '../accept/acceptor.ts'
 import { Backlog } from '../accept/backlog.ts'
 import type { CheckedEvent } from '../accept/event-input.ts'
 import { type DispatchReceipt, Handover, type HandoverTools } from '../accept/handover.ts'
@@ -236,6 +236,10 @@ export class Engine {
 
   accept(event: CheckedEvent): Promise<DispatchReceipt> {
     return this.#acceptor.accept(event)
+  }
+
+  acceptOneOf(event: CheckedEvent, index: number, answers: AcceptAnswers): void {
+    this.#acceptor.acceptOneOf(event, index, answers)
   }
 
   acceptWithin(event: CheckedEvent, transaction: unknown): Promise<DispatchReceipt> {

@@ -1,6 +1,6 @@
 /** The body of an event: checked and serialised once. What leaves here is signed and sent as it is. */
 import { describeValue, WebhookError } from './errors.ts'
-import type { WebhookEvent, WebhookEventMetadata } from './event.ts'
+import type { WebhookEvent, WebhookEventBody, WebhookEventMetadata } from './event.ts'
 import { checkEventType, idPattern } from './names.ts'
 
 export interface SerialisedEvent {
@@ -39,9 +39,30 @@ export function serialiseEvent(event: WebhookEvent): SerialisedEvent {
       `Expected \`version\` to be a text such as "1.0", got ${describeValue(version)}.`,
     )
   }
-  const content = `,"data":${toJson(event.data, 'data')},"metadata":${toJson(metadata, 'metadata')},"version":${JSON.stringify(version)}}`
-  const body = `{"id":"${id}","type":"${type}","timestamp":"${timestamp}"${content}`
-  return { body, content, metadata }
+  const body = bodyOf({ id, type, timestamp, data: event.data, metadata, version })
+  return { body, content: body.slice(headLength({ id, type, timestamp })), metadata }
+}
+
+/** One object in one go, and its fields singly only to say which of them JSON cannot carry. */
+function bodyOf(fields: WebhookEventBody): string {
+  const { data, metadata } = fields
+  let body: string
+  try {
+    body = JSON.stringify(fields)
+  } catch (cause) {
+    requireJson(data, 'data')
+    requireJson(metadata, 'metadata')
+    throw notCarried('data', cause)
+  }
+  // What JSON has nothing for, it leaves out.
+  if (!body.startsWith(',"data":', headLength(fields))) requireJson(data, 'data')
+  if (typeof metadata.toJSON === 'function') requireJson(metadata, 'metadata')
+  return body
+}
+
+/** What comes before the data. None of it needs escaping. */
+function headLength({ id, type, timestamp }: Pick<WebhookEventBody, 'id' | 'type' | 'timestamp'>) {
+  return '{"id":"","type":"","timestamp":""'.length + id.length + type.length + timestamp.length
 }
 
 function rfc3339(timestamp: unknown): string {
@@ -60,22 +81,25 @@ function rfc3339(timestamp: unknown): string {
   return date.toISOString()
 }
 
-function toJson(value: unknown, field: string): string {
+function requireJson(value: unknown, field: string): void {
   let json: string | undefined
   try {
     json = JSON.stringify(value)
   } catch (cause) {
-    throw new WebhookError(
-      'EVENT_DATA_INVALID',
-      `Expected \`${field}\` to be what JSON can carry, got a value that it cannot: ${cause instanceof Error ? cause.message.split('\n')[0] : String(cause)}`,
-      { cause },
-    )
+    throw notCarried(field, cause)
   }
-  if (json === undefined) {
-    throw new WebhookError(
-      'EVENT_DATA_INVALID',
-      `Expected \`${field}\` to be what JSON can carry, got ${describeValue(value)}; use null for nothing.`,
-    )
-  }
-  return json
+  if (json !== undefined) return
+  throw new WebhookError(
+    'EVENT_DATA_INVALID',
+    `Expected \`${field}\` to be what JSON can carry, got ${describeValue(value)}; use null for nothing.`,
+  )
+}
+
+function notCarried(field: string, cause: unknown): WebhookError {
+  const why = cause instanceof Error ? cause.message.split('\n')[0] : String(cause)
+  return new WebhookError(
+    'EVENT_DATA_INVALID',
+    `Expected \`${field}\` to be what JSON can carry, got a value that it cannot: ${why}`,
+    { cause },
+  )
 }

@@ -200,7 +200,7 @@ export class WebhookService implements AsyncDisposable {
     return await acceptMany(
       events,
       (event) => this.#check(event, times),
-      (checked) => engine.accept(checked),
+      (checked, index, answers) => engine.acceptOneOf(checked, index, answers),
     )
   }
 

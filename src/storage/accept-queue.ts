@@ -13,9 +13,15 @@ export class AcceptQueue {
   /** In the order of their turns. */
   readonly #tenants = new Map<string, PendingAccept[]>()
   #length = 0
+  #weight = 0
 
   get length(): number {
     return this.#length
+  }
+
+  /** One tenant's, and as much as that: nothing is gained by waiting for more of it. */
+  isFull(maxWeight: number): boolean {
+    return this.#weight >= maxWeight && this.#tenants.size === 1
   }
 
   push(pending: PendingAccept): void {
@@ -24,6 +30,7 @@ export class AcceptQueue {
     if (ofTenant === undefined) this.#tenants.set(tenantId, [pending])
     else ofTenant.push(pending)
     this.#length += 1
+    this.#weight += pending.weight
   }
 
   /** At least one, else as many as stay within that weight together. */
@@ -44,7 +51,7 @@ export class AcceptQueue {
         left -= pending.weight
       }
     }
-    this.#length -= taken.length
+    this.#took(taken)
     return taken
   }
 
@@ -56,8 +63,13 @@ export class AcceptQueue {
       taken.push(...waiting.splice(0, young === -1 ? waiting.length : young))
       if (waiting.length === 0) this.#tenants.delete(tenantId)
     }
-    this.#length -= taken.length
+    this.#took(taken)
     return taken
+  }
+
+  #took(taken: readonly PendingAccept[]): void {
+    this.#length -= taken.length
+    for (const { weight } of taken) this.#weight -= weight
   }
 
   takeAll(): PendingAccept[] {

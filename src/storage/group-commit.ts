@@ -1,6 +1,7 @@
 /**
  * Natural batching: while one commit is syncing, everything that arrives joins the next one. No
- * timer, no lost time, one sync for many events. New events and settlements share the commits.
+ * timer, no lost time, one sync for many events. New events and settlements share the commits. Only
+ * new events that fill a commit by themselves follow at once: they have nothing to wait for.
  *
  * An accept resolves only after its commit is on disk. A settlement is never given up: recording is
  * repeated until it succeeds, the request never is because recording failed.
@@ -40,8 +41,8 @@ export interface GroupCommitTools extends WriteTroubleTools {
   readonly relieved: () => void
 }
 
-/** Deliveries of one transaction at the most. */
-const maxDeliveries = 10_000
+/** Deliveries of one transaction at the most; two may be with the store, see `#goAhead`. */
+const maxDeliveries = 5_000
 /** Settlements not yet written at the most: beyond it no new attempt may start. */
 const maxUnrecorded = 5_000
 /** A commit whose outcome is unknown is repeated this long before its callers are told so. */
@@ -58,6 +59,8 @@ export class GroupCommit {
   #releases: ReleaseRecord[] = []
   #waiters: (() => void)[] = []
   #running: PendingGroup | null = null
+  /** Handed over while another is running. */
+  #ahead: PendingGroup | null = null
   #scheduled = false
   /** Something of the running group came back and waits for another try. */
   #cameBack = false
@@ -78,7 +81,7 @@ export class GroupCommit {
     this.#late = new LateAnswers({
       clock: tools.clock,
       accepts: this.#accepts,
-      running: () => this.#running?.accepts ?? [],
+      running: () => [...(this.#running?.accepts ?? []), ...(this.#ahead?.accepts ?? [])],
     })
     this.#trouble = new WriteTrouble(tools)
   }
@@ -154,6 +157,7 @@ export class GroupCommit {
   get isIdle(): boolean {
     return (
       this.#running === null &&
+      this.#ahead === null &&
       this.#accepts.length === 0 &&
       this.#settlements.length === 0 &&
       this.#releases.length === 0
@@ -171,7 +175,8 @@ export class GroupCommit {
   }
 
   #schedule(): void {
-    if (this.#scheduled || this.#running !== null || this.#fatal !== null) return
+    if (this.#scheduled || this.#fatal !== null) return
+    if (this.#running !== null && !this.#mayGoAhead) return
     // While recording is pausing after a failure, new accepts still get a try of their own.
     if (this.#cancelPause !== null && this.#accepts.length === 0) return
     this.#scheduled = true
@@ -182,7 +187,11 @@ export class GroupCommit {
   }
 
   #flush(): void {
-    if (this.#running !== null || this.#fatal !== null) return
+    if (this.#fatal !== null) return
+    if (this.#running !== null) {
+      this.#goAhead()
+      return
+    }
     const group = this.#take()
     if (sizeOf(group) === 0) {
       this.#wake(group.waiters)
@@ -197,6 +206,29 @@ export class GroupCommit {
         if (this.#cameBack && this.#fatal === null) {
           this.#waiters = group.waiters.concat(this.#waiters)
         } else this.#wake(group.waiters)
+        this.#settleIdle()
+        this.#schedule()
+      })
+  }
+
+  get #mayGoAhead(): boolean {
+    return (
+      this.#ahead === null &&
+      this.#store.commitsInOrder === true &&
+      this.#trouble.error === null &&
+      this.#accepts.isFull(maxDeliveries)
+    )
+  }
+
+  /** The store goes on without a pause, and the next events are prepared meanwhile. */
+  #goAhead(): void {
+    if (!this.#mayGoAhead) return
+    const group = { ...nothing, accepts: this.#accepts.take(maxDeliveries) }
+    this.#ahead = group
+    this.#run(group, null)
+      .catch((error: unknown) => this.#lost(group, asError(error)))
+      .finally(() => {
+        this.#ahead = null
         this.#settleIdle()
         this.#schedule()
       })

@@ -17,7 +17,7 @@ export interface PendingAccept {
   /** The caller has had an answer: a hung disk took too long. */
   expired: boolean
   /** Tells the caller; `committed` may still follow. */
-  readonly expire: (error: Error) => void
+  expire(error: Error): void
 }
 
 export interface PendingSettlement {

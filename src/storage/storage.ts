@@ -75,6 +75,8 @@ export interface Store {
   readonly location: string
   /** How long outcomes may wait for others to share a commit with, while requests are under way. */
   readonly gatherMs?: number
+  /** True: commits are written in the order of the calls, so one may be handed over early. */
+  readonly commitsInOrder?: boolean
 
   // ── the journey ────────────────────────────────────────────────────────────────────────────────
 

@@ -1,7 +1,7 @@
 import { WebhookError, type WebhookEvent, WebhookService } from '@k-msg/webhook'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { checkEvent, sameContent } from '../../src/accept/event-input.ts'
+import { checkEvent, encodeEvent, sameContent } from '../../src/accept/event-input.ts'
 import { memory } from '../../src/storage/sqlite/sqlite.ts'
 
 const rules = { maxPayloadBytes: 262_144, enabledEvents: null }
@@ -22,6 +22,21 @@ const deep = () => {
 }
 
 /** Each bad input, its code, and a word of the sentence that says what to do. */
+/** JSON leaves it out. */
+const nothing = { toJSON: () => undefined }
+
+/** Cannot be serialised every other time. */
+function moody() {
+  let asked = 0
+  return {
+    toJSON() {
+      asked += 1
+      if (asked % 2 === 1) throw new Error('moody')
+      return 1
+    },
+  }
+}
+
 const bad: readonly [string, unknown, string, RegExp][] = [
   ['nothing', undefined, 'EVENT_INVALID', /\{ id, type, timestamp, data \}/],
   ['a text', 'evt_1', 'EVENT_INVALID', /got "evt_1"/],
@@ -86,6 +101,15 @@ const bad: readonly [string, unknown, string, RegExp][] = [
   ['an unknown field', { ...good, timestmap: 1 }, 'OPTION_UNKNOWN', /did you mean `timestamp`/],
   ['a field of its own', { ...good, payload: 1 }, 'OPTION_UNKNOWN', /known are/],
   ['a list', [good], 'OPTION_UNKNOWN', /a field of an event/],
+  ['data that turns into nothing', { ...good, data: nothing }, 'EVENT_DATA_INVALID', /`data`/],
+  ['metadata that does', { ...good, metadata: nothing }, 'EVENT_DATA_INVALID', /`metadata`/],
+  ['a BigInt in metadata', { ...good, metadata: { n: 1n } }, 'EVENT_DATA_INVALID', /`metadata`/],
+  [
+    'data that JSON refuses now and then',
+    { ...good, data: moody() },
+    'EVENT_DATA_INVALID',
+    /`data`.+moody/,
+  ],
 ]
 
 describe('a bad event', () => {
@@ -147,7 +171,20 @@ describe('a bad event', () => {
 })
 
 describe('a good event', () => {
-  const text = (event: WebhookEvent) => Buffer.from(checkEvent(event, rules).body).toString()
+  it('is the text of its parts', () => {
+    const keys = fc.dictionary(fc.string(), fc.jsonValue())
+    fc.assert(
+      fc.property(fc.jsonValue(), keys, (data, metadata) => {
+        const { id, type, timestamp } = good
+        const head = `{"id":"${id}","type":"${type}","timestamp":"${new Date(timestamp).toISOString()}"`
+        const content = `,"data":${JSON.stringify(data)},"metadata":${JSON.stringify(metadata)},"version":"1.0"}`
+        const checked = checkEvent({ ...good, data, metadata }, rules)
+        expect(checked).toMatchObject({ text: head + content, content })
+      }),
+    )
+  })
+
+  const text = (event: WebhookEvent) => checkEvent(event, rules).text
 
   it('is serialised once, in the order of the protocol', () => {
     expect(text(good)).toBe(
@@ -167,6 +204,12 @@ describe('a good event', () => {
     const empty = text({ ...good, data: '' }).length
     expect(text({ ...good, data: 'x'.repeat(262_144 - empty) })).toHaveLength(262_144)
     expect(() => text({ ...good, data: 'x'.repeat(262_145 - empty) })).toThrow('262145')
+    // Bytes count, not characters: three for each of these.
+    const korean = (262_144 - empty) / 3
+    expect(() => text({ ...good, data: '가'.repeat(Math.floor(korean)) })).not.toThrow()
+    expect(() => text({ ...good, data: '가'.repeat(Math.floor(korean) + 1) })).toThrow(
+      '262144 bytes',
+    )
   })
 
   it('keeps hostile texts exactly', () => {
@@ -177,7 +220,7 @@ describe('a good event', () => {
 })
 
 describe('the same content', () => {
-  const bodyOf = (event: WebhookEvent) => checkEvent(event, rules).body
+  const bodyOf = (event: WebhookEvent) => encodeEvent(checkEvent(event, rules)).body
   const json = fc.jsonValue({ maxDepth: 4 })
 
   /** The same value with the keys of every object in another order. */

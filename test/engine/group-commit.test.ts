@@ -16,13 +16,14 @@ const full = () => new WebhookError('STORAGE_FULL', 'no room')
 const unknown = () => new WebhookError('STORAGE_UNAVAILABLE', 'the answer was lost')
 
 /** A group commit on a store whose every commit is answered by hand. */
-function setUp(gatherMs = 0) {
+function setUp(gatherMs = 0, commitsInOrder = false) {
   const state = { isSending: true, setBackMs: 0 }
   const clock = manualClock(0)
   const calls: Call[] = []
   const logs: string[] = []
   const store = {
     gatherMs,
+    commitsInOrder,
     commit: (group: CommitGroup) =>
       new Promise<CommitResult>((resolve, reject) => {
         calls.push({
@@ -112,9 +113,9 @@ describe('natural batching', () => {
     expect(accept.answers).toEqual(['stored'])
   })
 
-  it('correctness 16: keeps a transaction within 10,000 deliveries', async () => {
+  it('correctness 16: keeps a transaction within 5,000 deliveries', async () => {
     const { calls, commits, carried } = setUp()
-    for (let i = 0; i < 6; i += 1) commits.accept(pendingAccept(`e${i}`, 0, 2_500))
+    for (let i = 0; i < 6; i += 1) commits.accept(pendingAccept(`e${i}`, 0, 1_250))
     await settled()
     expect(carried(0)).toBe('e0 e1 e2 e3')
     calls[0]?.succeed()
@@ -138,6 +139,109 @@ describe('natural batching', () => {
     calls[0]?.succeed()
     await settled()
     expect(order).toEqual(['settled', 'accepted'])
+  })
+})
+
+describe('new events that fill a commit by themselves', () => {
+  const load = (id: string) => pendingAccept(id, 0, 5_000)
+
+  /** One commit runs, and a full load came after it. */
+  async function withOneAhead() {
+    const all = setUp(0, true)
+    const first = pendingAccept('e1')
+    all.commits.accept(first)
+    await settled()
+    const second = load('e2')
+    all.commits.accept(second)
+    await settled()
+    return { ...all, first, second }
+  }
+
+  it('are handed over while another commit runs, one load at a time', async () => {
+    const { calls, commits, carried, first, second } = await withOneAhead()
+    expect(carried(1)).toBe('e2')
+    commits.accept(load('e3'))
+    await settled()
+    expect(calls).toHaveLength(2)
+    calls[0]?.succeed()
+    await settled()
+    expect(first.answers).toEqual(['stored'])
+    expect(second.answers).toEqual([])
+    expect(carried(2)).toBe('e3')
+    calls[1]?.succeed()
+    await settled()
+    expect(second.answers).toEqual(['stored'])
+  })
+
+  it('wait like others where the store may write them in another order', async () => {
+    const { calls, commits } = setUp(0, false)
+    commits.accept(pendingAccept('e1'))
+    await settled()
+    commits.accept(load('e2'))
+    await settled()
+    expect(calls).toHaveLength(1)
+  })
+
+  it('wait while several tenants share the commits, and for more when they are few', async () => {
+    const { calls, commits } = setUp(0, true)
+    commits.accept(pendingAccept('e1'))
+    await settled()
+    commits.accept(pendingAccept('e2', 0, 4_999))
+    await settled()
+    expect(calls).toHaveLength(1)
+    const other = pendingAccept('e3')
+    const { event } = other.record
+    commits.accept({ ...other, record: { ...other.record, event: { ...event, tenantId: 't' } } })
+    commits.accept(load('e4'))
+    await settled()
+    expect(calls).toHaveLength(1)
+  })
+
+  it('take no outcome with them', async () => {
+    const { calls, commits, carried } = await withOneAhead()
+    commits.settle(settlementRecord('d1'), () => {})
+    commits.release(releaseRecord('d2'))
+    await settled()
+    calls[1]?.succeed()
+    await settled()
+    expect(calls).toHaveLength(2)
+    calls[0]?.succeed()
+    await settled()
+    expect(carried(2)).toBe('d1 d2')
+  })
+
+  it('fail alone, and none goes ahead until a commit succeeds again', async () => {
+    const { calls, commits, first, second } = await withOneAhead()
+    calls[1]?.fail(full())
+    await settled()
+    expect(second.answers).toEqual(['failed STORAGE_FULL'])
+    commits.accept(load('e3'))
+    await settled()
+    expect(calls).toHaveLength(2)
+    calls[0]?.succeed()
+    await settled()
+    expect(first.answers).toEqual(['stored'])
+    expect(calls).toHaveLength(3)
+    commits.accept(load('e4'))
+    await settled()
+    expect(calls).toHaveLength(4)
+  })
+
+  it('are waited for by who waits until nothing is left, and answered late like others', async () => {
+    const { clock, calls, commits, second } = await withOneAhead()
+    let isIdle = false
+    commits.idle().then(() => {
+      isIdle = true
+    })
+    calls[0]?.succeed()
+    await settled()
+    expect(isIdle).toBe(false)
+    clock.advance(10_000)
+    await settled()
+    expect(second.answers).toEqual(['expired STORAGE_UNAVAILABLE'])
+    calls[1]?.succeed()
+    await settled()
+    expect(isIdle).toBe(true)
   })
 })
 

@@ -41,6 +41,8 @@ export async function openStore(
     location,
     // The file belongs to this process alone.
     isOwner: true,
+    // The thread takes calls one by one.
+    commitsInOrder: true,
     watch: () => Promise.resolve(),
     changedEndpoints: (version) => Promise.resolve({ version, endpoints: [], removedKeys: [] }),
     acceptWithin: () => Promise.reject(transactionUnsupported(location)),
