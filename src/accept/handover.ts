@@ -83,6 +83,7 @@ export class Handover {
       acceptedAtMs: event.acceptedAtMs,
       body: event.body,
       members: null,
+      takenAtMs: event.acceptedAtMs,
       expiresAtMs: delivery.terms?.expiresAtMs ?? undefined,
     })
   }

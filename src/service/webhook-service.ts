@@ -589,7 +589,7 @@ export class WebhookService implements AsyncDisposable {
       status: trouble === null ? 'ok' : 'degraded',
       storage: { description: engine.store.description, location: engine.store.location },
       trouble: troubleOf(trouble),
-      backlog: backlog instanceof Error ? null : withAge(backlog, this.#clock.nowMs()),
+      backlog: backlog instanceof Error ? null : this.#withAge(backlog, engine),
       requestsUnderWay: engine.scheduler.active,
       encryption: key === null ? null : { key, endpointsLeft: outdated.size },
     }
@@ -675,6 +675,15 @@ export class WebhookService implements AsyncDisposable {
     return times === undefined ? checked : { ...checked, times }
   }
 
+  /** In the store, or taken from it and still in memory. */
+  #withAge(backlog: Backlog, { scheduler }: Engine): ServiceBacklog {
+    // Under a limit of the service each endpoint has one, and no process could send sooner.
+    const isLimited = this.#options.endpointRateLimit !== null
+    const storedMs = (isLimited ? null : backlog.oldestDueAtMs) ?? Number.POSITIVE_INFINITY
+    const oldestMs = Math.min(storedMs, scheduler.waitingSinceMs)
+    return { ...backlog, oldestDueAgeMs: Math.max(0, this.#clock.nowMs() - oldestMs) }
+  }
+
   #use(): Promise<Opened> {
     return this.#closing === null ? this.#opening : Promise.reject(closedError())
   }
@@ -720,10 +729,4 @@ export class WebhookService implements AsyncDisposable {
 function troubleOf(error: Error | null): ServiceHealth['trouble'] {
   if (error === null) return null
   return { code: error instanceof WebhookError ? error.code : error.name, message: error.message }
-}
-
-function withAge(backlog: Backlog, nowMs: number): ServiceBacklog {
-  const { oldestDueAtMs } = backlog
-  const oldestDueAgeMs = oldestDueAtMs === null ? 0 : Math.max(0, nowMs - oldestDueAtMs)
-  return { ...backlog, oldestDueAgeMs }
 }
