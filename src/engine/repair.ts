@@ -4,6 +4,8 @@ import type { WebhookDelivery } from '../model/delivery.ts'
 import type { EndpointRecord } from '../model/endpoint.ts'
 import { describeValue, WebhookError } from '../model/errors.ts'
 import type { WebhookEventType } from '../model/event.ts'
+import { checkId, checkOptions } from '../model/given.ts'
+import { dateMs } from '../model/moment.ts'
 import { checkEventPattern } from '../model/names.ts'
 import { typeMatches } from '../policy/match.ts'
 import type { TenantScope, WebhookRegistry } from '../registry/webhook-registry.ts'
@@ -96,12 +98,13 @@ export async function cancelPending(
   query: CancelPendingQuery,
 ): Promise<number> {
   const { engine, registry } = tools
+  checkId('endpoint', endpointId)
   const chosen = checkPending(query)
   const endpoint = registry.find(endpointId, query)
   if (endpoint === undefined) throw unknownEndpoint(endpointId)
   // What memory holds is owned, so it has to go back first, and nothing may be claimed meanwhile.
   return await engine.cancelling.whileSuspended(endpoint.key, () =>
-    chosen.types === null && chosen.until === null
+    chosen.types === null && chosen.untilMs === null
       ? cancelAll(tools, endpoint)
       : cancelChosen(tools, endpoint, chosen),
   )
@@ -109,7 +112,7 @@ export async function cancelPending(
 
 interface Chosen {
   readonly types: readonly string[] | null
-  readonly until: Date | null
+  readonly untilMs: number | null
 }
 
 async function cancelAll({ engine, nowMs }: RepairTools, endpoint: EndpointRecord) {
@@ -126,7 +129,7 @@ async function cancelAll({ engine, nowMs }: RepairTools, endpoint: EndpointRecor
 async function cancelChosen(
   { engine, nowMs }: RepairTools,
   endpoint: EndpointRecord,
-  { types, until }: Chosen,
+  { types, untilMs }: Chosen,
 ): Promise<number> {
   let count = 0
   let before: string | null = null
@@ -137,7 +140,7 @@ async function cancelChosen(
       states: ['waiting'],
       eventType: null,
       fromMs: null,
-      toMs: until === null ? null : until.getTime(),
+      toMs: untilMs,
       skipRetried: false,
       before,
       limit: cancelStep,
@@ -155,7 +158,9 @@ async function cancelChosen(
   return count
 }
 
-function checkPending({ types, until }: CancelPendingQuery): Chosen {
+function checkPending(query: CancelPendingQuery): Chosen {
+  checkOptions(query, ['tenantId', 'types', 'until'], 'cancelPending')
+  const { types, until } = query
   // A choice that came to nothing is a mistake, and must not end more than was meant.
   if (types !== undefined && (!Array.isArray(types) || types.length === 0)) {
     throw new WebhookError(
@@ -163,14 +168,8 @@ function checkPending({ types, until }: CancelPendingQuery): Chosen {
       `Expected \`types\` to be a non-empty list such as ['message.*'], got ${describeValue(types)}.`,
     )
   }
-  for (const pattern of types ?? []) checkEventPattern(pattern)
-  if (until !== undefined && !(until instanceof Date && !Number.isNaN(until.getTime()))) {
-    throw new WebhookError(
-      'OPTION_INVALID',
-      `Expected \`until\` to be a valid Date, got ${describeValue(until)}.`,
-    )
-  }
-  return { types: types ?? null, until: until ?? null }
+  for (const pattern of types ?? []) checkEventPattern(pattern, 'types')
+  return { types: types ?? null, untilMs: dateMs('until', until) }
 }
 
 /**

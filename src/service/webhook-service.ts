@@ -9,7 +9,7 @@ import type { DispatchReceipt } from '../accept/handover.ts'
 import { WebhookDispatcher } from '../deliver/dispatcher.ts'
 import { resultOf } from '../deliver/single-dispatch.ts'
 import { closedError, Engine } from '../engine/engine.ts'
-import { type EraseQuery, eraseSelection, validMs } from '../engine/erase-query.ts'
+import { type EraseQuery, eraseSelection } from '../engine/erase-query.ts'
 import { type EventExplanation, explainEvent } from '../engine/explain.ts'
 import { warnOfClearText, warnOfNoSignature, warnOfShortSecret } from '../engine/notices.ts'
 import { checkConfig, type ServiceOptions, type WebhookConfig } from '../engine/options.ts'
@@ -49,7 +49,9 @@ import type {
 } from '../model/endpoint.ts'
 import { WebhookError } from '../model/errors.ts'
 import type { WebhookEvent } from '../model/event.ts'
+import { checkAsked, checkOptions, checkScope } from '../model/given.ts'
 import { createKeyMaker } from '../model/ids.ts'
+import { rangeMs } from '../model/moment.ts'
 import { nearMissOfKnownType, scopedTenantId } from '../model/names.ts'
 import { type FactListener, type FactName, Facts } from '../observe/facts.ts'
 import { defaultLogger, type Logger, silentLogger, tolerant } from '../observe/log.ts'
@@ -70,7 +72,22 @@ import { type EndpointChange, historyLength } from '../storage/endpoints.ts'
 import type { Backlog } from '../storage/questions.ts'
 import type { Storage } from '../storage/storage.ts'
 import type { AuditReport } from '../storage/upkeep.ts'
-import { givenRegistry, givenRetries, retriesOf, securityOf, storageOf } from './parts.ts'
+import {
+  checkBefore,
+  checkPath,
+  checkReason,
+  checkTimeout,
+  dispatchOptions,
+  timesOptions,
+} from './arguments.ts'
+import {
+  checkParts,
+  givenRegistry,
+  givenRetries,
+  retriesOf,
+  securityOf,
+  storageOf,
+} from './parts.ts'
 import type {
   DispatchOptions,
   DispatchTimesOptions,
@@ -117,6 +134,7 @@ export class WebhookService implements AsyncDisposable {
    */
   constructor(config: WebhookConfig = {}, parts: WebhookServiceParts = {}) {
     this.#options = checkConfig(config)
+    checkParts(parts)
     this.#systemClock = config.clock === undefined ? systemClock() : null
     this.#clock = this.#systemClock ?? (config.clock as Clock)
     this.#random = config.random ?? Math.random
@@ -172,6 +190,7 @@ export class WebhookService implements AsyncDisposable {
   dispatchEvent(event: WebhookEvent, options?: DispatchOptions): Promise<DispatchReceipt> {
     let checked: CheckedEvent
     try {
+      checkOptions(options, dispatchOptions, 'dispatchEvent')
       checked = this.#check(event, options)
     } catch (error) {
       return Promise.reject(error)
@@ -196,6 +215,7 @@ export class WebhookService implements AsyncDisposable {
     times?: DispatchTimesOptions,
   ): Promise<DispatchReceipt[]> {
     checkIsList(events)
+    checkOptions(times, timesOptions, 'dispatchEvents')
     const { engine } = await this.#use()
     return await acceptMany(
       events,
@@ -237,7 +257,9 @@ export class WebhookService implements AsyncDisposable {
    */
   async registerEndpoint(endpoint: WebhookEndpointInput): Promise<RegisteredEndpoint> {
     await this.#use()
-    return this.registry.register(endpoint)
+    const registered = await this.registry.register(endpoint)
+    for (const type of registered.events) this.#warnOfNearMiss(type)
+    return registered
   }
 
   /** Changes the given fields, from the next attempt on. @throws WebhookError ENDPOINT_NOT_FOUND */
@@ -247,7 +269,9 @@ export class WebhookService implements AsyncDisposable {
     scope?: TenantScope,
   ): Promise<WebhookEndpoint> {
     await this.#use()
-    return this.registry.update(id, changes, scope)
+    const updated = await this.registry.update(id, changes, scope)
+    for (const type of updated.events) this.#warnOfNearMiss(type)
+    return updated
   }
 
   /**
@@ -271,7 +295,9 @@ export class WebhookService implements AsyncDisposable {
   /** Its waiting deliveries end as cancelled; what has ended stays readable. */
   async removeEndpoint(id: string, options?: RemoveOptions): Promise<void> {
     await this.#use()
-    await this.registry.remove(id, options, options?.reason)
+    checkOptions(options, ['tenantId', 'reason'], 'removeEndpoint')
+    checkReason(options?.reason)
+    await this.registry.remove(id, { tenantId: options?.tenantId }, options?.reason)
   }
 
   async getEndpoint(id: string, scope?: TenantScope): Promise<WebhookEndpoint | null> {
@@ -291,6 +317,7 @@ export class WebhookService implements AsyncDisposable {
     reason = 'by request',
     scope?: TenantScope,
   ): Promise<WebhookEndpoint> {
+    checkReason(reason)
     await this.#use()
     return this.registry.setStatus(id, 'paused', reason, scope)
   }
@@ -301,6 +328,7 @@ export class WebhookService implements AsyncDisposable {
     reason = 'by request',
     scope?: TenantScope,
   ): Promise<WebhookEndpoint> {
+    checkReason(reason)
     await this.#use()
     return this.registry.setStatus(id, 'disabled', reason, scope)
   }
@@ -316,6 +344,7 @@ export class WebhookService implements AsyncDisposable {
     reason = 'by request',
     scope?: TenantScope,
   ): Promise<WebhookEndpoint> {
+    checkReason(reason)
     await this.#use()
     return this.registry.setStatus(id, 'active', reason, scope)
   }
@@ -328,9 +357,12 @@ export class WebhookService implements AsyncDisposable {
    */
   async getEndpointHistory(id: string, query: HistoryQuery = {}): Promise<EndpointChange[]> {
     const { engine } = await this.#use()
-    const limit = checkLimit(query.limit ?? historyLength)
-    const { key } = this.#requireEndpoint(id, query)
-    return engine.store.endpointHistory(key, limit, query.before ?? null)
+    checkOptions(query, ['tenantId', 'limit', 'before'], 'getEndpointHistory')
+    const { limit = historyLength, before, tenantId } = query
+    checkLimit(limit)
+    checkBefore(before)
+    const { key } = this.#requireEndpoint(id, { tenantId })
+    return engine.store.endpointHistory(key, limit, before ?? null)
   }
 
   /** One signed request of type `webhook.test`. Never counted against the endpoint. */
@@ -491,6 +523,7 @@ export class WebhookService implements AsyncDisposable {
   /** Figures of all endpoints of a tenant; `tenantId: '*'` of all. */
   async getStats(scope?: TenantScope): Promise<WebhookStats> {
     const { engine } = await this.#use()
+    checkScope(scope)
     const tenantId = scopedTenantId(scope?.tenantId)
     const rows = await engine.store.statistics({
       tenantId: tenantId === '*' ? null : tenantId,
@@ -514,12 +547,12 @@ export class WebhookService implements AsyncDisposable {
     scope?: TenantScope,
   ): Promise<EndpointStats & { hours: HourlyFigures[] }> {
     const { engine } = await this.#use()
+    checkOptions(range, ['start', 'end'], 'getEndpointStats')
     const endpoint = this.#requireEndpoint(id, scope)
     const rows = await engine.store.statistics({
       tenantId: endpoint.tenantId,
       endpointKey: endpoint.key,
-      fromMs: validMs('start', range.start),
-      toMs: validMs('end', range.end),
+      ...rangeMs(['start', range.start], ['end', range.end]),
       perHour: true,
     })
     return { ...summarise(rows), hours: perHour(rows) }
@@ -527,7 +560,7 @@ export class WebhookService implements AsyncDisposable {
 
   // ── running ────────────────────────────────────────────────────────────────────────────────────
 
-  /** Listens to what happens. @returns what stops listening */
+  /** Listens to what happens. @returns what stops listening @throws WebhookError OPTION_… */
   on<Name extends FactName>(name: Name, listener: FactListener<Name>): () => void {
     return this.#facts.on(name, listener)
   }
@@ -536,11 +569,13 @@ export class WebhookService implements AsyncDisposable {
    * Resolves when every delivery has ended, retries included. What paused endpoints hold and what a
    * repair has not queued yet do not count.
    *
-   * @throws WebhookError DRAIN_TIMEOUT
+   * @throws WebhookError DRAIN_TIMEOUT, OPTION_…
    */
   async drain(options: { timeoutMs?: number | undefined } = {}): Promise<void> {
-    const { engine } = await this.#use()
+    checkOptions(options, ['timeoutMs'], 'drain')
     const { timeoutMs } = options
+    checkTimeout(timeoutMs)
+    const { engine } = await this.#use()
     let cancel = (): void => {}
     const givenUp = new Promise<void>((resolve) => {
       if (timeoutMs !== undefined) cancel = this.#clock.setTimer(resolve, timeoutMs)
@@ -596,8 +631,14 @@ export class WebhookService implements AsyncDisposable {
     return (await this.#use()).engine.store.audit()
   }
 
-  /** Writes a consistent copy of the store while it is in use. */
+  /**
+   * Writes a consistent copy of the store while it is in use.
+   *
+   * @param path of a file that does not exist yet
+   * @throws WebhookError OPTION_INVALID, STORAGE_…, BACKUP_UNSUPPORTED
+   */
   async backup(path: string): Promise<void> {
+    checkPath(path)
     await (await this.#use()).engine.store.backup(path)
   }
 
@@ -685,6 +726,7 @@ export class WebhookService implements AsyncDisposable {
   }
 
   #requireEndpoint(id: string, scope: TenantScope | undefined): EndpointRecord {
+    checkAsked('endpoint', id, scope)
     const endpoint = this.registry.find(id, scope)
     if (endpoint !== undefined) return endpoint
     throw new WebhookError(

@@ -3,7 +3,7 @@ import type { AuditReport } from '../upkeep.ts'
 import { audit } from './audit.ts'
 import { Database, type Patience, Schema } from './connection.ts'
 import {
-  checkOptions,
+  checkPostgres,
   checkTarget,
   isList,
   ourWay,
@@ -46,7 +46,7 @@ export async function beside<Result>(
   work: (database: Database) => Promise<Result>,
 ): Promise<Result> {
   checkTarget(target)
-  checkOptions({ schema })
+  checkPostgres({ schema })
   const urls = typeof target === 'string' ? [target] : isList(target) ? [...target] : null
   const location = urls?.map(withoutPassword).join(', ') ?? 'the pool that was handed in'
   const way = urls

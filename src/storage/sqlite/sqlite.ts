@@ -5,6 +5,7 @@
 import { closeSync, existsSync, mkdirSync, openSync, realpathSync } from 'node:fs'
 import path from 'node:path'
 import { describeValue, WebhookError } from '../../model/errors.ts'
+import { checkOptions } from '../../model/given.ts'
 import type { Storage, StorageHost, Store } from '../storage.ts'
 import { loadDriver } from './driver.ts'
 import { storageError } from './errors.ts'
@@ -28,7 +29,7 @@ const knownOptions: readonly string[] = ['path', 'waitForLockMs']
  * @throws WebhookError OPTION_UNKNOWN | OPTION_INVALID | OPTION_OUT_OF_RANGE
  */
 export function sqlite(options: SqliteOptions = {}): Storage {
-  checkOptions(options)
+  checkSqlite(options)
   const location = path.resolve(options.path ?? '.k-msg/webhooks.db')
   const waitForLockMs = options.waitForLockMs ?? 0
   return { kind: 'sqlite', open: (host) => openFile(location, waitForLockMs, host) }
@@ -124,14 +125,8 @@ function fileSystemError(error: unknown, location: string): unknown {
   }
 }
 
-function checkOptions(options: SqliteOptions): void {
-  for (const name of Object.keys(options)) {
-    if (knownOptions.includes(name)) continue
-    throw new WebhookError(
-      'OPTION_UNKNOWN',
-      `Expected an option of sqlite() (${knownOptions.join(', ')}), got \`${name}\`.`,
-    )
-  }
+function checkSqlite(options: SqliteOptions): void {
+  checkOptions(options, knownOptions, 'sqlite()')
   const { path: file, waitForLockMs } = options
   if (file !== undefined && (typeof file !== 'string' || file === '' || file === ':memory:')) {
     throw new WebhookError(
