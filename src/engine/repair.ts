@@ -10,6 +10,7 @@ import { checkEventPattern } from '../model/names.ts'
 import { typeMatches } from '../policy/match.ts'
 import type { TenantScope, WebhookRegistry } from '../registry/webhook-registry.ts'
 import type { DeliveryFound } from '../storage/questions.ts'
+import type { RetryResult } from '../storage/repairs.ts'
 import type { Engine } from './engine.ts'
 import type { Queries } from './queries.ts'
 
@@ -32,6 +33,16 @@ export interface CancelPendingQuery extends TenantScope {
 const byRequest = 'by_request'
 const cancelStep = 1_000
 
+const whyNotRetriable: Readonly<Record<Exclude<RetryResult['kind'], 'moved' | 'created'>, string>> =
+  {
+    'in-flight': 'which is being sent at this moment; wait for its outcome',
+    'behind another of its key':
+      'which waits behind another of its key; retry or skip that one, see `listBlockedKeys`',
+    'body-gone':
+      'whose body was erased or removed by retention; dispatch the event again under a new id',
+    unknown: 'which is gone, or whose endpoint has just been disabled or removed',
+  }
+
 /**
  * @throws WebhookError DELIVERY_NOT_FOUND, DELIVERY_NOT_RETRIABLE, ENDPOINT_DISABLED,
  *   ENDPOINT_NOT_FOUND
@@ -53,7 +64,7 @@ export async function retryDelivery(
   if (!('deliveryId' in result)) {
     throw new WebhookError(
       'DELIVERY_NOT_RETRIABLE',
-      `Expected a delivery that waits or has ended and whose body is kept, got ${JSON.stringify(id)}, which is ${result.kind}.`,
+      `Expected a delivery that can be sent now, got ${JSON.stringify(id)}, ${whyNotRetriable[result.kind]}.`,
     )
   }
   // As it is before it is sent: what becomes of it, getDelivery tells.

@@ -172,7 +172,7 @@ export class WebhookService implements AsyncDisposable {
   /**
    * Resolves when the store is open and delivering has begun.
    *
-   * @throws WebhookError STORAGE_…; GUARD_BYPASSED when the HTTP client would send unguarded
+   * @throws WebhookError STORAGE_…; OPTION_INVALID for a path that no file can have; GUARD_BYPASSED when the HTTP client would send unguarded
    */
   async ready(): Promise<void> {
     await this.#opening

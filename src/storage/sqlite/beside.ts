@@ -1,5 +1,5 @@
 /** Starts a thread for one long read, and gives its result. The store's own thread goes on. */
-import { existsSync } from 'node:fs'
+import { statSync } from 'node:fs'
 import path from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { WebhookError } from '../../model/errors.ts'
@@ -40,6 +40,16 @@ export function readBeside<Result>(
   })
 }
 
+/** @throws WebhookError OPTION_INVALID */
+export function requireFile(location: string): void {
+  const found = statSync(location, { throwIfNoEntry: false })
+  if (found !== undefined && !found.isDirectory()) return
+  throw new WebhookError(
+    'OPTION_INVALID',
+    `Expected the database of a service, found ${found === undefined ? 'no file' : 'a folder'} at ${location}; name the file that its \`storage\` names (default ./.k-msg/webhooks.db).`,
+  )
+}
+
 /**
  * Checks a database file without opening a service on it, also while one runs. Changes nothing.
  *
@@ -47,11 +57,6 @@ export function readBeside<Result>(
  */
 export async function auditFile(file: string): Promise<AuditReport> {
   const location = path.resolve(file)
-  if (!existsSync(location)) {
-    throw new WebhookError(
-      'OPTION_INVALID',
-      `Expected the database of a service, found no file at ${location}; name the file that its \`storage\` names (default ./.k-msg/webhooks.db).`,
-    )
-  }
+  requireFile(location)
   return readBeside<AuditReport>(location, { kind: 'audit' })
 }

@@ -8,7 +8,7 @@ import { describeValue, WebhookError } from '../../model/errors.ts'
 import { checkOptions } from '../../model/given.ts'
 import type { Storage, StorageHost, Store } from '../storage.ts'
 import { loadDriver } from './driver.ts'
-import { storageError } from './errors.ts'
+import { fileSystemError, storageError } from './errors.ts'
 import { lockFile } from './lock.ts'
 import { openStore } from './store.ts'
 import { loadFrom } from './worker-url.ts'
@@ -59,7 +59,10 @@ async function openFile(wanted: string, waitForLockMs: number, host: StorageHost
       throw error
     }
   } catch (error) {
-    throw storageError(fileSystemError(error, wanted), wanted)
+    throw storageError(
+      fileSystemError(error, `to open or create ${wanted}`, 'name another file in `storage`'),
+      wanted,
+    )
   }
 }
 
@@ -93,35 +96,6 @@ function createPrivately(file: string): void {
     closeSync(openSync(file, 'wx', 0o600))
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
-  }
-}
-
-function fileSystemError(error: unknown, location: string): unknown {
-  const { code, message } = error as NodeJS.ErrnoException
-  switch (code) {
-    case 'EACCES':
-    case 'EPERM':
-    case 'EROFS':
-      return new WebhookError(
-        'STORAGE_READ_ONLY',
-        `Expected to create or write ${location}: ${message}; check who owns the folder, or name another file with \`sqlite({ path })\`.`,
-        { cause: error },
-      )
-    case 'ENOSPC':
-    case 'EDQUOT':
-      return new WebhookError(
-        'STORAGE_FULL',
-        `Expected room to create ${location}: ${message}; free some disk space.`,
-        { cause: error },
-      )
-    default:
-      // A path through a file, a loop of links, a name too long: still something a person can mend.
-      if (typeof code !== 'string' || !('syscall' in (error as Error))) return error
-      return new WebhookError(
-        'STORAGE_READ_ONLY',
-        `Expected to open or create ${location}: ${message}; name a path in a folder that exists or can be made.`,
-        { cause: error },
-      )
   }
 }
 
