@@ -183,7 +183,7 @@ export class WebhookDispatcher<Retry = unknown> {
     if (record.secrets.length === 0) {
       throw new WebhookError(
         'SECRET_MISSING',
-        `Expected endpoint "${record.id}" to have a \`secret\` to sign with, got none.`,
+        `Expected endpoint "${record.id}" to have a \`secret\` to sign with, got none; give it the one its receiver has.`,
       )
     }
     const request: AttemptRequest = {

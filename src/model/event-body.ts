@@ -21,7 +21,7 @@ export function serialiseEvent(event: WebhookEvent): SerialisedEvent {
   if (typeof id !== 'string' || !idPattern.test(id)) {
     throw new WebhookError(
       'EVENT_ID_INVALID',
-      `Expected the event's \`id\` to be 1 to 256 characters of A-Z, a-z, 0-9, _ and - (a dot would break its signature), got ${describeValue(id)}.`,
+      `Expected the event's \`id\` to be 1 to 256 characters of A-Z, a-z, 0-9, _ and - (a dot would break its signature), got ${describeValue(id)}; a UUID is fine.`,
     )
   }
   checkEventType(type)

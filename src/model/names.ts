@@ -18,17 +18,23 @@ export function checkEventType(type: unknown, name = 'type'): asserts type is st
   if (isEventType(type)) return
   throw new WebhookError(
     'EVENT_TYPE_INVALID',
-    `Expected \`${name}\` to be a name of a-z, 0-9 and _, its parts joined by dots as in "message.sent", at most ${maxEventTypeLength} characters, got ${describeValue(type)}.`,
+    `Expected \`${name}\` to be a name of a-z, 0-9 and _, its parts joined by dots as in "message.sent", at most ${maxEventTypeLength} characters, got ${describeValue(type)}${inLowerCase(type, isEventType)}.`,
   )
 }
 
 /** An exact type, `message.*` or `*`. @throws WebhookError EVENT_TYPE_INVALID */
 export function checkEventPattern(pattern: unknown, name: string): asserts pattern is string {
-  if (pattern === '*' || isEventType(exactPart(pattern))) return
+  if (isPattern(pattern)) return
   throw new WebhookError(
     'EVENT_TYPE_INVALID',
-    `Expected \`${name}\` to list types of a-z, 0-9 and _ such as "message.sent", "message.*" or "*", at most ${maxEventTypeLength} characters, got ${describeValue(pattern)} among them.`,
+    `Expected \`${name}\` to list types of a-z, 0-9 and _ such as "message.sent", "message.*" or "*", at most ${maxEventTypeLength} characters, got ${describeValue(pattern)} among them${inLowerCase(pattern, isPattern)}.`,
   )
+}
+
+/** What to do, where that is plain. */
+function inLowerCase(type: unknown, fits: (type: unknown) => boolean): string {
+  if (typeof type !== 'string' || !fits(type.toLowerCase())) return ''
+  return `; write it in lower case, "${type.toLowerCase()}"`
 }
 
 function isEventType(type: unknown): boolean {
@@ -37,8 +43,9 @@ function isEventType(type: unknown): boolean {
   )
 }
 
-function exactPart(pattern: unknown): unknown {
-  return typeof pattern === 'string' && pattern.endsWith('.*') ? pattern.slice(0, -2) : pattern
+function isPattern(pattern: unknown): boolean {
+  const isGroup = typeof pattern === 'string' && pattern.endsWith('.*')
+  return pattern === '*' || isEventType(isGroup ? pattern.slice(0, -2) : pattern)
 }
 
 /**

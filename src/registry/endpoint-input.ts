@@ -65,7 +65,7 @@ export function checkEndpointInput(input: WebhookEndpointInput, rules: EndpointR
   if (typeof input.id !== 'string' || !idPattern.test(input.id)) {
     throw new WebhookError(
       'ENDPOINT_ID_INVALID',
-      `Expected \`id\` to be 1 to 256 characters of A-Z, a-z, 0-9, _ and -, got ${describeValue(input.id)}.`,
+      `Expected \`id\` to be 1 to 256 characters of A-Z, a-z, 0-9, _ and -, got ${describeValue(input.id)}; a UUID is fine.`,
     )
   }
   checkTenantId(input.tenantId)
