@@ -3,8 +3,10 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import {
+  auditFile,
   memory,
   RetryManager,
+  sqlite,
   WebhookDispatcher,
   WebhookError,
   type WebhookEvent,
@@ -12,6 +14,8 @@ import {
   WebhookService,
   type WebhookServiceParts,
 } from '@k-msg/webhook'
+import { auditPostgres, postgres } from '@k-msg/webhook/postgres'
+import { createInbox } from '@k-msg/webhook/testing'
 import { describe, expect, it } from 'vitest'
 
 type Method = Exclude<keyof WebhookService, 'registry' | 'dispatcher' | 'retryManager'>
@@ -274,6 +278,25 @@ describe('the parts of a service', () => {
     expect(() => {
       new WebhookDispatcher(undefined, undefined, undefined, { timeout: 1 } as object)
     }).toThrow(unknown)
+  })
+})
+
+describe('what stands beside a service', () => {
+  const unknown = expect.objectContaining({ code: 'OPTION_UNKNOWN' })
+  const invalid = expect.objectContaining({ code: 'OPTION_INVALID' })
+
+  it('refuses names that it does not know', async () => {
+    expect(() => sqlite({ file: 'x.db' } as object)).toThrow(unknown)
+    expect(() => sqlite('x.db' as unknown as object)).toThrow(invalid)
+    expect(() => postgres('postgres://127.0.0.1/x', { shema: 'x' } as object)).toThrow(unknown)
+    await expect(auditPostgres('postgres://127.0.0.1/x', { shema: 'x' } as object)).rejects.toThrow(
+      unknown,
+    )
+    await expect(createInbox({ secrets: {} } as object)).rejects.toThrow(unknown)
+  })
+
+  it('refuses what is no path', async () => {
+    await expect(auditFile(undefined as unknown as string)).rejects.toThrow(invalid)
   })
 })
 

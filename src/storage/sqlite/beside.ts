@@ -2,7 +2,7 @@
 import { statSync } from 'node:fs'
 import path from 'node:path'
 import { Worker } from 'node:worker_threads'
-import { WebhookError } from '../../model/errors.ts'
+import { describeValue, WebhookError } from '../../model/errors.ts'
 import type { AuditReport } from '../upkeep.ts'
 import { errorFromWire } from './errors.ts'
 import { sharedDoor } from './leaving.ts'
@@ -40,10 +40,17 @@ export function readBeside<Result>(
   })
 }
 
-/** @throws WebhookError OPTION_INVALID */
-export function requireFile(location: string): void {
+/** @returns its whole path @throws WebhookError OPTION_INVALID */
+export function requireFile(file: unknown): string {
+  if (typeof file !== 'string') {
+    throw new WebhookError(
+      'OPTION_INVALID',
+      `Expected the path of the database of a service, got ${describeValue(file)}.`,
+    )
+  }
+  const location = path.resolve(file)
   const found = statSync(location, { throwIfNoEntry: false })
-  if (found !== undefined && !found.isDirectory()) return
+  if (found !== undefined && !found.isDirectory()) return location
   throw new WebhookError(
     'OPTION_INVALID',
     `Expected the database of a service, found ${found === undefined ? 'no file' : 'a folder'} at ${location}; name the file that its \`storage\` names (default ./.k-msg/webhooks.db).`,
@@ -56,7 +63,5 @@ export function requireFile(location: string): void {
  * @throws WebhookError STORAGE_FOREIGN | STORAGE_SCHEMA_NEWER | STORAGE_CORRUPT | OPTION_INVALID
  */
 export async function auditFile(file: string): Promise<AuditReport> {
-  const location = path.resolve(file)
-  requireFile(location)
-  return readBeside<AuditReport>(location, { kind: 'audit' })
+  return readBeside<AuditReport>(requireFile(file), { kind: 'audit' })
 }

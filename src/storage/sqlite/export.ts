@@ -3,7 +3,6 @@
  * that nothing in it changes meanwhile; and opened to read only, so that this changes nothing either.
  */
 import { realpathSync } from 'node:fs'
-import path from 'node:path'
 import type { MovingRow, MovingSource, MovingTable, MovingValue } from '../moving.ts'
 import { requireFile } from './beside.ts'
 import { Connection } from './connection.ts'
@@ -25,9 +24,7 @@ const readAs: Readonly<Record<string, string>> = { 'live.state': "'waiting'" }
  *   STORAGE_CORRUPT | STORAGE_READ_ONLY
  */
 export async function exportFile(file: string): Promise<MovingSource> {
-  const wanted = path.resolve(file)
-  requireFile(wanted)
-  const location = realpathSync(wanted)
+  const location = realpathSync(requireFile(file))
   let lock: Lock | null = null
   try {
     const driver = loadDriver(loadFrom())
