@@ -297,6 +297,7 @@ describe('what stands beside a service', () => {
 
   it('refuses what is no path', async () => {
     await expect(auditFile(undefined as unknown as string)).rejects.toThrow(invalid)
+    await expect(auditFile(path.join(import.meta.filename, 'x.db'))).rejects.toThrow(invalid)
   })
 })
 

@@ -1,5 +1,5 @@
 /** Starts a thread for one long read, and gives its result. The store's own thread goes on. */
-import { statSync } from 'node:fs'
+import { existsSync, statSync } from 'node:fs'
 import path from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { describeValue, WebhookError } from '../../model/errors.ts'
@@ -49,11 +49,11 @@ export function requireFile(file: unknown): string {
     )
   }
   const location = path.resolve(file)
-  const found = statSync(location, { throwIfNoEntry: false })
-  if (found !== undefined && !found.isDirectory()) return location
+  const isThere = existsSync(location)
+  if (isThere && !statSync(location).isDirectory()) return location
   throw new WebhookError(
     'OPTION_INVALID',
-    `Expected the database of a service, found ${found === undefined ? 'no file' : 'a folder'} at ${location}; name the file that its \`storage\` names (default ./.k-msg/webhooks.db).`,
+    `Expected the database of a service, found ${isThere ? 'a folder' : 'no file'} at ${location}; name the file that its \`storage\` names (default ./.k-msg/webhooks.db).`,
   )
 }
 
