@@ -269,13 +269,13 @@ describe('files and folders', () => {
 
   test('a path below a file is refused', async () => {
     writeFileSync(path.join(folder, 'text'), '')
-    const error = await open({ path: path.join(folder, 'text', 'webhooks.db') }).catch((e) => e)
-    expect(error).toBeInstanceOf(Error)
+    const error = await refusal(open({ path: path.join(folder, 'text', 'webhooks.db') }))
+    expect(error.code).toBe('OPTION_INVALID')
   })
 
   test.skipIf(!existsSync('/proc/self'))('a folder that cannot be made is refused', async () => {
     const error = await refusal(open({ path: '/proc/none/deep/webhooks.db' }))
-    expect(error.code).toBe('STORAGE_READ_ONLY')
+    expect(error.code).toBe('OPTION_INVALID')
     expect(error.message).toContain('/proc/none')
   })
 
@@ -303,7 +303,16 @@ describe('files and folders', () => {
       commitAccepts(store, accept(host, { id: 'meanwhile' })),
     ])
     expect(more.accepts).toEqual([{ kind: 'stored' }])
-    expect((await refusal(store.backup(copy))).message).toContain('copy.db')
+    const twice = await refusal(store.backup(copy))
+    expect(twice).toMatchObject({
+      code: 'OPTION_INVALID',
+      message: expect.stringMatching(/copy\.db.+never overwrites/),
+    })
+    const nowhere = await refusal(store.backup(path.join(folder, 'none', 'copy.db')))
+    expect(nowhere).toMatchObject({
+      code: 'OPTION_INVALID',
+      message: expect.stringMatching(/none.+folder that exists/),
+    })
     const restored = await open({ path: copy }, host)
     expect((await restored.backlog()).waiting).toBeGreaterThanOrEqual(50)
     expect((await restored.audit()).problems).toEqual([])
