@@ -618,7 +618,7 @@ export class WebhookService implements AsyncDisposable {
     const { engine } = this.#opened
     // A store that cannot be asked is what health is asked about.
     const backlog = await engine.store.backlog().catch((error: Error) => error)
-    const trouble = engine.commits.trouble ?? (backlog instanceof Error ? backlog : null)
+    const trouble = engine.trouble ?? (backlog instanceof Error ? backlog : null)
     const { newestKeyId: key, outdated } = engine.encryption
     return {
       status: trouble === null ? 'ok' : 'degraded',

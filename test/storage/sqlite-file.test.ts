@@ -17,6 +17,7 @@ import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { WebhookError } from '../../src/model/errors.ts'
+import { WebhookService } from '../../src/service/webhook-service.ts'
 import { auditFile } from '../../src/storage/sqlite/beside.ts'
 import { type Database, loadDriver } from '../../src/storage/sqlite/driver.ts'
 import { storageError } from '../../src/storage/sqlite/errors.ts'
@@ -285,12 +286,19 @@ describe('files and folders', () => {
       [{ path: '' }, 'OPTION_INVALID'],
       [{ path: ':memory:' }, 'OPTION_INVALID'],
       [{ path: 5 }, 'OPTION_INVALID'],
+      [{ path: 'postgres://user:password@db/app' }, 'OPTION_INVALID'],
       [{ waitForLockMs: -1 }, 'OPTION_OUT_OF_RANGE'],
       [{ waitForLockMs: Number.NaN }, 'OPTION_OUT_OF_RANGE'],
     ]
     for (const [options, code] of wrong) {
       expect(() => sqlite(options as SqliteOptions)).toThrow(expect.objectContaining({ code }))
     }
+  })
+
+  test('a URL is no path, and its password is not said', () => {
+    const open = () => new WebhookService({ storage: 'postgres://user:password@db/app' })
+    expect(open).toThrow(/postgres\(url\) of @k-msg/)
+    expect(open).not.toThrow('password')
   })
 
   test('correctness 7: a backup is a whole store, taken while it is in use', async () => {

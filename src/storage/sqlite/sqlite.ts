@@ -108,6 +108,14 @@ function checkSqlite(options: SqliteOptions): void {
       `Expected \`path\` of sqlite() to be the path of a file, got ${describeValue(file)}; for a store without a file use memory().`,
     )
   }
+  // The URL may hold a password: it must not become the name of a folder, nor be in a log.
+  const scheme = /^([a-z][a-z0-9+.-]+):\/\//i.exec(file ?? '')?.[1]
+  if (scheme !== undefined) {
+    throw new WebhookError(
+      'OPTION_INVALID',
+      `Expected the path of a file, got a URL that begins with ${scheme}://; for PostgreSQL give postgres(url) of @k-msg/webhook/postgres as \`storage\`.`,
+    )
+  }
   if (waitForLockMs !== undefined && !(Number.isFinite(waitForLockMs) && waitForLockMs >= 0)) {
     throw new WebhookError(
       'OPTION_OUT_OF_RANGE',
