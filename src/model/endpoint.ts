@@ -74,8 +74,8 @@ export interface WebhookEndpointInput {
   secret?: string | undefined
   /** What is created when no secret is given. Default `'hmac'`. Another one than before rotates. */
   secretType?: SecretType | undefined
-  /** Signatures that its requests carry, where they differ from the service's. */
-  signatureSchemes?: readonly SignatureScheme[] | undefined
+  /** Signatures that its requests carry, where they differ from the service's. `null`: they do not. */
+  signatureSchemes?: readonly SignatureScheme[] | null | undefined
   filters?: EndpointFilters | undefined
   /** What the event's `data` must be like, see BodyFilter. `null` takes it away again. */
   bodyFilter?: BodyFilter | null | undefined
@@ -84,10 +84,10 @@ export interface WebhookEndpointInput {
   headers?: Readonly<Record<string, string>> | undefined
   /** Own authorities, a client certificate. `null` takes both away again. */
   tls?: EndpointTls | null | undefined
-  /** Longest time of one whole attempt. */
-  timeoutMs?: number | undefined
-  /** Requests to this endpoint at the same time, all processes together. Default 10. */
-  concurrency?: number | undefined
+  /** Longest time of one whole attempt. `null` takes the service's again. */
+  timeoutMs?: number | null | undefined
+  /** Requests to this endpoint at the same time, all processes together. `null`, the default: 10. */
+  concurrency?: number | null | undefined
   /**
    * Requests in any `perMs`, all processes together; they are spread evenly. `null` takes the
    * service's again.

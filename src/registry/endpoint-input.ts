@@ -72,7 +72,7 @@ export function checkEndpointInput(input: WebhookEndpointInput, rules: EndpointR
   const { href } = checkEndpointUrl(input.url, { allowedNetworks: rules.allowedNetworks })
   checkEvents(input.events)
   checkSecretAndType(input.secret, input.secretType)
-  if (input.signatureSchemes !== undefined) {
+  if (input.signatureSchemes !== undefined && input.signatureSchemes !== null) {
     checkSchemes(input.signatureSchemes, '`signatureSchemes`')
   }
   if (input.headers !== undefined) checkHeaders(input.headers, rules.signatureHeader)
@@ -83,8 +83,9 @@ export function checkEndpointInput(input: WebhookEndpointInput, rules: EndpointR
   checkFilters(input.filters)
   if (input.bodyFilter != null) checkBodyFilter(input.bodyFilter)
   checkRetry(input.retryConfig)
-  checkInteger('timeoutMs', input.timeoutMs, 1, 300_000)
-  checkInteger('concurrency', input.concurrency, 1, 10_000)
+  // Null: as the service has it, also where it was set before.
+  if (input.timeoutMs !== null) checkInteger('timeoutMs', input.timeoutMs, 1, 300_000)
+  if (input.concurrency !== null) checkInteger('concurrency', input.concurrency, 1, 10_000)
   if (input.rateLimit !== null) checkRateLimit('rateLimit', input.rateLimit)
   checkBatch(input.batch)
   if (input.ordering != null) checkOrdering(input.ordering)

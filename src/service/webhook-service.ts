@@ -572,8 +572,9 @@ export class WebhookService implements AsyncDisposable {
   }
 
   /**
-   * Resolves when every delivery has ended, retries included. What paused endpoints hold and what a
-   * repair has not queued yet do not count.
+   * Resolves when every delivery that this process can send has ended, retries included. What paused
+   * endpoints and blocked keys hold, what a repair has not queued yet, what other processes have taken
+   * and, with `deliver: false`, anything at all does not count.
    *
    * @throws WebhookError DRAIN_TIMEOUT, OPTION_…
    */

@@ -50,6 +50,14 @@ describe('registering a known id', () => {
     expect(registry.list()).toHaveLength(1)
   })
 
+  it('takes what is null from the service again', async () => {
+    const { registry } = setUp()
+    const own = { timeoutMs: 500, concurrency: 3, signatureSchemes: ['standard'] } as const
+    await registry.register(hook({ ...own, rateLimit: { limit: 5, perMs: 1_000 } }))
+    const none = { timeoutMs: null, concurrency: null, signatureSchemes: null, rateLimit: null }
+    expect(await registry.update('shop', none)).toMatchObject({ ...none, version: 2 })
+  })
+
   it('with nothing new changes nothing', async () => {
     const { registry, pass } = setUp()
     const first = await registry.register(hook())
