@@ -119,9 +119,11 @@ const sentences: Readonly<Record<WaitingFor | 'batch', (until: string | null) =>
   breaker: (until) =>
     `${until === null ? 'for the outcome of a probe' : `until ${until} at the least`}: too many attempts of the endpoint failed (breaker)`,
   paused: () => 'until the endpoint is resumed: it is paused',
-  ordering: () => 'for another of its key, which is before it',
+  ordering: () =>
+    'for another of its key, which is before it; if that has failed for good, listBlockedKeys() names it',
   batch: (until) => `to be batched, at the latest until ${until}`,
-  concurrency: () => 'for its turn: it is due, and goes out when its endpoint has a free slot',
+  concurrency: () =>
+    'for its turn: it is due, and goes out when a process that delivers has a place for it',
 }
 
 function explainNotMatched(endpointId: string, reason: NotMatchedReason): EndpointExplanation {
