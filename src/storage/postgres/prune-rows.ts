@@ -89,15 +89,13 @@ export async function pruneBatches(
   return { deleted: row?.deleted ?? 0, last }
 }
 
-/** From here on nobody retries a delivery of theirs, which would need the body. */
+/** From here on nobody retries a delivery of theirs. Without the body nobody can. */
 const lockEvents = `
-  select key from kmsg.event where key = any($1::text[]) order by key for no key update`
+  select key from kmsg.event where key = any($1::text[]) and body is not null
+   order by key for no key update`
 
 const judgeEvents = `
   select key, accepted_at_ms, body is not null as has_body,
-         exists (select from kmsg.event_key
-                  where event_key.tenant_id = event.tenant_id and event_key.id = event.id
-                    and event_key.key = event.key) as has_id,
          exists (select from kmsg.live
                   where live.id >= 'dlv_' || event.key || '_' and live.id < 'dlv_' || event.key || '\`')
            or exists (select from kmsg.fan_out where event_key = event.key) as unsettled,
@@ -108,10 +106,10 @@ const judgeEvents = `
        where done.id >= 'dlv_' || event.key || '_' and done.id < 'dlv_' || event.key || '\`') as ended
    where key = any($1::text[])`
 
-const forgetIdsOf = `
+const forgetIds = `
   delete from kmsg.event_key using kmsg.event
    where event.key = any($1::text[]) and event_key.tenant_id = event.tenant_id
-     and event_key.id = event.id and event_key.key = event.key and event.accepted_at_ms < $2::bigint`
+     and event_key.id = event.id and event_key.key = event.key`
 const dropBodies = 'update kmsg.event set body = null where key = any($1::text[])'
 const deleteEvents = 'delete from kmsg.event where key = any($1::text[])'
 /** Late attempts have no delivery to go with. */
@@ -123,19 +121,9 @@ interface EventRow {
   readonly key: string
   readonly accepted_at_ms: number
   readonly has_body: boolean
-  readonly has_id: boolean
   readonly unsettled: boolean
   readonly ended: number
   readonly failed_at_ms: number | null
-}
-
-/** @returns ids forgotten */
-export async function forgetIds(
-  connection: Connection,
-  { eventIdsBeforeMs }: RetentionCutoffs,
-  keys: readonly string[],
-): Promise<number> {
-  return await connection.run(forgetIdsOf, textArray(keys), Math.floor(eventIdsBeforeMs))
 }
 
 /** @returns ids, bodies and rows deleted */
@@ -145,22 +133,48 @@ export async function pruneEventRows(
   keys: readonly string[],
 ): Promise<number> {
   if (keys.length === 0) return 0
-  await connection.all(lockEvents, textArray(keys))
-  const rows = await connection.all<EventRow>(judgeEvents, textArray(keys))
-  const keysOf = (chosen: (row: EventRow) => boolean) => rows.filter(chosen).map(({ key }) => key)
-  const gone = textArray(keysOf((row) => isRowOver(row, cutoffs)))
-  const emptied = textArray(
-    keysOf((row) => row.has_body && isBodyOver(row, cutoffs) && !isRowOver(row, cutoffs)),
-  )
-  let deleted = await forgetIds(
-    connection,
-    cutoffs,
-    keysOf((row) => row.has_id),
-  )
-  deleted += await connection.run(dropBodies, emptied)
+  const { gone, emptied } = await judge(connection, cutoffs, keys)
+  let deleted = await connection.run(dropBodies, emptied)
+  deleted += await connection.run(forgetIds, gone)
   await connection.run(deleteAttemptsOfEvents, gone)
   deleted += await connection.run(deleteEvents, gone)
   return deleted
+}
+
+/**
+ * The same for a day that leaves as a whole after: rows that go stay until then as they are from here
+ * on, without body, deliveries or id, so that nothing is ever made of them again.
+ *
+ * @returns ids forgotten
+ */
+export async function forgetEventRows(
+  connection: Connection,
+  cutoffs: RetentionCutoffs,
+  keys: readonly string[],
+): Promise<number> {
+  if (keys.length === 0) return 0
+  const { gone, bodies } = await judge(connection, cutoffs, keys)
+  await connection.run(dropBodies, bodies)
+  return await connection.run(forgetIds, gone)
+}
+
+/** What becomes of these events, of which nothing changes until the end of the transaction. */
+async function judge(
+  connection: Connection,
+  cutoffs: RetentionCutoffs,
+  keys: readonly string[],
+): Promise<{ gone: string; emptied: string; bodies: string }> {
+  await connection.all(lockEvents, textArray(keys))
+  const rows = await connection.all<EventRow>(judgeEvents, textArray(keys))
+  const keysOf = (chosen: (row: EventRow) => boolean) =>
+    textArray(rows.filter(chosen).map(({ key }) => key))
+  const isGone = (row: EventRow) => isRowOver(row, cutoffs)
+  const isEmptied = (row: EventRow) => row.has_body && isBodyOver(row, cutoffs)
+  return {
+    gone: keysOf(isGone),
+    emptied: keysOf((row) => isEmptied(row) && !isGone(row)),
+    bodies: keysOf((row) => isEmptied(row) && isGone(row)),
+  }
 }
 
 function isBodyOver(row: EventRow, cutoffs: RetentionCutoffs): boolean {

@@ -11,7 +11,7 @@ import { eventKeyFloor } from '../../model/ids.ts'
 import type { RetentionCutoffs } from '../upkeep.ts'
 import type { Connection } from './connection.ts'
 import { boundsOf, type DailyTable, type Day, keyColumns, readDays } from './days.ts'
-import { deleteDeliveryRows, forgetIds, pruneBatches, pruneEventRows } from './prune-rows.ts'
+import { deleteDeliveryRows, forgetEventRows, pruneBatches, pruneEventRows } from './prune-rows.ts'
 import {
   examineDeliveries,
   examineEvents,
@@ -26,12 +26,19 @@ import { pruneSlots, slotOf } from './slot.ts'
 /** One walk of a pass; `after` is the last id looked at. */
 export type PruneWalk =
   | { readonly kind: 'deliveries-of-day'; readonly day: Day; readonly tables: Set<DailyTable> }
-  | { readonly kind: 'ids-of-day'; readonly day: Day; readonly after: string }
   | { readonly kind: 'events-of-day'; readonly day: Day }
+  // What may follow it: ids of events that are over, then the day without them, by the same limits.
+  | (OverEvents & { readonly kind: 'ids-of-day'; readonly after: string })
+  | (OverEvents & { readonly kind: 'retire-events' })
   | {
       readonly kind: 'deliveries' | 'batches' | 'events' | 'slots' | 'repairs'
       readonly after: string
     }
+
+interface OverEvents {
+  readonly day: Day
+  readonly cutoffs: RetentionCutoffs
+}
 
 export interface PruneStep {
   readonly deleted: number
@@ -54,6 +61,7 @@ const atOnceMs = 20
 /** What this process knows of days, so that it does not look at each in every pass. */
 export class DayNotes {
   readonly #notBeforeMs = new Map<string, number>()
+  /** Days that have lost the ids of what is over in them, and then could not be locked. */
   readonly forgotten = new Set<string>()
 
   isDue(name: string): boolean {
@@ -82,9 +90,7 @@ export async function planPass(
     if (day.fromMs < cutoffs.settledBeforeMs && (tables.has('done') || tables.has('attempt'))) {
       walks.push({ kind: 'deliveries-of-day', day, tables })
     }
-    if (!tables.has('event')) continue
-    if (day.fromMs < cutoffs.eventIdsBeforeMs) walks.push({ kind: 'ids-of-day', day, after: '' })
-    walks.push({ kind: 'events-of-day', day })
+    if (tables.has('event')) walks.push({ kind: 'events-of-day', day })
   }
   for (const kind of ['deliveries', 'batches', 'events', 'slots', 'repairs'] as const) {
     walks.push({ kind, after: '' })
@@ -112,10 +118,12 @@ export async function pruneStep(
     switch (walk.kind) {
       case 'deliveries-of-day':
         return await pruneDeliveriesOfDay(tools, walk)
-      case 'ids-of-day':
-        return await forgetIdsOfDay(tools, walk)
       case 'events-of-day':
         return await pruneEventsOfDay(tools, walk)
+      case 'ids-of-day':
+        return await forgetIdsOfDay(tools, walk)
+      case 'retire-events':
+        return await retireEventsOfDay(tools, walk)
       case 'deliveries':
         return await pruneStrayDeliveries(tools, walk.after)
       case 'batches': {
@@ -221,29 +229,10 @@ function roundToDay(cutoffs: RetentionCutoffs, day: Day): RetentionCutoffs {
   }
 }
 
-const eventsInOrder = `
-  select key from kmsg.event where key > $1 and key >= $2 and key < $3 order by key limit $4`
-
-async function forgetIdsOfDay(
-  { connection, cutoffs, limit, notes }: Tools,
-  walk: PruneWalk & { kind: 'ids-of-day' },
-): Promise<PruneStep> {
-  const { day, after } = walk
-  if (notes.forgotten.has(day.name)) return nothing
-  const isOver = day.toMs <= cutoffs.eventIdsBeforeMs
-  if (!isOver && !(await isSmall(connection, 'event', day))) return nothing
-  const rows = await connection.all<{ key: string }>(
-    eventsInOrder,
-    ...[after, day.fromKey, day.toKey, limit],
-  )
-  const keys = rows.map(({ key }) => key)
-  const deleted = await forgetIds(connection, cutoffs, keys)
-  const last = keys[limit - 1]
-  if (last !== undefined) return { deleted, next: { ...walk, after: last }, gone: [] }
-  if (isOver) notes.forgotten.add(day.name)
-  return { deleted, next: null, gone: [] }
-}
-
+/**
+ * Bodies first, so that an event that is left without its id has nothing to be found by it: ids are
+ * forgotten in steps, and the day can only be changed when nobody reads it.
+ */
 async function pruneEventsOfDay(
   tools: Tools,
   walk: PruneWalk & { kind: 'events-of-day' },
@@ -257,17 +246,54 @@ async function pruneEventsOfDay(
   const name = `events ${day.name} ${passed}`
   if (passed === 0 || !notes.isDue(name)) return nothing
   const startMs = performance.now()
-  const { total, gone, emptied } = await examineEvents(connection, day, cutoffs)
+  const { total, gone, bodies } = await examineEvents(connection, day, cutoffs)
+  if (bodies > fewRows) {
+    const retired = await retireEvents(connection, day, cutoffs, newTag(tools))
+    if (retired === null) return nothing
+    return { deleted: bodies, next: walk, gone: retired.tables }
+  }
   const isOver = gone === total && day.toMs <= Math.min(...Object.values(cutoffs))
-  if (isOver || gone + emptied > fewRows) {
-    const tables = await retireEvents(connection, day, cutoffs, newTag(tools))
-    return tables === null ? nothing : { deleted: gone + emptied, next: null, gone: tables }
+  if (isOver || gone > fewRows) {
+    const next: PruneWalk = notes.forgotten.has(day.name)
+      ? { kind: 'retire-events', day, cutoffs }
+      : { kind: 'ids-of-day', day, cutoffs, after: '' }
+    return { deleted: 0, next, gone: [] }
   }
   if (total > fewRows) notes.looked(name, startMs)
-  if (gone + emptied === 0) return nothing
+  if (gone + bodies === 0) return nothing
   const keys = await overEvents(connection, day, cutoffs, limit)
   const deleted = await pruneEventRows(connection, cutoffs, keys)
   return { deleted, next: deleted > 0 && keys.length === limit ? walk : null, gone: [] }
+}
+
+const eventsInOrder = `
+  select key from kmsg.event where key > $1 and key >= $2 and key < $3 order by key limit $4`
+
+async function forgetIdsOfDay(
+  { connection, limit, notes }: Tools,
+  walk: PruneWalk & { kind: 'ids-of-day' },
+): Promise<PruneStep> {
+  const { day, cutoffs, after } = walk
+  const rows = await connection.all<{ key: string }>(
+    eventsInOrder,
+    ...[after, day.fromKey, day.toKey, limit],
+  )
+  const keys = rows.map(({ key }) => key)
+  const deleted = await forgetEventRows(connection, cutoffs, keys)
+  const last = keys[limit - 1]
+  if (last !== undefined) return { deleted, next: { ...walk, after: last }, gone: [] }
+  notes.forgotten.add(day.name)
+  return { deleted, next: { kind: 'retire-events', day, cutoffs }, gone: [] }
+}
+
+async function retireEventsOfDay(
+  tools: Tools,
+  { day, cutoffs }: PruneWalk & { kind: 'retire-events' },
+): Promise<PruneStep> {
+  const retired = await retireEvents(tools.connection, day, cutoffs, newTag(tools))
+  if (retired === null) return nothing
+  tools.notes.forgotten.delete(day.name)
+  return { deleted: retired.gone, next: null, gone: retired.tables }
 }
 
 // ── what lies in no day ──────────────────────────────────────────────────────────────────────────
