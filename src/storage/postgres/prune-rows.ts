@@ -106,7 +106,7 @@ const judgeEvents = `
        where done.id >= 'dlv_' || event.key || '_' and done.id < 'dlv_' || event.key || '\`') as ended
    where key = any($1::text[])`
 
-const forgetIds = `
+const forgetIdsOf = `
   delete from kmsg.event_key using kmsg.event
    where event.key = any($1::text[]) and event_key.tenant_id = event.tenant_id
      and event_key.id = event.id and event_key.key = event.key`
@@ -133,48 +133,27 @@ export async function pruneEventRows(
   keys: readonly string[],
 ): Promise<number> {
   if (keys.length === 0) return 0
-  const { gone, emptied } = await judge(connection, cutoffs, keys)
+  await connection.all(lockEvents, textArray(keys))
+  const rows = await connection.all<EventRow>(judgeEvents, textArray(keys))
+  const keysOf = (chosen: (row: EventRow) => boolean) => rows.filter(chosen).map(({ key }) => key)
+  const gone = keysOf((row) => isRowOver(row, cutoffs))
+  const emptied = textArray(
+    keysOf((row) => row.has_body && isBodyOver(row, cutoffs) && !isRowOver(row, cutoffs)),
+  )
   let deleted = await connection.run(dropBodies, emptied)
-  deleted += await connection.run(forgetIds, gone)
-  await connection.run(deleteAttemptsOfEvents, gone)
-  deleted += await connection.run(deleteEvents, gone)
+  deleted += await forgetIds(connection, gone)
+  await connection.run(deleteAttemptsOfEvents, textArray(gone))
+  deleted += await connection.run(deleteEvents, textArray(gone))
   return deleted
 }
 
 /**
- * The same for a day that leaves as a whole after: rows that go stay until then as they are from here
- * on, without body, deliveries or id, so that nothing is ever made of them again.
+ * Of events that are locked, or have neither body nor delivery: nothing is ever made of those again.
  *
  * @returns ids forgotten
  */
-export async function forgetEventRows(
-  connection: Connection,
-  cutoffs: RetentionCutoffs,
-  keys: readonly string[],
-): Promise<number> {
-  if (keys.length === 0) return 0
-  const { gone, bodies } = await judge(connection, cutoffs, keys)
-  await connection.run(dropBodies, bodies)
-  return await connection.run(forgetIds, gone)
-}
-
-/** What becomes of these events, of which nothing changes until the end of the transaction. */
-async function judge(
-  connection: Connection,
-  cutoffs: RetentionCutoffs,
-  keys: readonly string[],
-): Promise<{ gone: string; emptied: string; bodies: string }> {
-  await connection.all(lockEvents, textArray(keys))
-  const rows = await connection.all<EventRow>(judgeEvents, textArray(keys))
-  const keysOf = (chosen: (row: EventRow) => boolean) =>
-    textArray(rows.filter(chosen).map(({ key }) => key))
-  const isGone = (row: EventRow) => isRowOver(row, cutoffs)
-  const isEmptied = (row: EventRow) => row.has_body && isBodyOver(row, cutoffs)
-  return {
-    gone: keysOf(isGone),
-    emptied: keysOf((row) => isEmptied(row) && !isGone(row)),
-    bodies: keysOf((row) => isEmptied(row) && isGone(row)),
-  }
+export async function forgetIds(connection: Connection, keys: readonly string[]): Promise<number> {
+  return await connection.run(forgetIdsOf, textArray(keys))
 }
 
 function isBodyOver(row: EventRow, cutoffs: RetentionCutoffs): boolean {

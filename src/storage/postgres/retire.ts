@@ -5,7 +5,7 @@
  */
 import type { RetentionCutoffs } from '../upkeep.ts'
 import type { Connection } from './connection.ts'
-import { boundsOf, type Day } from './days.ts'
+import { boundsOf, type Day, type Days } from './days.ts'
 import {
   aboutAll,
   allOrNothing,
@@ -137,10 +137,10 @@ export interface DayOfEvents {
   readonly bodies: number
 }
 
-/** `fate`: what becomes of each event of the day. The rules are those of prune-rows.ts, for many. */
-function fateOf(day: Day, cutoffs: RetentionCutoffs): string {
-  const { from, to } = boundsOf('event', day)
-  const deliveries = boundsOf('done', day)
+/** `fate`: what becomes of each of these events. The rules are those of prune-rows.ts, for many. */
+function fateOf(days: Days, cutoffs: RetentionCutoffs): string {
+  const { from, to } = boundsOf('event', days)
+  const deliveries = boundsOf('done', days)
   const at = (ms: number) => Math.max(0, Math.floor(ms))
   return `
     with ended as materialized (
@@ -193,9 +193,25 @@ export async function overEvents(
   return rows.map(({ key }) => key)
 }
 
+/** Keys of events that go, out of a few in a row: `first` and `last` are of the same day. */
+export async function goneEvents(
+  connection: Connection,
+  { first, last }: { first: string; last: string },
+  cutoffs: RetentionCutoffs,
+): Promise<{ withBody: string[]; bare: string[] }> {
+  // The character after '_': above all deliveries of the last one.
+  const rows = await connection.once<{ key: string; has_body: boolean }>(
+    `${fateOf({ fromKey: first, toKey: `${last}\`` }, cutoffs)}
+     select key, has_body from fate where is_gone`,
+  )
+  const keysOf = (hasBody: boolean) =>
+    rows.filter((row) => row.has_body === hasBody).map(({ key }) => key)
+  return { withBody: keysOf(true), bare: keysOf(false) }
+}
+
 /**
  * The day goes on without the bodies that are over, and without the events that are: those whose ids
- * were forgotten before (`forgetEventRows`). One that has a body or an id stays.
+ * were forgotten before. One that has a body or an id stays.
  */
 export function retireEvents(
   connection: Connection,

@@ -1,9 +1,9 @@
 /**
  * Retention: deletes what has outlived its time, in slices of bounded cost. Three walks along the
  * order of ids, which is the order of time: ended deliveries with their attempts, settled batches,
- * events with their ids; then the slots that nothing is left in, and repairs that have ended. What must outlive its time (a body
- * that is still to be sent, the row of an event that has deliveries) is passed over. What goes is
- * counted, so that the audit still adds up.
+ * events with their ids; then the slots that nothing is left in, and repairs that have ended. What
+ * must outlive its time is passed over: a body that is still to be sent, the row and the id of an event
+ * that has deliveries. What goes is counted, so that the audit still adds up.
  */
 import { deliveryIdRange, eventKeyFloor } from '../../model/ids.ts'
 import type { RetentionCutoffs } from '../upkeep.ts'
