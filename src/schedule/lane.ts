@@ -7,10 +7,9 @@ import { closedBreaker, type EndpointFlow, type RateLimit } from '../model/flow.
 import { type FailureRun, firstStep, noFailures, type SlowStart } from '../policy/breaker.ts'
 import type { Claim } from '../storage/claims.ts'
 import type { Watched } from './alarm.ts'
+import { never } from './due-heap.ts'
 import { Pace } from './pace.ts'
 import { Ready } from './ready.ts'
-
-export const never = Number.POSITIVE_INFINITY
 
 export class Lane implements Watched {
   readonly endpointKey: string
@@ -101,6 +100,19 @@ export class Lane implements Watched {
     if (this.breaker.state !== 'closed') return this.probe === 'next' ? this.active + 1 : 0
     if (this.slowStart === null) return this.concurrency
     return Math.min(this.slowStart.limit, this.concurrency)
+  }
+
+  /**
+   * Since when something has waited here for nothing but a place of this process; `never` when that is
+   * not so. More processes would not help against a limit of the endpoint's own.
+   */
+  waitingSinceMs(nowMs: number): number {
+    const isItsOwn =
+      this.isClosed ||
+      this.heldUntilMs > nowMs ||
+      this.pace !== null ||
+      this.active >= this.mostActive
+    return isItsOwn ? never : this.ready.sinceMs
   }
 
   canSend(nowMs: number): boolean {

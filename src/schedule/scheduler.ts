@@ -17,7 +17,8 @@ import type { ReleaseRecord } from '../storage/commit-records.ts'
 import type { Store } from '../storage/storage.ts'
 import { Agenda } from './agenda.ts'
 import { Breakers, type Verdict } from './breakers.ts'
-import { applyLimits, type Lane, type LaneLimits, never } from './lane.ts'
+import { never } from './due-heap.ts'
+import { applyLimits, type Lane, type LaneLimits } from './lane.ts'
 import { Lanes } from './lanes.ts'
 import { Memory, type MemoryLimits } from './memory.ts'
 import { Precedence } from './precedence.ts'
@@ -151,6 +152,14 @@ export class Scheduler {
   /** When something is next due in the store; `never` when nothing is. */
   get nextDueAtMs(): number {
     return this.#agenda.nextAtMs
+  }
+
+  /** Since when something has waited in memory although its endpoint would take it; `never`: nothing. */
+  get waitingSinceMs(): number {
+    const nowMs = this.#tools.clock.nowMs()
+    let sinceMs = never
+    for (const lane of this.#lanes) sinceMs = Math.min(sinceMs, lane.waitingSinceMs(nowMs))
+    return sinceMs
   }
 
   /** No request is under way, and none can come of a claim that is. */

@@ -1,29 +1,19 @@
 /** Starts a thread for one long read, and gives its result. The store's own thread goes on. */
-import { existsSync } from 'node:fs'
+import { existsSync, statSync } from 'node:fs'
 import path from 'node:path'
-import { Worker } from 'node:worker_threads'
-import { WebhookError } from '../../model/errors.ts'
+import { describeValue, WebhookError } from '../../model/errors.ts'
 import type { AuditReport } from '../upkeep.ts'
 import { errorFromWire } from './errors.ts'
-import { sharedDoor } from './leaving.ts'
-import type { Answer, Job, ThreadData } from './protocol.ts'
+import { startThread } from './leaving.ts'
+import type { Answer, Job } from './protocol.ts'
 import { loadFrom, workerUrl } from './worker-url.ts'
 
 export function readBeside<Result>(
   location: string,
   job: Job & { kind: 'audit' | 'backup' },
 ): Promise<Result> {
-  const data: ThreadData = {
-    location,
-    loadFrom: loadFrom(),
-    code: workerUrl(),
-    door: sharedDoor(),
-    job,
-  }
-  const worker = new Worker(new URL(data.code), {
-    workerData: data,
-    name: `kmsg-sqlite-${job.kind}`,
-  })
+  const data = { location, loadFrom: loadFrom(), code: workerUrl(), job }
+  const worker = startThread(data, `kmsg-sqlite-${job.kind}`)
   return new Promise((resolve, reject) => {
     let answer: Answer | null = null
     worker.on('message', (said: Answer) => {
@@ -40,18 +30,28 @@ export function readBeside<Result>(
   })
 }
 
+/** @returns its whole path @throws WebhookError OPTION_INVALID */
+export function requireFile(file: unknown): string {
+  if (typeof file !== 'string') {
+    throw new WebhookError(
+      'OPTION_INVALID',
+      `Expected the path of the database of a service, got ${describeValue(file)}.`,
+    )
+  }
+  const location = path.resolve(file)
+  const isThere = existsSync(location)
+  if (isThere && !statSync(location).isDirectory()) return location
+  throw new WebhookError(
+    'OPTION_INVALID',
+    `Expected the database of a service, found ${isThere ? 'a folder' : 'no file'} at ${location}; name the file that its \`storage\` names (default ./.k-msg/webhooks.db).`,
+  )
+}
+
 /**
  * Checks a database file without opening a service on it, also while one runs. Changes nothing.
  *
  * @throws WebhookError STORAGE_FOREIGN | STORAGE_SCHEMA_NEWER | STORAGE_CORRUPT | OPTION_INVALID
  */
 export async function auditFile(file: string): Promise<AuditReport> {
-  const location = path.resolve(file)
-  if (!existsSync(location)) {
-    throw new WebhookError(
-      'OPTION_INVALID',
-      `Expected the database of a service, found no file at ${location}; name the file that its \`storage\` names (default ./.k-msg/webhooks.db).`,
-    )
-  }
-  return readBeside<AuditReport>(location, { kind: 'audit' })
+  return readBeside<AuditReport>(requireFile(file), { kind: 'audit' })
 }
