@@ -7,17 +7,18 @@ export interface DeliveryFigures {
   totalDeliveries: number
   successfulDeliveries: number
   failedDeliveries: number
-  /** Of the final attempts, in ms. */
+  /** Of each delivery's final attempt, in ms. */
   averageLatency: number
   /** In percent, 0 to 100, one decimal. 0 when nothing has ended yet. */
   successRate: number
 }
 
 export interface EndpointStats extends DeliveryFigures {
-  /** Of the final attempts, in ms, right to within 12 %. */
+  /** Of each delivery's final attempt, in ms, right to within 12 %. */
   latencyPercentiles: { p50: number; p90: number; p99: number }
-  /** All attempts, also those that a retry followed. */
+  /** All attempts, also those that a retry followed. A batch is one. */
   attempts: number
+  /** Members of batches count under their own types. */
   byEventType: Record<string, DeliveryFigures>
   /** Attempts by what they met: `accepted`, `faulted`, `timed-out`, … */
   byOutcome: Record<string, number>
@@ -57,13 +58,11 @@ export function perHour(rows: readonly StatisticsRow[]): HourlyFigures[] {
 function figures(rows: readonly StatisticsRow[]): DeliveryFigures {
   let successful = 0
   let failed = 0
-  let finals = 0
   let latencySumMs = 0
   for (const row of rows) {
     if (!isFinal(row)) continue
     if (row.state === 'delivered') successful += row.deliveries
     else failed += row.deliveries
-    finals += row.attempts
     latencySumMs += row.latencySumMs
   }
   const total = successful + failed
@@ -71,7 +70,7 @@ function figures(rows: readonly StatisticsRow[]): DeliveryFigures {
     totalDeliveries: total,
     successfulDeliveries: successful,
     failedDeliveries: failed,
-    averageLatency: finals === 0 ? 0 : Math.round(latencySumMs / finals),
+    averageLatency: total === 0 ? 0 : Math.round(latencySumMs / total),
     successRate: total === 0 ? 0 : Math.round((successful / total) * 1_000) / 10,
   }
 }
@@ -85,8 +84,8 @@ function percentiles(rows: readonly StatisticsRow[]): EndpointStats['latencyPerc
   let total = 0
   for (const row of rows) {
     if (!isFinal(row)) continue
-    counts[row.latencyClass] = (counts[row.latencyClass] ?? 0) + row.attempts
-    total += row.attempts
+    counts[row.latencyClass] = (counts[row.latencyClass] ?? 0) + row.deliveries
+    total += row.deliveries
   }
   const at = (share: number): number => {
     let seen = 0

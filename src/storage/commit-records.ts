@@ -65,7 +65,7 @@ export interface SettlementRecord {
   readonly deliveryId: string
   readonly endpointKey: string
   readonly tenantId: string
-  /** For statistics; `batch` for a batch. */
+  /** For statistics; a batch is counted with the types of its members. */
   readonly eventType: string
   readonly token: number
   readonly attempt: AttemptRecord

@@ -87,9 +87,11 @@ export interface StatisticsRow {
   readonly state: string
   /** Number of the latency class, see `latencyClass` in storage/latency-class.ts. */
   readonly latencyClass: number
+  /** The one attempt of a batch counts with the type of its first member. */
   readonly attempts: number
-  /** Deliveries those attempts carried: more than attempts where batches were sent. */
+  /** Deliveries of this type that attempts carried: also as members of batches. */
   readonly deliveries: number
+  /** For each of these deliveries the latency of its attempt. */
   readonly latencySumMs: number
 }
 

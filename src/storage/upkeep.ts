@@ -7,7 +7,10 @@ export interface RetentionCutoffs {
   readonly deliveredBodiesBeforeMs: number
   /** Bodies with a failed or cancelled delivery, settled before this. */
   readonly failedBodiesBeforeMs: number
-  /** Event ids accepted before this are forgotten: the same id is new again. */
+  /**
+   * Events accepted before this, of which nothing else is kept, are forgotten with their ids: the same
+   * id is new again. As long as an event has deliveries or its body, its id is known.
+   */
   readonly eventIdsBeforeMs: number
 }
 

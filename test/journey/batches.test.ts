@@ -67,6 +67,40 @@ describe('batches', () => {
     expect(sizes(stage, 'shop')).toEqual([2, 1])
   })
 
+  journey(
+    'are one request in the statistics, with deliveries of their own types',
+    async (stage) => {
+      let status = 503
+      stage.inbox.setAnswer(() => ({ status }))
+      const service = await stage.open({ retryScheduleMs: [1_000] })
+      await service.registerEndpoint(stage.endpoint('shop', { batch }))
+      for (const type of ['message.read', 'message.sent', 'message.read']) {
+        await service.dispatchEvent(stage.event({ type }))
+      }
+      await service.runDue()
+      status = 200
+      stage.clock.advance(1_000)
+      await service.runDue()
+      expect(sizes(stage, 'shop')).toEqual([3, 3])
+      const figures = {
+        totalDeliveries: 3,
+        successRate: 100,
+        attempts: 2,
+        byOutcome: { faulted: 1, accepted: 1 },
+      }
+      const stats = await service.getStats()
+      expect(stats).toMatchObject(figures)
+      const ofShop = await service.getEndpointStats('shop')
+      expect(ofShop).toMatchObject({ ...figures, hours: [{ totalDeliveries: 3 }] })
+      for (const { byEventType, averageLatency } of [stats, ofShop]) {
+        expect(byEventType).toEqual({
+          'message.read': expect.objectContaining({ totalDeliveries: 2, averageLatency }),
+          'message.sent': expect.objectContaining({ totalDeliveries: 1, averageLatency }),
+        })
+      }
+    },
+  )
+
   journey('are a JSON array under one id and one signature', async (stage) => {
     const service = await stage.open()
     await service.registerEndpoint(stage.endpoint('shop', { batch }))

@@ -65,6 +65,48 @@ describe('retention', () => {
     expect(stage.at('shop').every((one) => one.signature === 'valid')).toBe(true)
   })
 
+  journey('correctness 9: an event that waits or is kept is found by its id', async (stage) => {
+    stage.inbox.setAnswer(({ path }) => ({ status: path === '/down' ? 500 : 200 }))
+    const service = await stage.open({ retryScheduleMs: [20 * dayMs] })
+    const sent = ['message.sent']
+    await service.registerEndpoint(stage.endpoint('paused', { status: 'paused', events: sent }))
+    await service.registerEndpoint(stage.endpoint('down', { events: ['message.failed'] }))
+    const [waits, failed, gone] = [
+      stage.event({ id: 'waits', data: { phone: '010-1234-5678' } }),
+      stage.event({ id: 'failed', type: 'message.failed', metadata: { from: 'a' } }),
+      stage.event({ id: 'gone', tenantId: 'nobody' }),
+    ] as const
+    await service.dispatchEvents([waits, failed, gone])
+    await service.runDue()
+    stage.clock.advance(20 * dayMs)
+    await service.runDue()
+    stage.clock.advance(11 * dayMs)
+    await stage.pruned(service)
+
+    expect(await service.getEvent('gone', { tenantId: 'nobody' })).toBeNull()
+    expect((await service.getEvent('waits'))?.body).not.toBeNull()
+    expect((await service.getFailedDeliveries('down')).map((one) => one.eventId)).toEqual([
+      'failed',
+    ])
+    expect((await service.getEvent('failed'))?.deliveries).toMatchObject([{ state: 'exhausted' }])
+    expect((await service.explainEvent('waits'))?.endpoints).toContainEqual(
+      expect.objectContaining({ endpointId: 'paused', outcome: 'waiting' }),
+    )
+    expect(await service.dispatchEvent(waits)).toMatchObject({ duplicate: true })
+    await expect(service.dispatchEvent({ ...waits, data: {} })).rejects.toMatchObject({
+      code: 'EVENT_ID_CONFLICT',
+    })
+    expect(await service.eraseEvents({ ids: ['waits', 'failed'] })).toMatchObject({ erased: 2 })
+    await service.resumeEndpoint('paused')
+    await service.drain()
+    expect(stage.at('paused')).toEqual([])
+
+    stage.clock.advance(31 * dayMs)
+    await stage.pruned(service)
+    expect(await service.getEvent('waits')).toBeNull()
+    expect(await service.dispatchEvent({ ...waits, data: {} })).toMatchObject({ duplicate: false })
+  })
+
   journey('has options for all of it', async (stage) => {
     const service = await stage.open({
       retention: { settledMs: 60_000, deliveredBodiesMs: 0, eventIdsMs: 60_000 },

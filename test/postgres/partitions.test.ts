@@ -374,6 +374,62 @@ describe('many rows', () => {
     expect(await changed('(event|done|attempt)_(2|default)')).toBe(0)
   })
 
+  test('lose ids and bodies at once with their day, and what waits keeps both', async () => {
+    await fill(startMs)
+    const waits = accept(host, { id: 'waits' })
+    await commitAccepts(store, waits)
+    host.now += 31 * day
+    const all = allBefore(host.now - 29 * day)
+    expect(await store.prune(all, 500)).toBe(rows)
+    expect(await count('done')).toBe(0)
+    // Bodies go at once, before the first id.
+    expect(await store.prune(all, 500)).toBe(rows)
+    expect(await count('event where body is not null')).toBe(1)
+    expect(await count('event_key')).toBe(rows + 1)
+    expect(await problems()).toEqual([])
+    expect(await store.prune(all, 500)).toBe(500)
+    expect(await problems()).toEqual([])
+    await pruneAll(all, 5_000)
+    expect(await count('event_20260105')).toBe(1)
+    expect(await count('event_key')).toBe(1)
+    expect((await store.findEvent('', 'waits'))?.body).not.toBeNull()
+    const [again] = (await commitAccepts(store, accept(host, { id: 'waits', hash: 'other' })))
+      .accepts
+    expect(again).toMatchObject({ kind: 'duplicate', sameContent: false })
+    expect(await problems()).toEqual([])
+  })
+
+  test('that became over since the ids of their day were forgotten stay for the next pass', async () => {
+    await fill(startMs)
+    const all = allBefore(startMs + 2 * day)
+    host.now += 31 * day
+    await pruneAll({ ...all, eventIdsBeforeMs: 0 }, 5_000)
+    await sql.query('begin')
+    await sql.query('select from event limit 1')
+    await pruneAll(all, 5_000)
+    expect(await count('event_key')).toBe(0)
+    expect(await count('event')).toBe(rows)
+    expect(await problems()).toEqual([])
+    await sql.query('rollback')
+    const key = (await sql.query<{ key: string }>('select max(key) as key from event')).rows[0]?.key
+    await sql.query(
+      `insert into event (key, tenant_id, id, type, accepted_at_ms, matched)
+       values ($1, '', 'straggler', 'message.sent', $2, 0)`,
+      [`${key?.slice(0, -6)}zzzzzz`, startMs],
+    )
+    await sql.query(`insert into event_key (tenant_id, id, key, content_hash, accepted_at_ms)
+      select tenant_id, id, key, '', accepted_at_ms from event where id = 'straggler'`)
+    await store.prune(all, 5_000)
+    expect(await count('event')).toBe(1)
+    expect(await count('event_key')).toBe(1)
+    // The rest of this pass, and the next one.
+    await pruneAll(all, 5_000)
+    await pruneAll(all, 5_000)
+    expect(await count('event')).toBe(0)
+    expect(await count('event_key')).toBe(0)
+    expect(await problems()).toEqual([])
+  })
+
   test('a large day waits until all of it is over', async () => {
     await fill(startMs)
     host.now += 2 * day

@@ -56,6 +56,7 @@ const breakages: Readonly<Record<string, string>> = {
     update live set order_key = 'k', order_no = 1, due_at_ms = 9000000000000000
      where id = (select id from live where kind = 'single' and batch_id is null limit 1)`,
   event_id_has_its_event: "update event_key set key = 'nowhere'",
+  event_has_its_id: 'delete from event_key where key in (select event_key from live)',
   fan_out_has_its_event: 'update fan_out set position = total',
 }
 

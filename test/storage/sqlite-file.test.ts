@@ -22,6 +22,7 @@ import { auditFile } from '../../src/storage/sqlite/beside.ts'
 import { type Database, loadDriver } from '../../src/storage/sqlite/driver.ts'
 import { storageError } from '../../src/storage/sqlite/errors.ts'
 import { firstSchema } from '../../src/storage/sqlite/migrations/0001-first.ts'
+import { makePrivate } from '../../src/storage/sqlite/private-file.ts'
 import { applicationId } from '../../src/storage/sqlite/schema.ts'
 import { type SqliteOptions, sqlite } from '../../src/storage/sqlite/sqlite.ts'
 import { accept, commitAccepts, group, ownedOf, query, settle, testHost } from './fixtures.ts'
@@ -227,6 +228,74 @@ describe('what is in the file', () => {
 })
 
 describe('files and folders', () => {
+  const mode = (name: string) => (statSync(name).mode & 0o777).toString(8)
+  const narrowed = expect.objectContaining({
+    level: 'warn',
+    message: expect.stringContaining('others could read the data'),
+  })
+
+  test.skipIf(process.platform === 'win32')(
+    'one that others may read becomes its owner’s alone, with its log, and that is said once',
+    async () => {
+      writeFileSync(file, '')
+      writeFileSync(`${file}-lock`, '')
+      for (const name of [file, `${file}-lock`]) chmodSync(name, 0o644)
+      const host = testHost()
+      const store = await open({}, host)
+      await commitAccepts(store, accept(host))
+      for (const name of readdirSync(folder)) {
+        expect([name, mode(path.join(folder, name))]).toEqual([name, '600'])
+      }
+      expect(readdirSync(folder)).toHaveLength(5)
+      expect(host.logged.filter(({ level }) => level === 'warn')).toEqual([narrowed])
+      const { files } = host.logged.find(({ level }) => level === 'warn')?.fields ?? {}
+      for (const suffix of ['', '-wal', '-shm', '-lock', '-lock-journal']) {
+        expect(files).toContain(`${file}${suffix} (0644)`)
+      }
+      await store.close()
+      const later = testHost()
+      await (await open({}, later)).close()
+      expect(later.logged).not.toContainEqual(narrowed)
+    },
+  )
+
+  test.skipIf(process.platform === 'win32')(
+    'one that is not ours to change is told, and is used all the same',
+    async () => {
+      await (await open()).close()
+      chmodSync(file, 0o664)
+      const host = testHost()
+      makePrivate(file, host, () => {
+        throw Object.assign(new Error('EPERM: operation not permitted'), { code: 'EPERM' })
+      })
+      expect(host.logged).toEqual([
+        {
+          level: 'warn',
+          message: expect.stringContaining('only the owner'),
+          fields: { location: file, mode: '0664', error: 'EPERM: operation not permitted' },
+        },
+      ])
+      expect(mode(file)).toBe('664')
+    },
+  )
+
+  test.skipIf(process.platform === 'win32')(
+    'a foreign one and the target of a link keep their modes',
+    async () => {
+      raw(file, (database) => database.exec('create table customer (name text)'))
+      chmodSync(file, 0o644)
+      expect((await refusal(open())).code).toBe('STORAGE_FOREIGN')
+      expect(mode(file)).toBe('644')
+      const own = path.join(folder, 'own.db')
+      const elsewhere = path.join(folder, 'elsewhere')
+      writeFileSync(elsewhere, '')
+      chmodSync(elsewhere, 0o644)
+      symlinkSync(elsewhere, `${own}-lock`)
+      await (await open({ path: own })).close()
+      expect(mode(elsewhere)).toBe('644')
+    },
+  )
+
   test('only their owner can read them, also under an open umask', async () => {
     const host = testHost()
     const umask = process.umask(0)
@@ -235,7 +304,6 @@ describe('files and folders', () => {
     await commitAccepts(store, accept(host))
     const copy = path.join(folder, 'copy.db')
     await store.backup(copy)
-    const mode = (name: string) => (statSync(name).mode & 0o777).toString(8)
     for (const name of ['webhooks.db', 'webhooks.db-wal', 'webhooks.db-shm', 'webhooks.db-lock']) {
       expect([name, mode(path.join(path.dirname(location), name))]).toEqual([name, '600'])
     }

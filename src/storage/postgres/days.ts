@@ -31,7 +31,7 @@ export interface Day {
   readonly toKey: string
 }
 
-/** Some days in a row. */
+/** Some days in a row, or a part of one. */
 export type Days = Pick<Day, 'fromKey' | 'toKey'>
 
 export function dayOf(ms: number): Day {
@@ -51,9 +51,9 @@ export function partitionOf(table: DailyTable, day: Day): string {
 }
 
 /** The bounds of a day in this table, as literals: keys are of 0–9 and a–z. */
-export function boundsOf(table: DailyTable, day: Day): { from: string; to: string } {
+export function boundsOf(table: DailyTable, days: Days): { from: string; to: string } {
   const prefix = table === 'event' ? '' : 'dlv_'
-  return { from: `'${prefix}${day.fromKey}'`, to: `'${prefix}${day.toKey}'` }
+  return { from: `'${prefix}${days.fromKey}'`, to: `'${prefix}${days.toKey}'` }
 }
 
 const partitions = `

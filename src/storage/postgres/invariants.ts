@@ -185,6 +185,21 @@ export const invariants: readonly Invariant[] = [
           or event.tenant_id <> event_key.tenant_id`,
   },
   {
+    // What may be sent, shown or erased is found by its id, and no other event takes that.
+    name: 'event_has_its_id',
+    sql: `
+      select key as id from kmsg.event
+       where not exists (select from kmsg.event_key
+                          where event_key.tenant_id = event.tenant_id and event_key.id = event.id
+                            and event_key.key = event.key)
+         and (body is not null
+              or exists (select from kmsg.live where live.id >= 'dlv_' || event.key || '_'
+                                              and live.id < 'dlv_' || event.key || '\`')
+              or exists (select from kmsg.done where done.id >= 'dlv_' || event.key || '_'
+                                              and done.id < 'dlv_' || event.key || '\`')
+              or exists (select from kmsg.fan_out where fan_out.event_key = event.key))`,
+  },
+  {
     // What was retried leaves the list of failures: it must be going on.
     name: 'retried_delivery_goes_on',
     sql: `

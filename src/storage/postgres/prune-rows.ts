@@ -89,15 +89,13 @@ export async function pruneBatches(
   return { deleted: row?.deleted ?? 0, last }
 }
 
-/** From here on nobody retries a delivery of theirs, which would need the body. */
+/** From here on nobody retries a delivery of theirs. Without the body nobody can. */
 const lockEvents = `
-  select key from kmsg.event where key = any($1::text[]) order by key for no key update`
+  select key from kmsg.event where key = any($1::text[]) and body is not null
+   order by key for no key update`
 
 const judgeEvents = `
   select key, accepted_at_ms, body is not null as has_body,
-         exists (select from kmsg.event_key
-                  where event_key.tenant_id = event.tenant_id and event_key.id = event.id
-                    and event_key.key = event.key) as has_id,
          exists (select from kmsg.live
                   where live.id >= 'dlv_' || event.key || '_' and live.id < 'dlv_' || event.key || '\`')
            or exists (select from kmsg.fan_out where event_key = event.key) as unsettled,
@@ -111,7 +109,7 @@ const judgeEvents = `
 const forgetIdsOf = `
   delete from kmsg.event_key using kmsg.event
    where event.key = any($1::text[]) and event_key.tenant_id = event.tenant_id
-     and event_key.id = event.id and event_key.key = event.key and event.accepted_at_ms < $2::bigint`
+     and event_key.id = event.id and event_key.key = event.key`
 const dropBodies = 'update kmsg.event set body = null where key = any($1::text[])'
 const deleteEvents = 'delete from kmsg.event where key = any($1::text[])'
 /** Late attempts have no delivery to go with. */
@@ -123,19 +121,9 @@ interface EventRow {
   readonly key: string
   readonly accepted_at_ms: number
   readonly has_body: boolean
-  readonly has_id: boolean
   readonly unsettled: boolean
   readonly ended: number
   readonly failed_at_ms: number | null
-}
-
-/** @returns ids forgotten */
-export async function forgetIds(
-  connection: Connection,
-  { eventIdsBeforeMs }: RetentionCutoffs,
-  keys: readonly string[],
-): Promise<number> {
-  return await connection.run(forgetIdsOf, textArray(keys), Math.floor(eventIdsBeforeMs))
 }
 
 /** @returns ids, bodies and rows deleted */
@@ -148,19 +136,24 @@ export async function pruneEventRows(
   await connection.all(lockEvents, textArray(keys))
   const rows = await connection.all<EventRow>(judgeEvents, textArray(keys))
   const keysOf = (chosen: (row: EventRow) => boolean) => rows.filter(chosen).map(({ key }) => key)
-  const gone = textArray(keysOf((row) => isRowOver(row, cutoffs)))
+  const gone = keysOf((row) => isRowOver(row, cutoffs))
   const emptied = textArray(
     keysOf((row) => row.has_body && isBodyOver(row, cutoffs) && !isRowOver(row, cutoffs)),
   )
-  let deleted = await forgetIds(
-    connection,
-    cutoffs,
-    keysOf((row) => row.has_id),
-  )
-  deleted += await connection.run(dropBodies, emptied)
-  await connection.run(deleteAttemptsOfEvents, gone)
-  deleted += await connection.run(deleteEvents, gone)
+  let deleted = await connection.run(dropBodies, emptied)
+  deleted += await forgetIds(connection, gone)
+  await connection.run(deleteAttemptsOfEvents, textArray(gone))
+  deleted += await connection.run(deleteEvents, textArray(gone))
   return deleted
+}
+
+/**
+ * Of events that are locked, or have neither body nor delivery: nothing is ever made of those again.
+ *
+ * @returns ids forgotten
+ */
+export async function forgetIds(connection: Connection, keys: readonly string[]): Promise<number> {
+  return await connection.run(forgetIdsOf, textArray(keys))
 }
 
 function isBodyOver(row: EventRow, cutoffs: RetentionCutoffs): boolean {

@@ -1,70 +1,38 @@
 /**
  * Retention: deletes what has outlived its time, in steps of bounded cost, one process at a time.
- * Days that are over leave as a whole (retire.ts); rows one by one only where there are few of them,
- * or where they lie in no day (prune-rows.ts). What must outlive its time (a body that is still to be
- * sent, the row of an event that has deliveries) stays.
- *
- * A large day is looked at when all of it has passed a limit, so that its rows go up to a day late
- * and together; a small one is kept to the minute.
+ * Days that are over leave as a whole (prune-days.ts); rows one by one only where there are few of
+ * them, or where they lie in no day (prune-rows.ts). What must outlive its time stays: a body that is
+ * still to be sent, the row and the id of an event that has deliveries.
  */
 import { eventKeyFloor } from '../../model/ids.ts'
 import type { RetentionCutoffs } from '../upkeep.ts'
-import type { Connection } from './connection.ts'
-import { boundsOf, type DailyTable, type Day, keyColumns, readDays } from './days.ts'
-import { deleteDeliveryRows, forgetIds, pruneBatches, pruneEventRows } from './prune-rows.ts'
+import { readDays } from './days.ts'
 import {
-  examineDeliveries,
-  examineEvents,
-  overEvents,
-  retireAttempts,
-  retireDeliveries,
-  retireEvents,
-} from './retire.ts'
+  type DayNotes,
+  type DayWalk,
+  forgetIdsOfDay,
+  pruneDeliveriesOfDay,
+  pruneEventsOfDay,
+  retireEventsOfDay,
+  type Step,
+  type Tools,
+} from './prune-days.ts'
+import { deleteDeliveryRows, pruneBatches, pruneEventRows } from './prune-rows.ts'
 import type { Session } from './session.ts'
 import { pruneSlots, slotOf } from './slot.ts'
 
 /** One walk of a pass; `after` is the last id looked at. */
 export type PruneWalk =
-  | { readonly kind: 'deliveries-of-day'; readonly day: Day; readonly tables: Set<DailyTable> }
-  | { readonly kind: 'ids-of-day'; readonly day: Day; readonly after: string }
-  | { readonly kind: 'events-of-day'; readonly day: Day }
+  | DayWalk
   | {
       readonly kind: 'deliveries' | 'batches' | 'events' | 'slots' | 'repairs'
       readonly after: string
     }
 
-export interface PruneStep {
-  readonly deleted: number
-  /** The same walk, further on; null when it is through. */
-  readonly next: PruneWalk | null
-  /** Tables that belong to nothing any more. */
-  readonly gone: readonly string[]
-}
+export type PruneStep = Step<PruneWalk>
 
 /** Other processes may think that younger slots are written, and not write them again. */
 const keepSlotsMs = 3_600_000
-
-/** Up to so many rows are deleted one by one; a day of fewer is not waited for to be over. */
-export const fewRows = 10_000
-
-/** A large day that is kept for long is looked at again and again; it may take this part of the time. */
-const examineShare = 0.0005
-const atOnceMs = 20
-
-/** What this process knows of days, so that it does not look at each in every pass. */
-export class DayNotes {
-  readonly #notBeforeMs = new Map<string, number>()
-  readonly forgotten = new Set<string>()
-
-  isDue(name: string): boolean {
-    return performance.now() >= (this.#notBeforeMs.get(name) ?? 0)
-  }
-
-  looked(name: string, startMs: number): void {
-    const tookMs = performance.now() - startMs
-    if (tookMs > atOnceMs) this.#notBeforeMs.set(name, startMs + tookMs / examineShare)
-  }
-}
 
 const takeTurn = `
   select pg_try_advisory_xact_lock(hashtextextended('kmsg retention ' || $1, 0)) as taken`
@@ -82,9 +50,7 @@ export async function planPass(
     if (day.fromMs < cutoffs.settledBeforeMs && (tables.has('done') || tables.has('attempt'))) {
       walks.push({ kind: 'deliveries-of-day', day, tables })
     }
-    if (!tables.has('event')) continue
-    if (day.fromMs < cutoffs.eventIdsBeforeMs) walks.push({ kind: 'ids-of-day', day, after: '' })
-    walks.push({ kind: 'events-of-day', day })
+    if (tables.has('event')) walks.push({ kind: 'events-of-day', day })
   }
   for (const kind of ['deliveries', 'batches', 'events', 'slots', 'repairs'] as const) {
     walks.push({ kind, after: '' })
@@ -112,10 +78,12 @@ export async function pruneStep(
     switch (walk.kind) {
       case 'deliveries-of-day':
         return await pruneDeliveriesOfDay(tools, walk)
-      case 'ids-of-day':
-        return await forgetIdsOfDay(tools, walk)
       case 'events-of-day':
         return await pruneEventsOfDay(tools, walk)
+      case 'ids-of-day':
+        return await forgetIdsOfDay(tools, walk)
+      case 'retire-events':
+        return await retireEventsOfDay(tools, walk)
       case 'deliveries':
         return await pruneStrayDeliveries(tools, walk.after)
       case 'batches': {
@@ -142,132 +110,11 @@ export async function pruneStep(
   })
 }
 
-interface Tools {
-  readonly session: Session
-  readonly connection: Connection
-  readonly cutoffs: RetentionCutoffs
-  readonly limit: number
-  readonly notes: DayNotes
-}
-
-const nothing: PruneStep = { deleted: 0, next: null, gone: [] }
-
 function onwards(
   kind: 'deliveries' | 'batches' | 'events' | 'slots',
   lastOfFullStep: string | null | undefined,
 ): PruneWalk | null {
   return lastOfFullStep ? { kind, after: lastOfFullStep } : null
-}
-
-/** The tag of tables that take the place of others: a name is never met twice. */
-function newTag({ session }: Tools): string {
-  return session.newKey(session.nowMs()).slice(-8)
-}
-
-// ── days ─────────────────────────────────────────────────────────────────────────────────────────
-
-async function isSmall(connection: Connection, table: DailyTable, day: Day): Promise<boolean> {
-  const { from, to } = boundsOf(table, day)
-  const column = keyColumns[table]
-  const [counted] = await connection.once<{ n: number }>(`
-    select count(*) as n from (
-      select from kmsg.${table} where ${column} >= ${from} and ${column} < ${to}
-       limit ${fewRows + 1}) as few`)
-  return (counted?.n ?? 0) <= fewRows
-}
-
-async function pruneDeliveriesOfDay(
-  tools: Tools,
-  walk: PruneWalk & { kind: 'deliveries-of-day' },
-): Promise<PruneStep> {
-  const { connection, cutoffs, limit, notes } = tools
-  const { day, tables } = walk
-  const isOver = day.toMs <= cutoffs.settledBeforeMs
-  const name = `deliveries ${day.name}`
-  if (!isOver && !(await isSmall(connection, 'done', day))) return nothing
-  if (isOver && !notes.isDue(name)) return nothing
-  const startMs = performance.now()
-  if (!tables.has('done')) {
-    const gone = isOver ? await retireAttempts(connection, day, newTag(tools)) : null
-    if (gone === null && !(await isSmall(connection, 'attempt', day))) notes.looked(name, startMs)
-    return { deleted: 0, next: null, gone: gone ?? [] }
-  }
-  const { total, over } = await examineDeliveries(connection, day, cutoffs)
-  if (isOver && tables.has('attempt') && (over === total || over > fewRows)) {
-    const gone = await retireDeliveries(connection, day, cutoffs, newTag(tools))
-    return gone === null ? nothing : { deleted: over, next: null, gone }
-  }
-  if (total > fewRows) notes.looked(name, startMs)
-  if (over === 0) return nothing
-  const { from, to } = boundsOf('done', day)
-  const rows = await connection.once<{ id: string }>(
-    `select id from kmsg.done
-      where id >= ${from} and id < ${to} and settled_at_ms < $1::bigint limit ${limit}`,
-    Math.floor(cutoffs.settledBeforeMs),
-  )
-  const ids = rows.map(({ id }) => id)
-  const deleted = await deleteDeliveryRows(connection, ids)
-  return { deleted, next: deleted < over ? walk : null, gone: [] }
-}
-
-/** What of the day a limit has passed: of a large day all or nothing. */
-function roundToDay(cutoffs: RetentionCutoffs, day: Day): RetentionCutoffs {
-  const round = (ms: number) => (ms >= day.toMs ? ms : Math.min(ms, day.fromMs))
-  return {
-    settledBeforeMs: round(cutoffs.settledBeforeMs),
-    deliveredBodiesBeforeMs: round(cutoffs.deliveredBodiesBeforeMs),
-    failedBodiesBeforeMs: round(cutoffs.failedBodiesBeforeMs),
-    eventIdsBeforeMs: round(cutoffs.eventIdsBeforeMs),
-  }
-}
-
-const eventsInOrder = `
-  select key from kmsg.event where key > $1 and key >= $2 and key < $3 order by key limit $4`
-
-async function forgetIdsOfDay(
-  { connection, cutoffs, limit, notes }: Tools,
-  walk: PruneWalk & { kind: 'ids-of-day' },
-): Promise<PruneStep> {
-  const { day, after } = walk
-  if (notes.forgotten.has(day.name)) return nothing
-  const isOver = day.toMs <= cutoffs.eventIdsBeforeMs
-  if (!isOver && !(await isSmall(connection, 'event', day))) return nothing
-  const rows = await connection.all<{ key: string }>(
-    eventsInOrder,
-    ...[after, day.fromKey, day.toKey, limit],
-  )
-  const keys = rows.map(({ key }) => key)
-  const deleted = await forgetIds(connection, cutoffs, keys)
-  const last = keys[limit - 1]
-  if (last !== undefined) return { deleted, next: { ...walk, after: last }, gone: [] }
-  if (isOver) notes.forgotten.add(day.name)
-  return { deleted, next: null, gone: [] }
-}
-
-async function pruneEventsOfDay(
-  tools: Tools,
-  walk: PruneWalk & { kind: 'events-of-day' },
-): Promise<PruneStep> {
-  const { connection, limit, notes } = tools
-  const { day } = walk
-  const cutoffs = (await isSmall(connection, 'event', day))
-    ? tools.cutoffs
-    : roundToDay(tools.cutoffs, day)
-  const passed = Object.values(cutoffs).filter((ms) => ms > day.fromMs).length
-  const name = `events ${day.name} ${passed}`
-  if (passed === 0 || !notes.isDue(name)) return nothing
-  const startMs = performance.now()
-  const { total, gone, emptied } = await examineEvents(connection, day, cutoffs)
-  const isOver = gone === total && day.toMs <= Math.min(...Object.values(cutoffs))
-  if (isOver || gone + emptied > fewRows) {
-    const tables = await retireEvents(connection, day, cutoffs, newTag(tools))
-    return tables === null ? nothing : { deleted: gone + emptied, next: null, gone: tables }
-  }
-  if (total > fewRows) notes.looked(name, startMs)
-  if (gone + emptied === 0) return nothing
-  const keys = await overEvents(connection, day, cutoffs, limit)
-  const deleted = await pruneEventRows(connection, cutoffs, keys)
-  return { deleted, next: deleted > 0 && keys.length === limit ? walk : null, gone: [] }
 }
 
 // ── what lies in no day ──────────────────────────────────────────────────────────────────────────

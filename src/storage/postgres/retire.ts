@@ -5,7 +5,7 @@
  */
 import type { RetentionCutoffs } from '../upkeep.ts'
 import type { Connection } from './connection.ts'
-import { boundsOf, type Day } from './days.ts'
+import { boundsOf, type Day, type Days } from './days.ts'
 import {
   aboutAll,
   allOrNothing,
@@ -133,14 +133,14 @@ export interface DayOfEvents {
   readonly total: number
   /** Rows that go. */
   readonly gone: number
-  /** Rows that stay without their body. */
-  readonly emptied: number
+  /** Bodies that go, of rows that stay or not. */
+  readonly bodies: number
 }
 
-/** `fate`: what becomes of each event of the day. The rules are those of prune-rows.ts, for many. */
-function fateOf(day: Day, cutoffs: RetentionCutoffs): string {
-  const { from, to } = boundsOf('event', day)
-  const deliveries = boundsOf('done', day)
+/** `fate`: what becomes of each of these events. The rules are those of prune-rows.ts, for many. */
+function fateOf(days: Days, cutoffs: RetentionCutoffs): string {
+  const { from, to } = boundsOf('event', days)
+  const deliveries = boundsOf('done', days)
   const at = (ms: number) => Math.max(0, Math.floor(ms))
   return `
     with ended as materialized (
@@ -162,7 +162,7 @@ function fateOf(day: Day, cutoffs: RetentionCutoffs): string {
                         left join unsettled on unsettled.event_key = event.key
        where event.key >= ${from} and event.key < ${to}
     ), fate as (
-      select key, is_row_over and (not has_body or is_body_over) as is_gone,
+      select key, has_body, is_row_over and (not has_body or is_body_over) as is_gone,
              has_body and is_body_over as is_emptied from judged)`
 }
 
@@ -174,9 +174,9 @@ export async function examineEvents(
   const [found] = await aboutAll(connection, () =>
     connection.once<DayOfEvents>(`${fateOf(day, cutoffs)}
       select count(*) as total, count(*) filter (where is_gone) as gone,
-             count(*) filter (where is_emptied and not is_gone) as emptied from fate`),
+             count(*) filter (where is_emptied) as bodies from fate`),
   )
-  return found ?? { total: 0, gone: 0, emptied: 0 }
+  return found ?? { total: 0, gone: 0, bodies: 0 }
 }
 
 /** Keys of events that something becomes of. */
@@ -193,14 +193,40 @@ export async function overEvents(
   return rows.map(({ key }) => key)
 }
 
-/** The ids of events that go are forgotten before. */
+/** Keys of events that go, out of a few in a row: `first` and `last` are of the same day. */
+export async function goneEvents(
+  connection: Connection,
+  { first, last }: { first: string; last: string },
+  cutoffs: RetentionCutoffs,
+): Promise<{ withBody: string[]; bare: string[] }> {
+  // The character after '_': above all deliveries of the last one.
+  const rows = await connection.once<{ key: string; has_body: boolean }>(
+    `${fateOf({ fromKey: first, toKey: `${last}\`` }, cutoffs)}
+     select key, has_body from fate where is_gone`,
+  )
+  const keysOf = (hasBody: boolean) =>
+    rows.filter((row) => row.has_body === hasBody).map(({ key }) => key)
+  return { withBody: keysOf(true), bare: keysOf(false) }
+}
+
+/**
+ * The day goes on without the bodies that are over, and without the events that are: those whose ids
+ * were forgotten before. One that has a body or an id stays.
+ */
 export function retireEvents(
   connection: Connection,
   day: Day,
   cutoffs: RetentionCutoffs,
   tag: string,
-): Promise<readonly string[] | null> {
+): Promise<RetiredEvents | null> {
   return allOrNothing(connection, () => moveEvents(connection, day, cutoffs, tag))
+}
+
+export interface RetiredEvents {
+  /** Tables that belong to nothing any more. */
+  readonly tables: readonly string[]
+  /** Rows that went. */
+  readonly gone: number
 }
 
 async function moveEvents(
@@ -208,7 +234,7 @@ async function moveEvents(
   day: Day,
   cutoffs: RetentionCutoffs,
   tag: string,
-): Promise<readonly string[] | null> {
+): Promise<RetiredEvents | null> {
   if (!(await holdDay(connection, ['event'], day))) return null
   const names = namesOf('event', day, tag)
   await makeFresh(connection, 'event', day, names)
@@ -219,18 +245,24 @@ async function moveEvents(
   const values = columns.map(({ name }) =>
     name === 'body' ? 'case when not is_emptied then event.body end' : `event.${name}`,
   )
-  const kept = await countOf(
-    connection,
+  const [counted] = await connection.once<{ kept: number; gone: number }>(
     `${fateOf(day, cutoffs)}, kept as (
        insert into ${names.fresh}
        select ${values.join(', ')} from kmsg.event join fate on fate.key = event.key
-        where not is_gone and event.key >= '${day.fromKey}' and event.key < '${day.toKey}'
+              left join lateral (
+                select true as is_known from kmsg.event_key as known
+                 where is_gone and known.tenant_id = event.tenant_id and known.id = event.id
+                   and known.key = event.key limit 1) as id on true
+        where (not is_gone or has_body or is_known)
+          and event.key >= '${day.fromKey}' and event.key < '${day.toKey}'
        returning 1)
-     select count(*) as n from kept`,
+     select (select count(*) from kept) as kept,
+            (select count(*) from fate) - (select count(*) from kept) as gone`,
   )
+  const { kept, gone } = counted ?? { kept: 0, gone: 0 }
   if (kept === 0) {
     await connection.exec(`delete from kmsg.pruned_day where from_key = '${day.fromKey}'`)
   }
   const isDone = await replaceDay(connection, day, [{ table: 'event', isKept: kept > 0, names }])
-  return isDone ? [names.gone] : null
+  return isDone ? { tables: [names.gone], gone } : null
 }

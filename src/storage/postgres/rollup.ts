@@ -1,10 +1,61 @@
 /**
- * Which rows of the sums this process adds to. Every commit makes a new version of them, and behind a
- * transaction that is open for long no old one may be cleared away: after a thousand commits a lookup
- * goes through a thousand versions. So after some commits the process goes on with rows of their own,
- * and adds what it leaves to its lasting ones.
+ * Statistics of the attempts in one commit, and which rows of the sums this process adds them to. Every
+ * commit makes a new version of those rows, and behind a transaction that is open for long no old one
+ * may be cleared away: after a thousand commits a lookup goes through a thousand versions. So after
+ * some commits the process goes on with rows of their own, and adds what it leaves to its lasting ones.
  */
 import type { Database } from './connection.ts'
+
+const anHourMs = 3_600_000
+
+/** How the rows of `written` (settle.ts) are added up. */
+export interface Counts {
+  readonly rows: string
+  readonly eventType: string
+  readonly attempts: string
+  readonly deliveries: string
+  readonly latency: string
+}
+
+export const ofSingles: Counts = {
+  rows: 'written',
+  eventType: 'event_type',
+  attempts: 'count(*)',
+  deliveries: 'count(*)',
+  latency: 'sum(latency_ms)',
+}
+
+/** A batch is one attempt, counted with the type of its first member; each type has its members. */
+export const ofMembers: Counts = {
+  rows: `written left join lateral (
+    select each.value ->> 2 as member_type, count(*) as members, min(each.n) = 1 as is_first
+      from kmsg.batch cross join json_array_elements(members) with ordinality as each (value, n)
+     where batch.id = written.id group by 1) as batched on true`,
+  eventType: 'coalesce(member_type, event_type)',
+  attempts: 'count(*) filter (where is_first is not false)',
+  deliveries: 'sum(coalesce(members, 1))',
+  latency: 'sum(latency_ms * coalesce(members, 1))',
+}
+
+/** Sums of everything that was written, in the three grains. `$21`: see `RollupWriter.next`. */
+export const addSums = (
+  counts: Counts,
+) => `insert into kmsg.rollup as r (endpoint_key, hour_ms, tenant_id, event_type, outcome, state,
+                                  latency_class, writer, attempts, deliveries, latency_sum_ms)
+    select grain.key, grain.hour_ms, tenant_id, event_type, outcome, end_state, latency_class,
+           $21::int, sum(attempts), sum(deliveries), sum(latency_sum_ms)
+      from (select settled_for, settled_at_ms - settled_at_ms % ${anHourMs} as hour_ms, tenant_id,
+                   ${counts.eventType} as event_type, outcome, end_state, latency_class,
+                   ${counts.attempts} as attempts, ${counts.deliveries} as deliveries,
+                   ${counts.latency} as latency_sum_ms
+              from ${counts.rows} group by 1, 2, 3, 4, 5, 6, 7) as counted
+           cross join lateral (values (settled_for, hour_ms), ('', hour_ms), ('', -1))
+             as grain (key, hour_ms)
+     group by 1, 2, 3, 4, 5, 6, 7 order by 1, 2, 3, 4, 5, 6, 7
+    on conflict (endpoint_key, hour_ms, tenant_id, event_type, outcome, state, latency_class, writer)
+       do update set attempts = r.attempts + excluded.attempts,
+                     deliveries = r.deliveries + excluded.deliveries,
+                     latency_sum_ms = r.latency_sum_ms + excluded.latency_sum_ms`
 
 /** Numbers of one worker's slot: the first is of its lasting rows. */
 const numbersPerSlot = 1_000

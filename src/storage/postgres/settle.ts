@@ -14,10 +14,9 @@ import { endCancelled } from './cancel.ts'
 import type { Connection, SqlValue } from './connection.ts'
 import { writeEffects } from './effect.ts'
 import { blockKeys, type OrderedKey, promote } from './order.ts'
+import { addSums, type Counts, ofMembers, ofSingles } from './rollup.ts'
 import { closedReason, type Session } from './session.ts'
 import { ByteColumn, fromText, rowsOf, textArray } from './text.ts'
-
-const anHourMs = 3_600_000
 
 const given = `${rowsOf({
   id: '$1::text[]',
@@ -125,32 +124,15 @@ const ends = `, ends as (
       from ended where kind = 'single'
   )`
 
-/** A batch counts as one attempt, for as many deliveries as it has members. */
-const deliveriesOf = `coalesce((select member_count from kmsg.batch where batch.id = written.id), 1)`
-
 const sumsOf = `
   id, token, end_state, settled_for, settled_at_ms, tenant_id, event_type, outcome, latency_class,
   latency_ms`
 
 /** Of everything that was written, and what came of it. */
-const sumsAndResult = (waits: boolean, deliveries: string) => `, written as materialized (
+const sumsAndResult = (waits: boolean, counts: Counts) => `, written as materialized (
     select ${sumsOf} from ended ${waits ? `union all select ${sumsOf} from waits` : ''}
   ), sums as (
-    insert into kmsg.rollup as r (endpoint_key, hour_ms, tenant_id, event_type, outcome, state,
-                                  latency_class, writer, attempts, deliveries, latency_sum_ms)
-    select grain.key, grain.hour_ms, tenant_id, event_type, outcome, end_state, latency_class,
-           $21::int, sum(attempts), sum(deliveries), sum(latency_sum_ms)
-      from (select settled_for, settled_at_ms - settled_at_ms % ${anHourMs} as hour_ms, tenant_id,
-                   event_type, outcome, end_state, latency_class, count(*) as attempts,
-                   sum(${deliveries}) as deliveries, sum(latency_ms) as latency_sum_ms
-              from written group by 1, 2, 3, 4, 5, 6, 7) as counted
-           cross join lateral (values (settled_for, hour_ms), ('', hour_ms), ('', -1))
-             as grain (key, hour_ms)
-     group by 1, 2, 3, 4, 5, 6, 7 order by 1, 2, 3, 4, 5, 6, 7
-    on conflict (endpoint_key, hour_ms, tenant_id, event_type, outcome, state, latency_class, writer)
-       do update set attempts = r.attempts + excluded.attempts,
-                     deliveries = r.deliveries + excluded.deliveries,
-                     latency_sum_ms = r.latency_sum_ms + excluded.latency_sum_ms
+    ${addSums(counts)}
   )
   select (select count(*) from written) as written,
          ${waits ? 'exists (select from waits where cancel_reason is not null)' : 'false'} as cancelled,
@@ -164,14 +146,14 @@ const endedInOrder = `,
             from ended where order_key is not null) as ordered`
 
 /** Nothing is looked for that the group does not hold. */
-const settleEnds = givenEnds + ends + sumsAndResult(false, '1')
-const settleSingles = givenAll + insertAttempts(ofWaits) + ends + sumsAndResult(true, '1')
+const settleEnds = givenEnds + ends + sumsAndResult(false, ofSingles)
+const settleSingles = givenAll + insertAttempts(ofWaits) + ends + sumsAndResult(true, ofSingles)
 const settleBatches =
   givenAll +
   insertAttempts(`${ofWaits} union all ${ofBatches}`) +
   endOfBatches +
   ends +
-  sumsAndResult(true, deliveriesOf)
+  sumsAndResult(true, ofMembers)
 const settleOrdered = settleBatches + endedInOrder
 
 function statementFor(records: readonly SettlementRecord[], isOrdered: boolean): string {

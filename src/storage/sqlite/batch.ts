@@ -149,6 +149,16 @@ export function memberCount({ connection }: Session, id: string): number {
   return row?.member_count ?? 0
 }
 
+/** How many members of each type, the first member's type first. */
+export function membersByType({ connection }: Session, id: string): Map<string, number> {
+  const row = connection.get<{ members: string }>('select members from batch where id = ?', id)
+  const byType = new Map<string, number>()
+  for (const { eventType } of membersFromJson(row?.members ?? '[]')) {
+    byType.set(eventType, (byType.get(eventType) ?? 0) + 1)
+  }
+  return byType
+}
+
 function membersToJson(members: readonly BatchMember[]): string {
   return JSON.stringify(members.map((m) => [m.deliveryId, m.eventId, m.eventType]))
 }

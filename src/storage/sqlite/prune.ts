@@ -1,9 +1,9 @@
 /**
  * Retention: deletes what has outlived its time, in slices of bounded cost. Three walks along the
  * order of ids, which is the order of time: ended deliveries with their attempts, settled batches,
- * events with their ids; then the slots that nothing is left in, and repairs that have ended. What must outlive its time (a body
- * that is still to be sent, the row of an event that has deliveries) is passed over. What goes is
- * counted, so that the audit still adds up.
+ * events with their ids; then the slots that nothing is left in, and repairs that have ended. What
+ * must outlive its time is passed over: a body that is still to be sent, the row and the id of an event
+ * that has deliveries. What goes is counted, so that the audit still adds up.
  */
 import { deliveryIdRange, eventKeyFloor } from '../../model/ids.ts'
 import type { RetentionCutoffs } from '../upkeep.ts'
@@ -49,6 +49,8 @@ const addPruned = `
   insert into pruned (endpoint_key, state, deliveries, attempts) values (?, ?, ?, ?)
   on conflict do update set deliveries = deliveries + excluded.deliveries,
                             attempts = attempts + excluded.attempts`
+
+const deleteId = 'delete from event_key where tenant_id = ? and id = ? and key = ?'
 
 const unsettled = `
   select exists (select 1 from live where id >= ?1 and id < ?2)
@@ -149,22 +151,10 @@ function pruneEvents(
 /** @returns rows changed or deleted */
 function pruneEvent({ connection }: Session, cutoffs: RetentionCutoffs, row: EventRow): number {
   const { key, accepted_at_ms: acceptedAtMs } = row
-  let changed = 0
-  const idIsOver = acceptedAtMs < cutoffs.eventIdsBeforeMs
-  if (idIsOver) {
-    changed += connection.run(
-      'delete from event_key where tenant_id = ? and id = ? and key = ?',
-      row.tenant_id,
-      row.id,
-      key,
-    )
-  }
-  const rowMayGo = idIsOver && acceptedAtMs < cutoffs.settledBeforeMs
-  if (row.has_body === 0 && !rowMayGo) return changed
+  const rowMayGo = acceptedAtMs < Math.min(cutoffs.eventIdsBeforeMs, cutoffs.settledBeforeMs)
+  if (row.has_body === 0 && !rowMayGo) return 0
   const { from, to } = deliveryIdRange(key)
-  if (connection.get<{ unsettled: number }>(unsettled, from, to, key)?.unsettled === 1) {
-    return changed
-  }
+  if (connection.get<{ unsettled: number }>(unsettled, from, to, key)?.unsettled === 1) return 0
   const { ended, failed_at_ms: failedAtMs } = connection.get<EndedRow>(endedOfEvent, from, to) ?? {
     ended: 0,
     failed_at_ms: null,
@@ -173,14 +163,16 @@ function pruneEvent({ connection }: Session, cutoffs: RetentionCutoffs, row: Eve
     failedAtMs === null
       ? acceptedAtMs < cutoffs.deliveredBodiesBeforeMs
       : failedAtMs < cutoffs.failedBodiesBeforeMs
-  if (row.has_body === 1 && !bodyIsOver) return changed
+  if (row.has_body === 1 && !bodyIsOver) return 0
   if (rowMayGo && ended === 0) {
     // Late attempts have no delivery to go with.
     connection.run(deleteAttemptsOfEvent, from, to)
-    return changed + connection.run('delete from event where key = ?', key)
+    // Never before its event: what is sent or kept must be found, and be no other event's.
+    const ids = connection.run(deleteId, row.tenant_id, row.id, key)
+    return ids + connection.run('delete from event where key = ?', key)
   }
-  if (row.has_body === 0) return changed
-  return changed + connection.run('update event set body = null where key = ?', key)
+  if (row.has_body === 0) return 0
+  return connection.run('update event set body = null where key = ?', key)
 }
 
 /** They are few, and no other row needs theirs. */

@@ -56,8 +56,8 @@ export class Rollup {
   readonly #pairs = new Map<string, Pair>()
   readonly #ofAll = new Map<string, Sum>()
 
-  /** @param deliveries how many one attempt carried */
-  count(counted: Counted, deliveries: number): void {
+  /** @param deliveries of this type that the attempt carried; it is their latency, each of them */
+  count(counted: Counted, attempts: number, deliveries: number): void {
     const { endpointKey, tenantId, eventType, outcome, state, settledAtMs, latencyMs } = counted
     const hourMs = settledAtMs - (settledAtMs % anHourMs)
     const ofClass = latencyClass(latencyMs)
@@ -70,9 +70,9 @@ export class Rollup {
       this.#pairs.set(endpointKey + key, pair)
     }
     for (const sum of [pair.one, pair.all]) {
-      sum.attempts += 1
+      sum.attempts += attempts
       sum.deliveries += deliveries
-      sum.latencySumMs += latencyMs
+      sum.latencySumMs += latencyMs * deliveries
     }
   }
 

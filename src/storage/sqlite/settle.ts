@@ -5,7 +5,7 @@
  */
 import type { EndpointEffect } from '../../model/settlement.ts'
 import type { SettlementResult } from '../commit-records.ts'
-import { memberCount } from './batch.ts'
+import { membersByType } from './batch.ts'
 import type { Connection } from './connection.ts'
 import type { SqlValue } from './driver.ts'
 import { applyEffect } from './effect.ts'
@@ -136,7 +136,7 @@ function writeEnds(session: Session, ends: readonly Settled[], rollup: Rollup): 
   for (; i + rowsAtOnce <= ends.length; i += rowsAtOnce) {
     const some = ends.slice(i, i + rowsAtOnce)
     endTogether(session.connection, some)
-    for (const settled of some) follow(session, settled, 1, rollup)
+    for (const settled of some) follow(session, settled, null, rollup)
   }
   for (const settled of ends.slice(i)) {
     if (writeSingly(session, settled, rollup) !== 'written') throw new MustSettleSingly()
@@ -199,7 +199,7 @@ function readSettled(
 
 function writeSingly(session: Session, given: Settled, rollup: Rollup): SettlementResult {
   const { connection } = session
-  const deliveries = given.isBatch ? memberCount(session, given.id) : 1
+  const members = given.isBatch ? membersByType(session, given.id) : null
   const settled = moved(session, given)
   if (settled === null) {
     if (connection.get(findAttempt, given.id, given.token) !== undefined) return 'repeated'
@@ -207,7 +207,7 @@ function writeSingly(session: Session, given: Settled, rollup: Rollup): Settleme
     return 'late'
   }
   if (settled.isBatch || settled.state === 'waiting') keepAttempt(connection, settled, false)
-  follow(session, settled, deliveries, rollup)
+  follow(session, settled, members, rollup)
   return 'written'
 }
 
@@ -229,13 +229,33 @@ function moved(session: Session, settled: Settled): Settled | null {
   return move(session, cancelled) ? cancelled : null
 }
 
-/** What a settlement that was written brings with it. */
-function follow(session: Session, settled: Settled, deliveries: number, rollup: Rollup): void {
+/** What a settlement that was written brings with it. @param members of a batch, by type */
+function follow(
+  session: Session,
+  settled: Settled,
+  members: ReadonlyMap<string, number> | null,
+  rollup: Rollup,
+): void {
+  const deliveries = members === null ? 1 : countMembers(settled, members, rollup)
+  if (members === null) rollup.count(settled, 1, 1)
   session.tally.add(settled.state === 'waiting' ? deliveries : 0, -deliveries)
-  rollup.count(settled, deliveries)
   if (settled.effect) {
     applyEffect(session, settled.endpointKey, settled.effect, settled.settledAtMs)
   }
+}
+
+/** The attempt of a batch is one: it is counted with the type of the first member. */
+function countMembers(
+  settled: Settled,
+  members: ReadonlyMap<string, number>,
+  rollup: Rollup,
+): number {
+  let total = 0
+  for (const [eventType, deliveries] of members) {
+    rollup.count({ ...settled, eventType }, total === 0 ? 1 : 0, deliveries)
+    total += deliveries
+  }
+  return total
 }
 
 /** @returns false when somebody else owns it now, or nobody */

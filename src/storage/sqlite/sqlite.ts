@@ -2,7 +2,7 @@
  * The default storage: one SQLite file, owned by one process. Knows where the file is and who may
  * read it; what is in it belongs to the thread (worker.ts).
  */
-import { closeSync, existsSync, mkdirSync, openSync, realpathSync } from 'node:fs'
+import { existsSync, mkdirSync, realpathSync } from 'node:fs'
 import path from 'node:path'
 import { describeValue, WebhookError } from '../../model/errors.ts'
 import { checkOptions } from '../../model/given.ts'
@@ -10,6 +10,7 @@ import type { Storage, StorageHost, Store } from '../storage.ts'
 import { loadDriver } from './driver.ts'
 import { fileSystemError, storageError } from './errors.ts'
 import { lockFile } from './lock.ts'
+import { createPrivately, makePrivate } from './private-file.ts'
 import { openStore } from './store.ts'
 import { loadFrom } from './worker-url.ts'
 
@@ -52,6 +53,7 @@ async function openFile(wanted: string, waitForLockMs: number, host: StorageHost
     const lock = await lockFile(driver, location, waitForLockMs)
     try {
       const store = await openStore(location, host, () => lock.release())
+      makePrivate(location, host)
       host.log('info', 'storage is open', { location, storage: store.description })
       return store
     } catch (error) {
@@ -81,19 +83,6 @@ function makeFolder(folder: string): void {
   makeFolder(path.dirname(folder))
   try {
     mkdirSync(folder, { mode: 0o700 })
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
-  }
-}
-
-/**
- * Creates a file that only its owner may read; SQLite gives its log and shared memory the same mode.
- * Never opens one that exists: closing it again would drop this process's locks on it.
- */
-function createPrivately(file: string): void {
-  if (existsSync(file)) return
-  try {
-    closeSync(openSync(file, 'wx', 0o600))
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
   }

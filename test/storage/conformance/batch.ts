@@ -154,23 +154,41 @@ export const batchStories: Stories = {
     expect((await store.audit()).problems).toEqual([])
   },
 
-  'a batch counts once as an attempt and for each member as a delivery': async (scene) => {
+  'a batch counts as one attempt, and each member as a delivery of its own type': async (scene) => {
     const { store, host } = scene
-    await commitAccepts(store, ...[1, 2, 3].map(() => accept(host)))
+    const types = ['message.read', 'message.sent', 'message.read']
+    await commitAccepts(store, ...types.map((type) => accept(host, { type })))
     const [batch] = await claimAll(store, host, 'endpoint', rule)
-    const settlements = [settle(host, batch!, delivered)]
+    const first = { latencyMs: 2, outcome: 'faulted' } as const
+    const retried = settle(host, batch!, retryAt(host.now), first)
+    await store.commit(group({ settlements: [retried] }))
+    const [again] = await claimAll(store, host, 'endpoint', rule)
+    const single = accept(host, { owned: true })
+    await commitAccepts(store, single)
+    const settlements = [
+      settle(host, again!, delivered, { latencyMs: 40 }),
+      settle(host, ownedOf(single), delivered, { latencyMs: 40 }),
+    ]
     await store.commit(group({ settlements }))
-    expect((await store.commit(group({ settlements }))).settlements).toEqual(['repeated'])
-    const sums = await store.statistics({
-      tenantId: '',
-      endpointKey: endpointKey('endpoint'),
-      fromMs: null,
-      toMs: null,
-      perHour: false,
-    })
-    expect(sums).toMatchObject([
-      { eventType: 'batch', state: 'delivered', attempts: 1, deliveries: 3 },
-    ])
+    const repeated = await store.commit(group({ settlements }))
+    expect(repeated.settlements).toEqual(['repeated', 'repeated'])
+    for (const key of [endpointKey('endpoint'), null]) {
+      const sums = await store.statistics({
+        tenantId: '',
+        endpointKey: key,
+        fromMs: null,
+        toMs: null,
+        perHour: false,
+      })
+      expect(sums.map((row) => [row.eventType, row.state, row.attempts, row.deliveries])).toEqual([
+        ['message.read', 'delivered', 1, 2],
+        ['message.read', 'waiting', 1, 2],
+        ['message.sent', 'delivered', 1, 2],
+        ['message.sent', 'waiting', 0, 1],
+      ])
+      expect(sums.map(({ latencySumMs }) => latencySumMs)).toEqual([80, 4, 80, 2])
+    }
+    expect((await store.audit()).problems).toEqual([])
   },
 
   'a released batch stays sealed': async ({ store, host }) => {

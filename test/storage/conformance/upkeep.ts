@@ -119,16 +119,71 @@ export const upkeepStories: Stories = {
     expect(await bodies()).toEqual([null, null, null])
   },
 
-  'correctness 9: an id is new again once it is forgotten': async ({ store, host }) => {
+  'correctness 9: an id is new again once its event is gone': async ({ store, host }) => {
     const first = accept(host, { id: 'a', owned: true })
     await commitAccepts(store, first)
     await store.commit(group({ settlements: [settle(host, ownedOf(first))] }))
     host.now += 31 * day
-    expect(await pruneAll(store, { eventIdsBeforeMs: host.now })).toBe(1)
+    const ended = { settledBeforeMs: host.now, deliveredBodiesBeforeMs: host.now }
+    // The ids are kept for longer than all else.
+    await pruneAll(store, { ...ended, eventIdsBeforeMs: host.now - 40 * day })
+    expect(await store.findEvent('', 'a')).toMatchObject({ body: null, deliveries: [] })
+    const same = await commitAccepts(store, accept(host, { id: 'a' }))
+    expect(same.accepts).toMatchObject([{ kind: 'duplicate', sameContent: true }])
+    await pruneAll(store, { ...ended, eventIdsBeforeMs: host.now })
     expect(await store.findEvent('', 'a')).toBeNull()
     const again = accept(host, { id: 'a' })
     expect((await commitAccepts(store, again)).accepts).toEqual([{ kind: 'stored' }])
     expect((await store.findEvent('', 'a'))?.key).toBe(again.event.key)
+    expect((await store.audit()).problems).toEqual([])
+  },
+
+  'correctness 9: an id is known as long as its event waits or is kept': async (scene) => {
+    const { store, host } = scene
+    const stories = ['sent', 'failed-late', 'waits', 'flies', 'wide', 'kept-body'] as const
+    const records = stories.map((id) =>
+      accept(host, { id, owned: id !== 'waits', wide: id === 'wide' }),
+    )
+    await commitAccepts(store, ...records)
+    const ofStory = (id: (typeof stories)[number]) => ownedOf(records[stories.indexOf(id)]!)
+    await store.commit(group({ settlements: [settle(host, ofStory('sent'))] }))
+    host.now += 20 * day
+    await store.commit(group({ settlements: [settle(host, ofStory('failed-late'), exhausted)] }))
+    await store.commit(group({ settlements: [settle(host, ofStory('kept-body'))] }))
+    host.now += 11 * day
+    const monthAgo = host.now - 30 * day
+    const afterMonth = {
+      settledBeforeMs: monthAgo,
+      deliveredBodiesBeforeMs: monthAgo,
+      failedBodiesBeforeMs: monthAgo,
+      eventIdsBeforeMs: host.now,
+    }
+    await pruneAll(store, afterMonth)
+    expect(await store.findEvent('', 'sent')).toBeNull()
+    for (const id of stories.slice(1)) {
+      expect(await store.findEvent('', id), id).toMatchObject({ id })
+      const again = await commitAccepts(store, accept(host, { id }))
+      expect(again.accepts, id).toMatchObject([{ kind: 'duplicate', sameContent: true }])
+      const other = await commitAccepts(store, accept(host, { id, hash: 'of other content' }))
+      expect(other.accepts, id).toMatchObject([{ kind: 'duplicate', sameContent: false }])
+    }
+    expect((await store.audit()).problems).toEqual([])
+    const ids = { kind: 'ids', tenantId: '', ids: [...stories] } as const
+    expect(await store.eraseEvents(ids, host.now, 100)).toMatchObject({ erased: 4, inFlight: 1 })
+    expect(text((await store.findEvent('', 'waits'))?.body)).toBeNull()
+    await store.commit(group({ settlements: [settle(host, ofStory('flies'))] }))
+
+    host.now += 31 * day
+    const all = host.now - 30 * day
+    await pruneAll(store, {
+      settledBeforeMs: all,
+      deliveredBodiesBeforeMs: all,
+      failedBodiesBeforeMs: all,
+      eventIdsBeforeMs: all,
+    })
+    for (const id of stories) expect(await store.findEvent('', id), id).toBeNull()
+    const anew = await commitAccepts(store, ...stories.map((id) => accept(host, { id })))
+    expect(anew.accepts).toEqual(stories.map(() => ({ kind: 'stored' })))
     expect((await store.audit()).problems).toEqual([])
   },
 

@@ -138,7 +138,7 @@ alter table kmsg.event alter column body set storage external;
 -- What no day takes: after a jump of the clock, or when a day could not be made.
 create table kmsg.event_default partition of kmsg.event default;
 
--- Apart from event, so that the promise of one id per tenant can outlive or predecease the row.
+-- Apart from event, because an id is one of all days. It goes with its event, see prune-rows.ts.
 create table kmsg.event_key (
   tenant_id text collate "C" not null,
   id text collate "C" not null,

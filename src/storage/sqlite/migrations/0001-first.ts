@@ -66,7 +66,7 @@ create table event (
   body blob
 ) strict;
 
--- Apart from event, so that the promise of one id per tenant can outlive or predecease the row.
+-- Apart from event, as in PostgreSQL, where events are kept by day. It goes with its event.
 create table event_key (
   tenant_id text not null,
   id text not null,
