@@ -111,7 +111,10 @@ export interface RetentionOptions {
   settledMs?: number | undefined
   /** Bodies of events that were delivered to all. Default 7 days. */
   deliveredBodiesMs?: number | undefined
-  /** Event ids: after this the same id is a new event. Default 30 days. */
+  /**
+   * Event ids: after this the same id is a new event, but never while a delivery of it waits or is kept.
+   * Default 30 days.
+   */
   eventIdsMs?: number | undefined
 }
 
