@@ -3,7 +3,13 @@
  * committed, by whichever process is told. Its caller has gone by then: what cannot be is told of.
  */
 import type { Clock } from '../model/clock.ts'
-import type { AcceptRecord, AcceptResult, IntakeRecord } from '../storage/commit-records.ts'
+import type {
+  AcceptRecord,
+  AcceptResult,
+  IntakeRecord,
+  IntakeResult,
+  NewDelivery,
+} from '../storage/commit-records.ts'
 import type { Store } from '../storage/storage.ts'
 import type { Backlog } from './backlog.ts'
 import { type CheckedEvent, encodeEvent, parsedBody } from './event-input.ts'
@@ -29,9 +35,16 @@ export interface IntakeTools extends MatchTools, NewDeliveryTools {
 /** Events that are taken over in one transaction. */
 const step = 200
 
+interface Counted {
+  readonly tenantId: string
+  readonly deliveries: readonly NewDelivery[]
+}
+
 export class Intake {
   readonly #tools: IntakeTools
   readonly #handover: Handover
+  /** Counted, and not yet known to be stored, by the keys of their events. */
+  readonly #counted = new Map<string, Counted>()
 
   constructor(tools: IntakeTools, handover: Handover) {
     this.#tools = tools
@@ -71,16 +84,38 @@ export class Intake {
   async takeOver(): Promise<void> {
     const { store, refresh, refused } = this.#tools
     for (;;) {
-      const taken = await store.takeIntake((event) => this.#matched(event), step)
+      const taken = await this.#take(store)
       let isStale = false
       for (const one of taken) {
         if ('refused' in one) refused(one.refused, one.error)
         else if (one.result.kind === 'stale') isStale = true
         else this.#tookIn(one.record, one.result)
       }
+      this.#uncountAll()
       if (isStale) await refresh()
       else if (taken.length < step) return
     }
+  }
+
+  async #take(store: IntakeTools['store']): Promise<IntakeResult[]> {
+    try {
+      return await store.takeIntake((event) => this.#matched(event), step)
+    } catch (error) {
+      this.#uncountAll()
+      throw error
+    }
+  }
+
+  /** What is stale or refused, and what a transaction that was tried again had matched before. */
+  #uncount(eventKey: string): void {
+    const counted = this.#counted.get(eventKey)
+    if (counted === undefined) return
+    this.#counted.delete(eventKey)
+    this.#handover.unreserve(counted.tenantId, counted.deliveries)
+  }
+
+  #uncountAll(): void {
+    for (const eventKey of this.#counted.keys()) this.#uncount(eventKey)
   }
 
   #matched(brought: IntakeRecord): AcceptRecord {
@@ -90,6 +125,7 @@ export class Intake {
     const { deliverAtMs: _, expiresAtMs: __, ...rest } = brought
     const event = { ...rest, matched: endpoints.length }
     const wide = isWide(endpoints)
+    this.#uncount(brought.key)
     const full = backlog?.take(brought.tenantId, endpoints)
     // Nobody holds a place for them: whichever process has room claims them.
     const deliveries = endpoints.map((one) =>
@@ -97,6 +133,7 @@ export class Intake {
         ? refusedDelivery(event, one)
         : newDelivery(this.#tools, event, one, true, brought, metadata),
     )
+    this.#counted.set(event.key, { tenantId: event.tenantId, deliveries })
     return {
       event,
       endpointsVersion: endpointsVersion(),
@@ -107,9 +144,11 @@ export class Intake {
 
   /** The caller has gone: a conflict can only be told. */
   #tookIn(
-    { event, deliveries, fanOutTo }: AcceptRecord,
+    { event, fanOutTo }: AcceptRecord,
     result: Exclude<AcceptResult, { kind: 'stale' }>,
   ): void {
+    const { deliveries = [] } = this.#counted.get(event.key) ?? {}
+    this.#counted.delete(event.key)
     try {
       this.#handover.committed(event, deliveries, fanOutTo !== null, result)
     } catch (error) {
