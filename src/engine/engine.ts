@@ -234,6 +234,10 @@ export class Engine {
 
   // ── what a service asks for ────────────────────────────────────────────────────────────────────
 
+  get options(): ServiceOptions {
+    return this.#parts.options
+  }
+
   /** What writing, or reading what others wrote, last failed with; null when all is well. */
   get trouble(): Error | null {
     return this.commits.trouble ?? this.#refresh.error

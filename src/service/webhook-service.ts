@@ -1,6 +1,6 @@
 /**
  * WebhookService: the public API. It checks the options, puts the parts together and opens the
- * store; everything it does is done by the parts.
+ * store; everything it does is done by the parts. It is long because each method says what it promises.
  */
 import { randomBytes } from 'node:crypto'
 import { acceptMany } from '../accept/accept-many.ts'
@@ -52,7 +52,7 @@ import type { WebhookEvent } from '../model/event.ts'
 import { checkAsked, checkOptions, checkScope } from '../model/given.ts'
 import { createKeyMaker } from '../model/ids.ts'
 import { rangeMs } from '../model/moment.ts'
-import { nearMissOfKnownType, scopedTenantId } from '../model/names.ts'
+import { scopedTenantId } from '../model/names.ts'
 import { type FactListener, type FactName, Facts } from '../observe/facts.ts'
 import { defaultLogger, type Logger, silentLogger, tolerant } from '../observe/log.ts'
 import {
@@ -69,7 +69,6 @@ import {
   WebhookRegistry,
 } from '../registry/webhook-registry.ts'
 import { type EndpointChange, historyLength } from '../storage/endpoints.ts'
-import type { Backlog } from '../storage/questions.ts'
 import type { Storage } from '../storage/storage.ts'
 import type { AuditReport } from '../storage/upkeep.ts'
 import {
@@ -80,6 +79,8 @@ import {
   dispatchOptions,
   timesOptions,
 } from './arguments.ts'
+import { healthOf, healthUnopened } from './health.ts'
+import { NearMisses } from './near-misses.ts'
 import {
   checkParts,
   givenRegistry,
@@ -94,7 +95,6 @@ import type {
   EndpointTestResult,
   HistoryQuery,
   RemoveOptions,
-  ServiceBacklog,
   ServiceHealth,
   TimeRange,
   WebhookServiceParts,
@@ -125,7 +125,7 @@ export class WebhookService implements AsyncDisposable {
   #opened: Opened | null = null
   #failedToOpen: Error | null = null
   #closing: Promise<void> | null = null
-  readonly #warnedTypes = new Set<string>()
+  readonly #nearMisses: NearMisses
 
   /**
    * Opens the store in the background and takes up what an earlier process left unfinished.
@@ -141,6 +141,7 @@ export class WebhookService implements AsyncDisposable {
     this.#random = config.random ?? Math.random
     this.#logger =
       config.logger === false ? silentLogger : tolerant(config.logger ?? defaultLogger())
+    this.#nearMisses = new NearMisses(this.#logger)
     this.#facts = new Facts((name, error) =>
       this.#logger.error({ fact: name, error: String(error) }, 'a listener threw'),
     )
@@ -264,7 +265,7 @@ export class WebhookService implements AsyncDisposable {
   async registerEndpoint(endpoint: WebhookEndpointInput): Promise<RegisteredEndpoint> {
     await this.#use()
     const registered = await this.registry.register(endpoint)
-    this.#warnOfNearMisses(registered.events)
+    this.#nearMisses.ofPatterns(registered.events)
     return registered
   }
 
@@ -276,7 +277,7 @@ export class WebhookService implements AsyncDisposable {
   ): Promise<WebhookEndpoint> {
     await this.#use()
     const updated = await this.registry.update(id, changes, scope)
-    this.#warnOfNearMisses(updated.events)
+    this.#nearMisses.ofPatterns(updated.events)
     return updated
   }
 
@@ -609,26 +610,9 @@ export class WebhookService implements AsyncDisposable {
   }
 
   async health(): Promise<ServiceHealth> {
-    const closed = this.#closing !== null
-    if (this.#opened === null || closed) {
-      const failed = this.#failedToOpen !== null ? 'degraded' : 'starting'
-      const status = closed ? 'closed' : failed
-      const nothing = { storage: null, backlog: null, encryption: null }
-      return { status, trouble: troubleOf(this.#failedToOpen), ...nothing, requestsUnderWay: 0 }
-    }
-    const { engine } = this.#opened
-    // A store that cannot be asked is what health is asked about.
-    const backlog = await engine.store.backlog().catch((error: Error) => error)
-    const trouble = engine.trouble ?? (backlog instanceof Error ? backlog : null)
-    const { newestKeyId: key, outdated } = engine.encryption
-    return {
-      status: trouble === null ? 'ok' : 'degraded',
-      storage: { description: engine.store.description, location: engine.store.location },
-      trouble: troubleOf(trouble),
-      backlog: backlog instanceof Error ? null : this.#withAge(backlog, engine),
-      requestsUnderWay: engine.scheduler.active,
-      encryption: key === null ? null : { key, endpointsLeft: outdated.size },
-    }
+    if (this.#closing !== null) return healthUnopened('closed', this.#failedToOpen)
+    if (this.#opened !== null) return healthOf(this.#opened.engine, this.#clock.nowMs())
+    return healthUnopened(this.#failedToOpen === null ? 'starting' : 'degraded', this.#failedToOpen)
   }
 
   /** Checks every invariant of the stored data; no problems is an empty list. */
@@ -711,19 +695,10 @@ export class WebhookService implements AsyncDisposable {
 
   #check(event: WebhookEvent, given: DispatchTimesOptions | undefined): CheckedEvent {
     const checked = checkEvent(event, this.#options)
-    this.#warnOfNearMiss(checked.type)
+    this.#nearMisses.of(checked.type)
     if (given === undefined) return checked
     const times = checkTimes(given, this.#clock.nowMs())
     return times === undefined ? checked : { ...checked, times }
-  }
-
-  /** In the store, or taken from it and still in memory. */
-  #withAge(backlog: Backlog, { scheduler }: Engine): ServiceBacklog {
-    // Under a limit of the service each endpoint has one, and no process could send sooner.
-    const isLimited = this.#options.endpointRateLimit !== null
-    const storedMs = (isLimited ? null : backlog.oldestDueAtMs) ?? Number.POSITIVE_INFINITY
-    const oldestMs = Math.min(storedMs, scheduler.waitingSinceMs)
-    return { ...backlog, oldestDueAgeMs: Math.max(0, this.#clock.nowMs() - oldestMs) }
   }
 
   #use(): Promise<Opened> {
@@ -749,23 +724,6 @@ export class WebhookService implements AsyncDisposable {
     )
   }
 
-  /** A type is the caller's choice, but `mesage.sent` is probably not what was meant. */
-  #warnOfNearMiss(type: string): void {
-    if (this.#warnedTypes.has(type)) return
-    if (this.#warnedTypes.size < 1_000) this.#warnedTypes.add(type)
-    const meant = nearMissOfKnownType(type)
-    if (meant !== null) {
-      this.#logger.warn({ type, meant }, `"${type}" is not a known event type; "${meant}" is`)
-    }
-  }
-
-  /** Only misses are remembered: the types of ten thousand endpoints must not crowd out those of events. */
-  #warnOfNearMisses(patterns: readonly string[]): void {
-    for (const pattern of patterns) {
-      if (nearMissOfKnownType(pattern) !== null) this.#warnOfNearMiss(pattern)
-    }
-  }
-
   #warnOfShortSchedule(): void {
     const lengthMs = this.retryManager.scheduleLengthMs
     if (lengthMs >= hourMs) return
@@ -774,9 +732,4 @@ export class WebhookService implements AsyncDisposable {
       `An event is given up ${Math.round(lengthMs / 1_000)} s after its first attempt: a receiver that is down longer loses it. Set \`retryScheduleMs: 'standard'\` for 75 hours.`,
     )
   }
-}
-
-function troubleOf(error: Error | null): ServiceHealth['trouble'] {
-  if (error === null) return null
-  return { code: error instanceof WebhookError ? error.code : error.name, message: error.message }
 }
