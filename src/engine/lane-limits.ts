@@ -14,8 +14,10 @@ export function laneLimits(
       ? { size: options.batchSize, timeoutMs: options.batchTimeoutMs }
       : endpoint.batch || null
   const concurrency = endpoint.concurrency ?? options.endpointConcurrency
+  const share = shares.of(endpoint.key, concurrency)
   return {
-    concurrency: shares.of(endpoint.key, concurrency),
+    concurrency: share,
+    isShared: share < concurrency,
     rateLimit: endpoint.rateLimit ?? options.endpointRateLimit,
     timeoutMs: endpoint.timeoutMs ?? options.timeoutMs,
     batch,

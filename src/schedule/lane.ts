@@ -11,6 +11,11 @@ import { never } from './due-heap.ts'
 import { Pace } from './pace.ts'
 import { Ready } from './ready.ts'
 
+/** Until one has ended. */
+const attemptMsAtFirst = 100
+const attemptsInMind = 8
+const heldForMs = 1_000
+
 export class Lane implements Watched {
   readonly endpointKey: string
   readonly tenantId: string
@@ -56,6 +61,10 @@ export class Lane implements Watched {
   pace: Pace | null = null
   /** Requests at the same time that this process may have under way. */
   concurrency = 1
+  /** Other processes send to its endpoint, too. */
+  isShared = false
+  /** How long its attempts take, the last ones most. */
+  attemptMs = attemptMsAtFirst
   /** Longest time of an attempt. */
   timeoutMs = 0
   /** Its endpoint is paused, disabled or gone. */
@@ -100,6 +109,19 @@ export class Lane implements Watched {
     if (this.breaker.state !== 'closed') return this.probe === 'next' ? this.active + 1 : 0
     if (this.slowStart === null) return this.concurrency
     return Math.min(this.slowStart.limit, this.concurrency)
+  }
+
+  attempted(tookMs: number): void {
+    this.attemptMs += (tookMs - this.attemptMs) / attemptsInMind
+  }
+
+  /**
+   * What it may hold at the most: where others send to the endpoint as well, what this process sends in
+   * about a second. The rest is better left to whoever has room.
+   */
+  get mostHeld(): number {
+    if (!this.isShared) return never
+    return Math.ceil(this.concurrency * Math.max(2, heldForMs / Math.max(1, this.attemptMs)))
   }
 
   /**
@@ -181,6 +203,8 @@ export class Lane implements Watched {
 export interface LaneLimits {
   /** This process's share of what the endpoint may have. */
   readonly concurrency: number
+  /** Other processes have the rest of it. */
+  readonly isShared: boolean
   readonly rateLimit: RateLimit | null
   readonly timeoutMs: number
   readonly batch: { readonly size: number; readonly timeoutMs: number } | null
@@ -189,6 +213,7 @@ export interface LaneLimits {
 export function applyLimits(lane: Lane, endpoint: EndpointRecord, limits: LaneLimits): void {
   const { rateLimit } = limits
   lane.concurrency = limits.concurrency
+  lane.isShared = limits.isShared
   lane.timeoutMs = limits.timeoutMs
   const { limit, perMs } = lane.pace?.limit ?? {}
   if (rateLimit === null) lane.pace = null

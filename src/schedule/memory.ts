@@ -44,13 +44,13 @@ export class Memory {
 
   /**
    * How much one lane may hold: half of what is free, so that no number of dead endpoints can fill
-   * it all, but always enough to keep its requests going. With a rate limit, what it may send in a
-   * second.
+   * it all, but always enough to keep its requests going. With a rate limit, or where other processes
+   * send to its endpoint, what it may send in a second.
    */
   allowance(lane: Lane): number {
     const { memoryCapacity, memoryBytes, laneCapacity } = this.#limits
     const freeShare = Math.min(1 - this.#held / memoryCapacity, 1 - this.#bytes / memoryBytes)
-    const most = Math.min(laneCapacity, lane.pace?.most ?? laneCapacity)
+    const most = Math.min(laneCapacity, lane.mostHeld, lane.pace?.most ?? laneCapacity)
     return Math.min(most, Math.max(lane.concurrency, (freeShare * memoryCapacity) / 2))
   }
 

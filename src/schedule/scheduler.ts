@@ -308,11 +308,13 @@ export class Scheduler {
     for (const lane of this.#lanes) {
       const endpoint = this.#tools.endpoint(lane.endpointKey)
       if (endpoint === undefined) continue
-      const { concurrency } = this.#tools.limits(endpoint)
+      const { concurrency, isShared } = this.#tools.limits(endpoint)
+      lane.isShared = isShared
       if (lane.active > concurrency) isWithin = false
       if (lane.concurrency === concurrency) continue
       lane.concurrency = concurrency
-      if (concurrency === 0) this.#sending.empty(lane)
+      // What it cannot send soon any more is left to those who came.
+      if (lane.ready.length > 2 * this.#memory.allowance(lane)) this.#sending.empty(lane)
       this.#agenda.watch(lane)
       this.#precedence.join(lane)
     }
@@ -387,7 +389,9 @@ export class Scheduler {
     timedOut: boolean | null = null,
   ): void {
     const lane = this.#lanes.open(claim.endpointKey)
-    this.#slots.ended(lane, timedOut, this.#tools.clock.nowMs())
+    const nowMs = this.#tools.clock.nowMs()
+    this.#slots.ended(lane, timedOut, nowMs)
+    if (lane.isShared && startedAtMs > 0) lane.attempted(nowMs - startedAtMs)
     if (verdict !== 'up' || lane.isInTrouble) {
       this.#breakers.learned(lane, claim, verdict, startedAtMs)
     }

@@ -53,6 +53,25 @@ describe('services on one database', () => {
     return { id: `evt_${number}`, type: 'message.sent', timestamp, data: { number }, metadata: {} }
   }
 
+  test('what one process cannot send soon, others send, although they have accepted nothing', async () => {
+    const sent = new Map<string, number>()
+    inbox.setAnswer(() => ({ after: new Promise((resolve) => setTimeout(resolve, 50)) }))
+    const names = ['one', 'two', 'three', 'four']
+    const services = []
+    for (const name of names) {
+      const service = await open()
+      service.on('delivery.delivered', () => sent.set(name, (sent.get(name) ?? 0) + 1))
+      services.push(service)
+    }
+    await services[0]?.registerEndpoint({ ...hook(), concurrency: 8 })
+    // Everybody has a part of it from the first event on.
+    await services[0]?.dispatchEvent(event())
+    await expect.poll(() => inbox.received.length).toBe(1)
+    await services[0]?.dispatchEvents(Array.from({ length: 400 }, event))
+    await expect.poll(() => inbox.received.length, { timeout: 30_000 }).toBe(401)
+    for (const name of names) expect(sent.get(name)).toBeGreaterThan(40)
+  })
+
   test('a process without the key that another encrypts with says so in its health', async () => {
     const [k1, k2] = [createEncryptionKey('k1'), createEncryptionKey('k2')]
     const old = await open(undefined, { encryptionKeys: [k1] })

@@ -391,6 +391,45 @@ describe('the share of a process', () => {
     expect(running).toHaveLength(6)
   })
 
+  /** How many the lane takes until it wants no more. */
+  function admitted({ admit, clock }: ReturnType<typeof setUp>): number {
+    let count = 0
+    while (count < 5_000 && admit('a', `${clock.nowMs()}_${count}`)) count += 1
+    return count
+  }
+
+  it('holds no more than it sends in a second: others have room for the rest', async () => {
+    const stage = setUp()
+    const { scheduler, clock, add, admit, end, shares, running } = stage
+    add('a')
+    shares.set('a', 2)
+    scheduler.start()
+    clock.advance(1_000)
+    // Two are sent at a time; that each takes a tenth of a second is assumed.
+    expect(admitted(stage)).toBe(2 + 20)
+    for (let i = 0; i < 60; i += 1) {
+      end('up', clock.nowMs() - 10)
+      admit('a', `quick_${i}`)
+    }
+    expect(running).toHaveLength(2)
+    expect(admitted(stage)).toBeGreaterThan(150)
+    while (running.length > 0) end('up', clock.nowMs() - 500)
+    expect(admitted(stage)).toBe(2 + 4)
+  })
+
+  it('that becomes one gives back what it will not send soon', async () => {
+    const stage = setUp()
+    const { scheduler, add, shares, released, running } = stage
+    add('a')
+    scheduler.start()
+    const alone = admitted(stage)
+    expect(alone).toBeGreaterThan(1_000)
+    shares.set('a', 2)
+    scheduler.sharesChanged()
+    expect(released).toHaveLength(alone - 10)
+    expect(running).toHaveLength(10)
+  })
+
   it('of none gives back what waits in memory', async () => {
     const { scheduler, add, admit, running, released, shares, left } = setUp()
     add('a', { concurrency: 1 })

@@ -81,6 +81,7 @@ export function setUp(changed: Partial<SchedulerOptions> = {}) {
       endpoint: (key) => endpoints.get(key),
       limits: (endpoint) => ({
         concurrency: shares.get(endpoint.key) ?? endpoint.concurrency ?? 10,
+        isShared: shares.has(endpoint.key),
         rateLimit: endpoint.rateLimit,
         timeoutMs: 30_000,
         batch: typeof endpoint.batch === 'object' ? endpoint.batch : null,
