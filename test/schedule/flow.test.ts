@@ -413,8 +413,9 @@ describe('the share of a process', () => {
     }
     expect(running).toHaveLength(2)
     expect(admitted(stage)).toBeGreaterThan(150)
-    while (running.length > 0) end('up', clock.nowMs() - 500)
-    expect(admitted(stage)).toBe(2 + 4)
+    // Slow ones: it has more than enough.
+    for (let i = 0; i < 100; i += 1) end('up', clock.nowMs() - 500)
+    expect(admitted(stage)).toBe(0)
   })
 
   it('that becomes one gives back what it will not send soon', async () => {
