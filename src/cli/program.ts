@@ -147,9 +147,10 @@ const schedules = 'fast (6 within a minute), standard (9 within 75 h), or ms,ms,
 const generalHelp = `
 Exit codes:
   0    all is well
-  1    something failed: a delivery, a line of input, a check
+  1    something failed: a delivery, a line that send was given, a check
   2    wrong usage
-  130  stopped with Ctrl-C; the same command of send goes on, of migrate begins anew
+  130  stopped with Ctrl-C; the same command of send goes on, of migrate begins anew;
+       dev has no other end: 0
 
 Environment:
   NO_COLOR             no colours

@@ -30,6 +30,8 @@ import { TlsIdentities } from './tls-identity.ts'
 
 /** Where `dispatch` looks an id up; a WebhookRegistry is one. */
 export interface EndpointLookup {
+  get(id: string): unknown
+  /** @internal */
   find(id: string): EndpointRecord | undefined
 }
 

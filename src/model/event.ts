@@ -47,7 +47,7 @@ export interface WebhookEvent<Data = unknown> {
   type: WebhookEventType
   /** When it happened: a Date, or an RFC 3339 string. */
   timestamp: Date | string
-  /** Anything JSON can carry. */
+  /** What JSON can carry, as `JSON.stringify` writes it: NaN becomes null, a Map an empty object. */
   data: Data
   metadata?: WebhookEventMetadata | undefined
   /** Version of the shape of `data`; `'1.0'` when omitted. */

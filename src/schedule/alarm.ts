@@ -1,7 +1,6 @@
 /** When which lane needs attention next, and the one timer that waits for the first. */
 import type { Clock } from '../model/clock.ts'
-import { DueHeap } from './due-heap.ts'
-import { never } from './lane.ts'
+import { DueHeap, never } from './due-heap.ts'
 
 export interface Watched {
   /** When it needs attention; `never` when it does not. */

@@ -1,4 +1,7 @@
 /** Lanes by the time at which they need attention. Stale entries are dropped when they surface. */
+/** When what is not due at all is due. */
+export const never = Number.POSITIVE_INFINITY
+
 export interface DueEntry<T> {
   readonly atMs: number
   readonly item: T

@@ -7,10 +7,9 @@ import { closedBreaker, type EndpointFlow, type RateLimit } from '../model/flow.
 import { type FailureRun, firstStep, noFailures, type SlowStart } from '../policy/breaker.ts'
 import type { Claim } from '../storage/claims.ts'
 import type { Watched } from './alarm.ts'
+import { never } from './due-heap.ts'
 import { Pace } from './pace.ts'
 import { Ready } from './ready.ts'
-
-export const never = Number.POSITIVE_INFINITY
 
 export class Lane implements Watched {
   readonly endpointKey: string

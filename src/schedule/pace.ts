@@ -4,7 +4,8 @@ import type { RateLimit } from '../model/flow.ts'
 import { sendIntervalMs, timesAtOnce, usableForMs } from '../policy/rate.ts'
 import type { SendTimes } from '../storage/flows.ts'
 import type { Watched } from './alarm.ts'
-import { type Lane, never } from './lane.ts'
+import { never } from './due-heap.ts'
+import type { Lane } from './lane.ts'
 
 export class Pace implements Watched {
   readonly lane: Lane

@@ -62,7 +62,7 @@ export interface ServiceBacklog extends Backlog {
 export interface ServiceHealth {
   status: 'ok' | 'degraded' | 'starting' | 'closed'
   storage: { description: string; location: string } | null
-  /** What the last write failed with, or what the store says to a question; null when all is well. */
+  /** What opening or the last write failed with, or what the store says to a question; null: all is well. */
   trouble: { code: string; message: string } | null
   backlog: ServiceBacklog | null
   requestsUnderWay: number

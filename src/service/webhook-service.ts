@@ -106,6 +106,7 @@ export class WebhookService implements AsyncDisposable {
   readonly #opening: Promise<Opened>
   /** Set once open, so that the hot path need not await. */
   #opened: Opened | null = null
+  #failedToOpen: Error | null = null
   #closing: Promise<void> | null = null
   readonly #warnedTypes = new Set<string>()
 
@@ -148,11 +149,14 @@ export class WebhookService implements AsyncDisposable {
     else if (secretKey !== null) warnOfShortSecret(this.#logger, 'secretKey', secretKey)
     this.#opening = this.#open(storageOf(config.storage), Boolean(config.logger))
     // Whoever calls anything learns of it there; without a call it must not end the host process.
-    this.#opening.catch(() => {})
+    this.#opening.catch((error: Error) => {
+      this.#failedToOpen = error
+    })
   }
 
   /**
-   * Resolves when the store is open and delivering has begun.
+   * Resolves when the store is open and delivering has begun. A service that could not open stays so:
+   * make a new one once the cause is gone.
    *
    * @throws WebhookError STORAGE_…; GUARD_BYPASSED when the HTTP client would send unguarded
    */
@@ -188,8 +192,10 @@ export class WebhookService implements AsyncDisposable {
   }
 
   /**
-   * Accepts many events. All are checked before any is stored; after an error the same call can be
-   * repeated.
+   * Accepts many events. All are checked before any is stored, and nothing is stored when one is bad.
+   * Ids are looked up as they are stored: one that belongs to another event rejects the call with
+   * EVENT_ID_CONFLICT, and the others are stored. After any error the same call can be repeated: what
+   * was stored comes back as a duplicate.
    */
   async dispatchEvents(
     events: readonly WebhookEvent[],
@@ -569,9 +575,10 @@ export class WebhookService implements AsyncDisposable {
   async health(): Promise<ServiceHealth> {
     const closed = this.#closing !== null
     if (this.#opened === null || closed) {
-      const status = closed ? 'closed' : 'starting'
-      const nothing = { storage: null, trouble: null, backlog: null, encryption: null }
-      return { status, ...nothing, requestsUnderWay: 0 }
+      const failed = this.#failedToOpen !== null ? 'degraded' : 'starting'
+      const status = closed ? 'closed' : failed
+      const nothing = { storage: null, backlog: null, encryption: null }
+      return { status, trouble: troubleOf(this.#failedToOpen), ...nothing, requestsUnderWay: 0 }
     }
     const { engine } = this.#opened
     // A store that cannot be asked is what health is asked about.
@@ -581,10 +588,7 @@ export class WebhookService implements AsyncDisposable {
     return {
       status: trouble === null ? 'ok' : 'degraded',
       storage: { description: engine.store.description, location: engine.store.location },
-      trouble: trouble && {
-        code: trouble instanceof WebhookError ? trouble.code : trouble.name,
-        message: trouble.message,
-      },
+      trouble: troubleOf(trouble),
       backlog: backlog instanceof Error ? null : withAge(backlog, this.#clock.nowMs()),
       requestsUnderWay: engine.scheduler.active,
       encryption: key === null ? null : { key, endpointsLeft: outdated.size },
@@ -711,6 +715,11 @@ export class WebhookService implements AsyncDisposable {
       `An event is given up ${Math.round(lengthMs / 1_000)} s after its first attempt: a receiver that is down longer loses it. Set \`retryScheduleMs: 'standard'\` for 75 hours.`,
     )
   }
+}
+
+function troubleOf(error: Error | null): ServiceHealth['trouble'] {
+  if (error === null) return null
+  return { code: error instanceof WebhookError ? error.code : error.name, message: error.message }
 }
 
 function withAge(backlog: Backlog, nowMs: number): ServiceBacklog {

@@ -209,7 +209,10 @@ describe('dispatch', () => {
   it('looks an id up in the registry', async () => {
     await using receiver = await receive()
     const record = endpointRecord(receiver.url)
-    const registry = { find: (id: string) => (id === record.id ? record : undefined) }
+    const registry = {
+      get: () => undefined,
+      find: (id: string) => (id === record.id ? record : undefined),
+    }
     const dispatcher = new WebhookDispatcher(registry, undefined, undefined, options)
     const result = await dispatcher.dispatch(event, 'endpoint-1')
     expect(result).toMatchObject({ success: true, httpStatus: 200, error: null })

@@ -1,4 +1,5 @@
-// Owns type-checking of files that the repository's own `tsc` does not see, under the same settings.
+// Owns type-checking of users' programs: under the repository's own settings, and against the
+// declarations that the package ships, which lack what is `@internal`.
 import path from 'node:path'
 import ts from 'typescript'
 
@@ -8,7 +9,9 @@ const root = path.join(import.meta.dirname, '../..')
 export function typeErrorsOf(files: readonly string[]): string[] {
   const configFile = path.join(root, 'tsconfig.json')
   const config = ts.readConfigFile(configFile, ts.sys.readFile).config
-  const { options } = ts.parseJsonConfigFileContent({ ...config, files }, ts.sys, root)
+  const shipped = { ...config.compilerOptions, paths: {} }
+  const settings = { ...config, compilerOptions: shipped, files }
+  const { options } = ts.parseJsonConfigFileContent(settings, ts.sys, root)
   const program = ts.createProgram(files, options)
   return files.flatMap((file) => {
     const source = program.getSourceFile(file)

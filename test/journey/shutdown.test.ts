@@ -176,7 +176,10 @@ describe('one file', () => {
     await expect(second.dispatchEvent(stage.event())).rejects.toMatchObject({
       code: 'STORAGE_LOCKED',
     })
+    const code = 'STORAGE_LOCKED'
+    expect(await second.health()).toMatchObject({ status: 'degraded', trouble: { code } })
     await second.close()
+    expect(await second.health()).toMatchObject({ status: 'closed' })
     // The refused one has not disturbed the first.
     await first.registerEndpoint(stage.endpoint('shop'))
     await first.dispatchEvent(stage.event())

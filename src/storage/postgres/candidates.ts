@@ -2,11 +2,17 @@
  * What a repair may be about, in the order in which the events came. A page looks at a bounded number
  * of rows, like a page of a list.
  */
-import { deliveryIdRange, eventKeyFloor, parseDeliveryId } from '../../model/ids.ts'
+import { deliveryIdRange, eventKeyFloor } from '../../model/ids.ts'
 import type { Candidate } from '../../model/repair.ts'
 import { type CandidatePage, type CandidateQuery, cutOff } from '../repairs.ts'
+import {
+  type CandidateEventRow,
+  type CandidateRow,
+  candidateOfEvent,
+  candidatePage,
+} from '../rows.ts'
 import type { Connection } from './connection.ts'
-import { type DeliveryRow, doneColumns, doneJoins, liveColumns, liveJoins } from './read.ts'
+import { doneColumns, doneJoins, liveColumns, liveJoins } from './read.ts'
 import type { Session } from './session.ts'
 import { nextSlot, slotEnd } from './slot.ts'
 import { fromText, textArray, toText } from './text.ts'
@@ -73,13 +79,13 @@ async function eventsAfter(
   { tenantId, endpointKey, after, withBodies, limit }: CandidateQuery,
   end: string,
 ): Promise<CandidatePage> {
-  const rows = await connection.all<EventRow>(
+  const rows = await connection.all<CandidateEventRow>(
     eventsInOrder,
     ...[after, end, limit, withBodies, endpointKey],
   )
   const next = rows.length === limit ? (rows.at(-1)?.key ?? null) : null
   const candidates = rows.filter((row) => row.tenant_id === toText(tenantId))
-  return { candidates: candidates.map(fromEvent), next }
+  return { candidates: candidates.map((row) => candidateOfEvent(row, fromText)), next }
 }
 
 async function deliveriesAfter(
@@ -127,66 +133,9 @@ async function readRange(
       ? []
       : await connection.all<CandidateRow>(doneSql, from, to, endpointKey, limit, states),
   ]
-  // A list that is full ends somewhere; what the other has above that point comes next time.
-  const ends = lists.flatMap((rows) => (rows.length === limit ? [rows.at(-1)?.id ?? ''] : []))
-  const [last = null] = ends.sort()
-  const candidates = lists
-    .flat()
-    .filter(({ id }) => last === null || id <= last)
-    .sort((a, b) => (a.id < b.id ? -1 : 1))
-  return {
-    candidates: candidates.map(fromDelivery),
-    next: last === null ? null : (parseDeliveryId(last)?.eventKey ?? null),
-  }
+  return candidatePage(lists, limit, fromText)
 }
 
 function isFailure(state: string): boolean {
   return state === 'exhausted' || state === 'rejected'
-}
-
-interface CandidateRow extends DeliveryRow {
-  readonly accepted_at_ms: number
-  readonly has_body: boolean
-}
-
-function fromDelivery(row: CandidateRow): Candidate {
-  return {
-    eventKey: parseDeliveryId(row.id)?.eventKey ?? '',
-    eventId: fromText(row.event_id),
-    eventType: fromText(row.event_type),
-    acceptedAtMs: row.accepted_at_ms,
-    isThere: true,
-    delivery: { id: row.id, state: row.state, attempts: row.attempts, dueAtMs: row.due_at_ms },
-    hasBody: row.has_body,
-    body: null,
-  }
-}
-
-interface EventRow {
-  readonly key: string
-  readonly id: string
-  readonly type: string
-  readonly tenant_id: string
-  readonly accepted_at_ms: number
-  readonly has_body: boolean
-  readonly body: Uint8Array | null
-  readonly is_there: boolean
-  readonly cut_off_id: string | null
-}
-
-function fromEvent(row: EventRow): Candidate {
-  return {
-    eventKey: row.key,
-    eventId: fromText(row.id),
-    eventType: fromText(row.type),
-    acceptedAtMs: row.accepted_at_ms,
-    isThere: row.is_there,
-    delivery: row.cut_off_id === null ? null : cutOffDelivery(row.cut_off_id),
-    hasBody: row.has_body,
-    body: row.body,
-  }
-}
-
-function cutOffDelivery(id: string): NonNullable<Candidate['delivery']> {
-  return { id, state: 'cancelled', attempts: 0, dueAtMs: null }
 }

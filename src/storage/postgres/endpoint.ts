@@ -2,13 +2,14 @@
  * Endpoints and the history of their changes. Knows how a record lies in columns; decides nothing.
  * Every change raises the one number that tells other processes that there is something to read.
  */
-import type { EndpointRecord } from '../../model/endpoint.ts'
+
 import {
   type ChangedEndpoints,
   type EndpointChange,
   historyLength,
   type StoredEndpoint,
 } from '../endpoints.ts'
+import { type EndpointRow, endpointOf } from '../rows.ts'
 import type { Connection, SqlValue } from './connection.ts'
 import { removeFlow, restartSendTimes } from './flow.ts'
 import type { Session } from './session.ts'
@@ -108,7 +109,7 @@ export async function raiseVersion(
 
 export async function loadEndpoints({ database }: Session): Promise<StoredEndpoint[]> {
   const rows = await database.read((connection) => connection.all<EndpointRow>(readEndpoints))
-  return rows.map(fromRow)
+  return rows.map((row) => endpointOf(row, fromText))
 }
 
 export async function changedEndpoints(
@@ -120,7 +121,7 @@ export async function changedEndpoints(
     const rows = await connection.all<EndpointRow & { removed: boolean }>(readChanged, sinceVersion)
     return {
       version: row?.number ?? 0,
-      endpoints: rows.filter(({ removed }) => !removed).map(fromRow),
+      endpoints: rows.filter(({ removed }) => !removed).map((row) => endpointOf(row, fromText)),
       removedKeys: rows.filter(({ removed }) => removed).map(({ key }) => key),
     }
   })
@@ -234,64 +235,4 @@ function toValues(record: StoredEndpoint): SqlValue[] {
     Math.round(record.createdAtMs),
     Math.round(record.updatedAtMs),
   ]
-}
-
-interface EndpointRow {
-  readonly key: string
-  readonly id: string
-  readonly tenant_id: string
-  readonly url: string
-  readonly events: string
-  readonly name: string
-  readonly description: string
-  readonly status: EndpointRecord['status']
-  readonly status_reason: string | null
-  readonly status_changed_at_ms: number
-  readonly secrets: string
-  readonly signature_schemes: string | null
-  readonly filters: string
-  readonly body_filter: string
-  readonly retry_config: string
-  readonly headers: string
-  readonly tls: string
-  readonly timeout_ms: number | null
-  readonly concurrency: number | null
-  readonly rate_limit: string | null
-  readonly batch: string
-  readonly ordering: string
-  readonly version: number
-  readonly warning: string | null
-  readonly created_at_ms: number
-  readonly updated_at_ms: number
-}
-
-function fromRow(row: EndpointRow): StoredEndpoint {
-  return {
-    key: row.key,
-    id: fromText(row.id),
-    tenantId: fromText(row.tenant_id),
-    url: fromText(row.url),
-    events: JSON.parse(row.events),
-    name: fromText(row.name),
-    description: fromText(row.description),
-    status: row.status,
-    statusReason: row.status_reason && fromText(row.status_reason),
-    statusChangedAtMs: row.status_changed_at_ms,
-    secrets: JSON.parse(row.secrets),
-    signatureSchemes: row.signature_schemes === null ? null : JSON.parse(row.signature_schemes),
-    filters: JSON.parse(row.filters),
-    bodyFilter: JSON.parse(row.body_filter),
-    retryConfig: JSON.parse(row.retry_config),
-    headers: JSON.parse(row.headers),
-    tls: JSON.parse(row.tls),
-    timeoutMs: row.timeout_ms,
-    concurrency: row.concurrency,
-    rateLimit: row.rate_limit === null ? null : JSON.parse(row.rate_limit),
-    batch: JSON.parse(row.batch),
-    ordering: JSON.parse(row.ordering),
-    version: row.version,
-    warning: row.warning && fromText(row.warning),
-    createdAtMs: row.created_at_ms,
-    updatedAtMs: row.updated_at_ms,
-  }
 }

@@ -5,17 +5,11 @@
 import type { DeliveryState } from '../../model/delivery.ts'
 import { eventKeyFloor } from '../../model/ids.ts'
 import type { DeliveryFound, DeliveryQuery } from '../questions.ts'
+import { type DeliveryRow, deliveryOf } from '../rows.ts'
 import type { Connection } from './connection.ts'
-import {
-  type DeliveryRow,
-  doneColumns,
-  doneJoins,
-  liveColumns,
-  liveJoins,
-  toDelivery,
-} from './read.ts'
+import { doneColumns, doneJoins, liveColumns, liveJoins } from './read.ts'
 import { newestSlot, slotEnd } from './slot.ts'
-import { toText } from './text.ts'
+import { fromText, toText } from './text.ts'
 
 /** Rows looked at per slice and table at most: some milliseconds. */
 export const rowsPerSlice = 1_000
@@ -121,7 +115,7 @@ async function readRange(
     .flatMap((slice) => slice.rows)
     .filter((row) => (floor === null || row.id >= floor) && matches(row, query))
     .sort((a, b) => (a.id < b.id ? 1 : -1))
-  return { deliveries: matching.map(toDelivery), next }
+  return { deliveries: matching.map((row) => deliveryOf(row, fromText)), next }
 }
 
 const liveStates: readonly DeliveryState[] = ['waiting', 'delivering']

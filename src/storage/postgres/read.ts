@@ -1,8 +1,7 @@
 /** Questions about single events and deliveries. Reads live and ended ones as one. */
-import type { DeliveryState } from '../../model/delivery.ts'
 import { deliveryIdRange } from '../../model/ids.ts'
-import type { OutcomeKind } from '../../model/outcome.ts'
 import type { AttemptFound, DeliveryFound, EventFound } from '../questions.ts'
+import { type AttemptRow, attemptOf, type DeliveryRow, deliveryOf } from '../rows.ts'
 import { eventOf } from './days.ts'
 import type { Session } from './session.ts'
 import { fromText, textArray, toText } from './text.ts'
@@ -63,25 +62,6 @@ const findAttempts = `
         from kmsg.attempt_made where delivery_id = given.id offset 0) as made
    order by delivery_id, token`
 
-export interface DeliveryRow {
-  readonly id: string
-  readonly event_id: string
-  readonly event_type: string
-  readonly tenant_id: string
-  readonly endpoint_key: string
-  readonly endpoint_id: string
-  readonly state: DeliveryState
-  readonly reason: string | null
-  readonly round: number
-  readonly attempts: number
-  readonly batch_id: string | null
-  readonly created_at_ms: number
-  readonly due_at_ms: number | null
-  readonly expires_at_ms: number | null
-  readonly settled_at_ms: number | null
-  readonly retried_as: string | null
-}
-
 export async function findEvent(
   { database }: Session,
   tenantId: string,
@@ -107,7 +87,7 @@ export async function findEvent(
       tenantId: fromText(row.tenant_id),
       acceptedAtMs: row.accepted_at_ms,
       body: row.body,
-      deliveries: deliveries.map(toDelivery),
+      deliveries: deliveries.map((row) => deliveryOf(row, fromText)),
       pendingFanOut: row.pending,
     }
   })
@@ -120,7 +100,7 @@ export async function findDelivery(
   const row = await database.read((connection) =>
     connection.get<DeliveryRow>(findDeliveryRow, toText(id)),
   )
-  return row ? toDelivery(row) : null
+  return row ? deliveryOf(row, fromText) : null
 }
 
 /** A batch's attempts are its members'; what they were given before come first. */
@@ -130,13 +110,13 @@ export async function attemptsOf(
 ): Promise<Map<string, AttemptFound[]>> {
   const ids = new Set(deliveries.flatMap(({ id, batchId }) => (batchId ? [id, batchId] : [id])))
   const rows = await database.read((connection) =>
-    connection.all<AttemptRow>(findAttempts, textArray([...ids])),
+    connection.all<AttemptRow & { delivery_id: string }>(findAttempts, textArray([...ids])),
   )
   const byId = new Map<string, AttemptFound[]>()
   for (const row of rows) {
     const some = byId.get(row.delivery_id)
-    if (some) some.push(toAttempt(row))
-    else byId.set(row.delivery_id, [toAttempt(row)])
+    if (some) some.push(attemptOf(row, fromText))
+    else byId.set(row.delivery_id, [attemptOf(row, fromText)])
   }
   return new Map(
     deliveries.map(({ id, batchId }) => [
@@ -144,52 +124,4 @@ export async function attemptsOf(
       [...(byId.get(id) ?? []), ...((batchId && byId.get(batchId)) || [])],
     ]),
   )
-}
-
-export function toDelivery(row: DeliveryRow): DeliveryFound {
-  return {
-    id: row.id,
-    eventId: fromText(row.event_id),
-    eventType: fromText(row.event_type),
-    tenantId: fromText(row.tenant_id),
-    endpointKey: row.endpoint_key,
-    endpointId: fromText(row.endpoint_id),
-    state: row.state,
-    reason: row.reason,
-    round: row.round,
-    attempts: row.attempts,
-    batchId: row.batch_id,
-    createdAtMs: row.created_at_ms,
-    dueAtMs: row.due_at_ms,
-    expiresAtMs: row.expires_at_ms,
-    settledAtMs: row.settled_at_ms,
-    retriedAs: row.retried_as,
-  }
-}
-
-interface AttemptRow {
-  readonly delivery_id: string
-  readonly number: number
-  readonly started_at_ms: number
-  readonly latency_ms: number
-  readonly outcome: OutcomeKind
-  readonly http_status: number | null
-  readonly error: string | null
-  readonly response_body: Uint8Array | null
-  readonly endpoint_version: number
-  readonly late: boolean
-}
-
-function toAttempt(row: AttemptRow): AttemptFound {
-  return {
-    number: row.number,
-    startedAtMs: row.started_at_ms,
-    latencyMs: row.latency_ms,
-    outcome: row.outcome,
-    httpStatus: row.http_status,
-    error: row.error && fromText(row.error),
-    responseBody: row.response_body,
-    endpointVersion: row.endpoint_version,
-    late: row.late,
-  }
 }

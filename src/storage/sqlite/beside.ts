@@ -1,29 +1,19 @@
 /** Starts a thread for one long read, and gives its result. The store's own thread goes on. */
 import { existsSync } from 'node:fs'
 import path from 'node:path'
-import { Worker } from 'node:worker_threads'
 import { WebhookError } from '../../model/errors.ts'
 import type { AuditReport } from '../upkeep.ts'
 import { errorFromWire } from './errors.ts'
-import { sharedDoor } from './leaving.ts'
-import type { Answer, Job, ThreadData } from './protocol.ts'
+import { startThread } from './leaving.ts'
+import type { Answer, Job } from './protocol.ts'
 import { loadFrom, workerUrl } from './worker-url.ts'
 
 export function readBeside<Result>(
   location: string,
   job: Job & { kind: 'audit' | 'backup' },
 ): Promise<Result> {
-  const data: ThreadData = {
-    location,
-    loadFrom: loadFrom(),
-    code: workerUrl(),
-    door: sharedDoor(),
-    job,
-  }
-  const worker = new Worker(new URL(data.code), {
-    workerData: data,
-    name: `kmsg-sqlite-${job.kind}`,
-  })
+  const data = { location, loadFrom: loadFrom(), code: workerUrl(), job }
+  const worker = startThread(data, `kmsg-sqlite-${job.kind}`)
   return new Promise((resolve, reject) => {
     let answer: Answer | null = null
     worker.on('message', (said: Answer) => {

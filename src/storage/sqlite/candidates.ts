@@ -2,10 +2,16 @@
  * What a repair may be about, in the order in which the events came. A page looks at a bounded number
  * of rows, like a page of a list.
  */
-import { deliveryIdRange, eventKeyFloor, parseDeliveryId } from '../../model/ids.ts'
+import { deliveryIdRange, eventKeyFloor } from '../../model/ids.ts'
 import type { Candidate } from '../../model/repair.ts'
 import { type CandidatePage, type CandidateQuery, cutOff } from '../repairs.ts'
-import { type DeliveryRow, doneColumns, doneJoins, liveColumns, liveJoins } from './read.ts'
+import {
+  type CandidateEventRow,
+  type CandidateRow,
+  candidateOfEvent,
+  candidatePage,
+} from '../rows.ts'
+import { doneColumns, doneJoins, liveColumns, liveJoins } from './read.ts'
 import type { Session } from './session.ts'
 import { nextSlot, slotEnd } from './slot.ts'
 
@@ -66,10 +72,17 @@ function eventsAfter(
   end: string,
 ): CandidatePage {
   const bodies = withBodies ? 1 : 0
-  const rows = connection.all<EventRow>(eventsInOrder, after, end, limit, bodies, endpointKey)
+  const rows = connection.all<CandidateEventRow>(
+    eventsInOrder,
+    after,
+    end,
+    limit,
+    bodies,
+    endpointKey,
+  )
   const next = rows.length === limit ? (rows.at(-1)?.key ?? null) : null
   const candidates = rows.filter((row) => row.tenant_id === tenantId)
-  return { candidates: candidates.map(fromEvent), next }
+  return { candidates: candidates.map((row) => candidateOfEvent(row)), next }
 }
 
 function deliveriesAfter(session: Session, query: CandidateQuery, end: string): CandidatePage {
@@ -113,66 +126,9 @@ function readRange(
       ? []
       : connection.all<CandidateRow>(doneSql, from, to, endpointKey, limit, states),
   ]
-  // A list that is full ends somewhere; what the other has above that point comes next time.
-  const ends = lists.flatMap((rows) => (rows.length === limit ? [rows.at(-1)?.id ?? ''] : []))
-  const [last = null] = ends.sort()
-  const candidates = lists
-    .flat()
-    .filter(({ id }) => last === null || id <= last)
-    .sort((a, b) => (a.id < b.id ? -1 : 1))
-  return {
-    candidates: candidates.map(fromDelivery),
-    next: last === null ? null : (parseDeliveryId(last)?.eventKey ?? null),
-  }
+  return candidatePage(lists, limit)
 }
 
 function isFailure(state: string): boolean {
   return state === 'exhausted' || state === 'rejected'
-}
-
-interface CandidateRow extends DeliveryRow {
-  readonly accepted_at_ms: number
-  readonly has_body: number
-}
-
-function fromDelivery(row: CandidateRow): Candidate {
-  return {
-    eventKey: parseDeliveryId(row.id)?.eventKey ?? '',
-    eventId: row.event_id,
-    eventType: row.event_type,
-    acceptedAtMs: row.accepted_at_ms,
-    isThere: true,
-    delivery: { id: row.id, state: row.state, attempts: row.attempts, dueAtMs: row.due_at_ms },
-    hasBody: row.has_body === 1,
-    body: null,
-  }
-}
-
-interface EventRow {
-  readonly key: string
-  readonly id: string
-  readonly type: string
-  readonly tenant_id: string
-  readonly accepted_at_ms: number
-  readonly has_body: number
-  readonly body: Uint8Array | null
-  readonly is_there: number
-  readonly cut_off_id: string | null
-}
-
-function fromEvent(row: EventRow): Candidate {
-  return {
-    eventKey: row.key,
-    eventId: row.id,
-    eventType: row.type,
-    acceptedAtMs: row.accepted_at_ms,
-    isThere: row.is_there === 1,
-    delivery: row.cut_off_id === null ? null : cutOffDelivery(row.cut_off_id),
-    hasBody: row.has_body === 1,
-    body: row.body,
-  }
-}
-
-function cutOffDelivery(id: string): NonNullable<Candidate['delivery']> {
-  return { id, state: 'cancelled', attempts: 0, dueAtMs: null }
 }

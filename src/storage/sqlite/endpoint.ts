@@ -4,13 +4,14 @@
  * A row may hold secrets in the clear, so whatever replaces a row, here or elsewhere, has the old
  * bytes zeroed (Connection.erasing), and the log is begun anew soon after (Checkpoints.scrub).
  */
-import type { EndpointRecord } from '../../model/endpoint.ts'
+
 import {
   type EndpointChange,
   encryptedFields,
   historyLength,
   type StoredEndpoint,
 } from '../endpoints.ts'
+import { type EndpointRow, endpointOf } from '../rows.ts'
 import { removeFlow, restartSendTimes } from './flow.ts'
 import type { Session } from './session.ts'
 
@@ -70,7 +71,7 @@ const theEnd: Pick<EndpointChange, 'version' | 'atMs' | 'what'> = {
 }
 
 export function loadEndpoints({ connection }: Session): StoredEndpoint[] {
-  return connection.all<EndpointRow>(readEndpoints).map(fromRow)
+  return connection.all<EndpointRow>(readEndpoints).map((row) => endpointOf(row))
 }
 
 export function saveEndpoint(
@@ -172,64 +173,4 @@ export function appendChange(
   const at = Math.round(atMs)
   connection.run(insertChange, key, version, what, at, reason, JSON.stringify(fields))
   connection.run(forgetOldChanges, key, historyLength)
-}
-
-interface EndpointRow {
-  readonly key: string
-  readonly id: string
-  readonly tenant_id: string
-  readonly url: string
-  readonly events: string
-  readonly name: string
-  readonly description: string
-  readonly status: EndpointRecord['status']
-  readonly status_reason: string | null
-  readonly status_changed_at_ms: number
-  readonly secrets: string
-  readonly signature_schemes: string | null
-  readonly filters: string
-  readonly body_filter: string
-  readonly retry_config: string
-  readonly headers: string
-  readonly tls: string
-  readonly timeout_ms: number | null
-  readonly concurrency: number | null
-  readonly rate_limit: string | null
-  readonly batch: string
-  readonly ordering: string
-  readonly version: number
-  readonly warning: string | null
-  readonly created_at_ms: number
-  readonly updated_at_ms: number
-}
-
-function fromRow(row: EndpointRow): StoredEndpoint {
-  return {
-    key: row.key,
-    id: row.id,
-    tenantId: row.tenant_id,
-    url: row.url,
-    events: JSON.parse(row.events),
-    name: row.name,
-    description: row.description,
-    status: row.status,
-    statusReason: row.status_reason,
-    statusChangedAtMs: row.status_changed_at_ms,
-    secrets: JSON.parse(row.secrets),
-    signatureSchemes: row.signature_schemes === null ? null : JSON.parse(row.signature_schemes),
-    filters: JSON.parse(row.filters),
-    bodyFilter: JSON.parse(row.body_filter),
-    retryConfig: JSON.parse(row.retry_config),
-    headers: JSON.parse(row.headers),
-    tls: JSON.parse(row.tls),
-    timeoutMs: row.timeout_ms,
-    concurrency: row.concurrency,
-    rateLimit: row.rate_limit === null ? null : JSON.parse(row.rate_limit),
-    batch: JSON.parse(row.batch),
-    ordering: JSON.parse(row.ordering),
-    version: row.version,
-    warning: row.warning,
-    createdAtMs: row.created_at_ms,
-    updatedAtMs: row.updated_at_ms,
-  }
 }

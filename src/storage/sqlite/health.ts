@@ -1,6 +1,7 @@
 /** The runs of failures of endpoints, written only by whoever saw the last state. */
 import type { EndpointHealth } from '../../model/health.ts'
 import type { EndpointChange, HealthSaved } from '../endpoints.ts'
+import { type HealthRow, healthOf } from '../rows.ts'
 import { appendChange } from './endpoint.ts'
 import type { Session } from './session.ts'
 
@@ -20,7 +21,7 @@ const save = `
    where revision = ?2`
 
 export function loadHealth({ connection }: Session): EndpointHealth[] {
-  return connection.all<HealthRow>(readFailing).map(fromRow)
+  return connection.all<HealthRow>(readFailing).map(healthOf)
 }
 
 export function saveHealth(
@@ -44,32 +45,6 @@ export function saveHealth(
     )
     if (written === 1 && change !== null) appendChange(session, health.endpointKey, change)
     const row = connection.get<HealthRow>(readOne, health.endpointKey) as HealthRow
-    return { isWritten: written === 1, health: fromRow(row) }
+    return { isWritten: written === 1, health: healthOf(row) }
   })
-}
-
-interface HealthRow {
-  readonly endpoint_key: string
-  readonly revision: number
-  readonly failing_since_ms: number | null
-  readonly last_failed_at_ms: number
-  readonly failed_hours: number
-  readonly failed_deliveries: number
-  readonly warned: EndpointHealth['warned']
-  readonly warned_at_ms: number
-  readonly cleared_at_ms: number
-}
-
-function fromRow(row: HealthRow): EndpointHealth {
-  return {
-    endpointKey: row.endpoint_key,
-    revision: row.revision,
-    failingSinceMs: row.failing_since_ms,
-    lastFailedAtMs: row.last_failed_at_ms,
-    failedHours: row.failed_hours,
-    failedDeliveries: row.failed_deliveries,
-    warned: row.warned,
-    warnedAtMs: row.warned_at_ms,
-    clearedAtMs: row.cleared_at_ms,
-  }
 }

@@ -5,29 +5,39 @@
  * under way is over, and no thread begins another. Nothing is lost either way.
  */
 
+import { Worker } from 'node:worker_threads'
+import type { ThreadData } from './protocol.ts'
+
 /** Longest wait: a disk that hangs must not keep the process. */
 const waitMs = 3_000
 
 const isLeaving = 0
 const threadsInside = 1
 
-/** One for all threads of the process. */
-let shared: SharedArrayBuffer | null = null
+/** One for each thread that is not known to have ended, shared with those it starts itself. */
+const doors = new Set<Int32Array>()
+let isWatched = false
 
-/** For the main thread, to hand to each thread it starts. */
-export function sharedDoor(): SharedArrayBuffer {
-  if (shared === null) {
-    const buffer = new SharedArrayBuffer(8)
-    const state = new Int32Array(buffer)
-    process.once('exit', () => closeDoor(state))
-    shared = buffer
-  }
-  return shared
+/** Starts a thread that passes a door of its own, see `Door`. */
+export function startThread(data: Omit<ThreadData, 'door'>, name: string): Worker {
+  const buffer = new SharedArrayBuffer(8)
+  const state = new Int32Array(buffer)
+  if (!isWatched) process.once('exit', closeDoors)
+  isWatched = true
+  doors.add(state)
+  const worker = new Worker(new URL(data.code), { workerData: { ...data, door: buffer }, name })
+  // It may have been ended inside, and can never come out then.
+  worker.once('exit', () => doors.delete(state))
+  return worker
 }
 
-function closeDoor(state: Int32Array): void {
-  Atomics.store(state, isLeaving, 1)
+function closeDoors(): void {
   const untilMs = performance.now() + waitMs
+  for (const state of doors) Atomics.store(state, isLeaving, 1)
+  for (const state of doors) waitUntilEmpty(state, untilMs)
+}
+
+function waitUntilEmpty(state: Int32Array, untilMs: number): void {
   for (;;) {
     const inside = Atomics.load(state, threadsInside)
     const leftMs = untilMs - performance.now()
@@ -44,11 +54,15 @@ export class Door {
     this.#state = new Int32Array(buffer)
   }
 
-  /** Runs work inside SQLite, unless the process is leaving: then nobody is there to be answered. */
-  pass(work: () => void): void {
+  /**
+   * Runs work inside SQLite.
+   *
+   * @returns null when the process is leaving: nothing was done, and nobody is there to be answered
+   */
+  pass<Result>(work: () => Result): Result | null {
     Atomics.add(this.#state, threadsInside, 1)
     try {
-      if (Atomics.load(this.#state, isLeaving) === 0) work()
+      return Atomics.load(this.#state, isLeaving) === 0 ? work() : null
     } finally {
       Atomics.sub(this.#state, threadsInside, 1)
       Atomics.notify(this.#state, threadsInside)

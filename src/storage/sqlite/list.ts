@@ -5,14 +5,8 @@
 import type { DeliveryState } from '../../model/delivery.ts'
 import { eventKeyFloor } from '../../model/ids.ts'
 import type { DeliveryFound, DeliveryQuery } from '../questions.ts'
-import {
-  type DeliveryRow,
-  doneColumns,
-  doneJoins,
-  liveColumns,
-  liveJoins,
-  toDelivery,
-} from './read.ts'
+import { type DeliveryRow, deliveryOf } from '../rows.ts'
+import { doneColumns, doneJoins, liveColumns, liveJoins } from './read.ts'
 import type { Session } from './session.ts'
 import { newestSlot, slotEnd } from './slot.ts'
 
@@ -111,7 +105,7 @@ function readRange(session: Session, query: DeliveryQuery, range: Range, rows: n
     .flatMap((slice) => slice.rows)
     .filter((row) => (floor === null || row.id >= floor) && matches(row, query))
     .sort((a, b) => (a.id < b.id ? 1 : -1))
-  return { deliveries: matching.map(toDelivery), next }
+  return { deliveries: matching.map((row) => deliveryOf(row)), next }
 }
 
 const liveStates: readonly DeliveryState[] = ['waiting', 'delivering']

@@ -1,8 +1,7 @@
 /** Questions about single events and deliveries. Reads live and ended ones as one. */
-import type { DeliveryState } from '../../model/delivery.ts'
 import { deliveryIdRange } from '../../model/ids.ts'
-import type { OutcomeKind } from '../../model/outcome.ts'
 import type { AttemptFound, DeliveryFound, EventFound } from '../questions.ts'
+import { type AttemptRow, attemptOf, type DeliveryRow, deliveryOf } from '../rows.ts'
 import type { Session } from './session.ts'
 
 /**
@@ -57,25 +56,6 @@ const findAttempts = `
          endpoint_version, late
     from attempt_made where delivery_id = ? order by token`
 
-export interface DeliveryRow {
-  readonly id: string
-  readonly event_id: string
-  readonly event_type: string
-  readonly tenant_id: string
-  readonly endpoint_key: string
-  readonly endpoint_id: string
-  readonly state: DeliveryState
-  readonly reason: string | null
-  readonly round: number
-  readonly attempts: number
-  readonly batch_id: string | null
-  readonly created_at_ms: number
-  readonly due_at_ms: number | null
-  readonly expires_at_ms: number | null
-  readonly settled_at_ms: number | null
-  readonly retried_as: string | null
-}
-
 export function findEvent(
   { connection }: Session,
   tenantId: string,
@@ -99,14 +79,16 @@ export function findEvent(
     tenantId: row.tenant_id,
     acceptedAtMs: row.accepted_at_ms,
     body: row.body,
-    deliveries: connection.all<DeliveryRow>(findDeliveriesOfEvent, from, to).map(toDelivery),
+    deliveries: connection
+      .all<DeliveryRow>(findDeliveriesOfEvent, from, to)
+      .map((row) => deliveryOf(row)),
     pendingFanOut: row.pending,
   }
 }
 
 export function findDelivery({ connection }: Session, id: string): DeliveryFound | null {
   const row = connection.get<DeliveryRow>(findDeliveryRow, id)
-  return row ? toDelivery(row) : null
+  return row ? deliveryOf(row) : null
 }
 
 /** A batch's attempts are its members'; what they were given before come first. */
@@ -114,7 +96,8 @@ export function attemptsOf(
   { connection }: Session,
   deliveries: readonly Pick<DeliveryFound, 'id' | 'batchId'>[],
 ): Map<string, AttemptFound[]> {
-  const read = (id: string) => connection.all<AttemptRow>(findAttempts, id).map(toAttempt)
+  const read = (id: string) =>
+    connection.all<AttemptRow>(findAttempts, id).map((row) => attemptOf(row))
   const ofBatch = new Map<string, AttemptFound[]>()
   const found = new Map<string, AttemptFound[]>()
   for (const { id, batchId } of deliveries) {
@@ -127,51 +110,4 @@ export function attemptsOf(
     found.set(id, attempts)
   }
   return found
-}
-
-export function toDelivery(row: DeliveryRow): DeliveryFound {
-  return {
-    id: row.id,
-    eventId: row.event_id,
-    eventType: row.event_type,
-    tenantId: row.tenant_id,
-    endpointKey: row.endpoint_key,
-    endpointId: row.endpoint_id,
-    state: row.state,
-    reason: row.reason,
-    round: row.round,
-    attempts: row.attempts,
-    batchId: row.batch_id,
-    createdAtMs: row.created_at_ms,
-    dueAtMs: row.due_at_ms,
-    expiresAtMs: row.expires_at_ms,
-    settledAtMs: row.settled_at_ms,
-    retriedAs: row.retried_as,
-  }
-}
-
-interface AttemptRow {
-  readonly number: number
-  readonly started_at_ms: number
-  readonly latency_ms: number
-  readonly outcome: OutcomeKind
-  readonly http_status: number | null
-  readonly error: string | null
-  readonly response_body: Uint8Array | null
-  readonly endpoint_version: number
-  readonly late: number
-}
-
-function toAttempt(row: AttemptRow): AttemptFound {
-  return {
-    number: row.number,
-    startedAtMs: row.started_at_ms,
-    latencyMs: row.latency_ms,
-    outcome: row.outcome,
-    httpStatus: row.http_status,
-    error: row.error,
-    responseBody: row.response_body,
-    endpointVersion: row.endpoint_version,
-    late: row.late === 1,
-  }
 }

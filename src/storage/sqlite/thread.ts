@@ -3,12 +3,12 @@
  * dies, starts another and asks again whatever was not answered; every call can be repeated. Gives
  * up for good when the disk fails, or when threads keep dying.
  */
-import { Worker } from 'node:worker_threads'
+import type { Worker } from 'node:worker_threads'
 import { WebhookError } from '../../model/errors.ts'
 import type { StorageHost } from '../storage.ts'
 import { errorFromWire } from './errors.ts'
-import { sharedDoor } from './leaving.ts'
-import type { Answer, Call, Opened, Resume, ThreadData } from './protocol.ts'
+import { startThread } from './leaving.ts'
+import type { Answer, Call, Opened, Resume } from './protocol.ts'
 import { loadFrom, workerUrl } from './worker-url.ts'
 
 /** More deaths than this within a minute are no accident. */
@@ -70,14 +70,13 @@ export class Thread {
 
   /** @returns when the thread has the file open; until then calls wait here */
   #start(resume: Resume | null): Promise<Opened> {
-    const data: ThreadData = {
+    const data = {
       location: this.#location,
       loadFrom: loadFrom(),
       code: workerUrl(),
-      door: sharedDoor(),
       job: { kind: 'serve', nowMs: Math.round(this.#host.nowMs()), resume },
-    }
-    const worker = new Worker(new URL(data.code), { workerData: data, name: 'kmsg-sqlite' })
+    } as const
+    const worker = startThread(data, 'kmsg-sqlite')
     return new Promise((resolve, reject) => {
       let failure: Error | null = null
       worker.on('message', ([id, result, error]: Answer) => {

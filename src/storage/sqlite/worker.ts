@@ -56,15 +56,20 @@ function takeCalls(session: Session, checkpoints: Checkpoints | null): void {
     restScheduled = false
     if (checkpoints !== null) door.pass(() => lookAfterLog(session, checkpoints))
   }
+  const pass = (call: Call) => {
+    const said = door.pass(() => answer(verbs, call))
+    // Outside of the door: whoever has the answer to `close` may end this thread.
+    if (said !== null) say(said)
+  }
   const close = async (call: Call) => {
     await checkpoints?.close()
-    door.pass(() => say(answer(verbs, call)))
+    pass(call)
     port?.close()
   }
   port?.on('message', (call: Call) => {
     callId = call[0]
     if (call[1] === 'close') return close(call)
-    door.pass(() => say(answer(verbs, call)))
+    pass(call)
     // Runs once the messages that are here already have been answered.
     if (!restScheduled) setImmediate(rest)
     restScheduled = true
