@@ -189,7 +189,9 @@ describe('order per key', () => {
     await stage.pruned(service)
     const blocked = await service.listBlockedKeys()
     expect(blocked.map(({ key }) => key).sort()).toEqual(['kim', 'lee'])
-    expect((await service.explainEvent('kim_1'))?.endpoints).toMatchObject([{ reason: 'status_400' }])
+    expect((await service.explainEvent('kim_1'))?.endpoints).toMatchObject([
+      { reason: 'status_400' },
+    ])
     const holder = (user: string) => blocked.find(({ key }) => key === user)?.deliveryId ?? ''
     status = 200
     await service.retryDelivery(holder('kim'))
