@@ -18,11 +18,12 @@ export interface EraseSlice {
   readonly next: string | null
 }
 
+/** From the list to the tables: the planner would read all ids of the tenant. */
 const eventsById = `
   select event.key, event.erased_at_ms
     from json_each(?2) each
-    join event_key on event_key.tenant_id = ?1 and event_key.id = each.value
-    join event on event.key = event_key.key`
+   cross join event_key on event_key.tenant_id = ?1 and event_key.id = each.value
+   cross join event on event.key = event_key.key`
 
 const eventsInOrder = `
   select key, tenant_id, erased_at_ms, accepted_at_ms
