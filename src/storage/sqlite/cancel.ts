@@ -114,15 +114,16 @@ export function cancelBatch(session: Session, id: string, reason: string, nowMs:
   const ids = membersFromJson(members).map(({ deliveryId }) => deliveryId)
   for (const member of ids) connection.run(deleteLive, member)
   connection.run(deleteLive, id)
-  connection.run(closeBatch, nowMs, id)
+  connection.erasing(() => connection.run(closeBatch, nowMs, id))
   tally.add(-ids.length, 0)
   return ids
 }
 
 /** A batch that was marked while it was in flight waits again: it is taken apart, what is marked ends. */
 export function dissolveMarked(session: Session, id: string, nowMs: number): void {
-  for (const member of dissolveBatch(session, id, nowMs)) {
-    const row = session.connection.get<{ reason: string | null }>(findReason, member)
+  const { connection } = session
+  for (const member of connection.erasing(() => dissolveBatch(session, id, nowMs))) {
+    const row = connection.get<{ reason: string | null }>(findReason, member)
     if (row?.reason) cancelSingle(session, member, row.reason, nowMs)
   }
 }

@@ -104,7 +104,7 @@ function takeOver(connection: Connection, { nowMs, resume }: OpenOptions): numbe
     for (const claimNo of resume.unansweredClaims) connection.run(releaseClaim, claimNo)
   } else connection.run(releaseDeadOwners)
   for (const { id } of connection.all<{ id: string }>(findMarkedBatches)) {
-    dissolveBatch({ connection }, id, nowMs)
+    connection.erasing(() => dissolveBatch({ connection }, id, nowMs))
   }
   connection.run(endCancelled, nowMs)
   for (const { id } of connection.all<{ id: string }>(findCancelled)) {
