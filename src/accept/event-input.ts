@@ -3,6 +3,7 @@ import { createHash, hash } from 'node:crypto'
 import { describeValue, WebhookError } from '../model/errors.ts'
 import type { WebhookEvent } from '../model/event.ts'
 import { serialiseEvent } from '../model/event-body.ts'
+import { momentInWords, momentMs } from '../model/moment.ts'
 import { checkTenantId } from '../model/names.ts'
 import { unknownOption } from '../model/suggest.ts'
 import type { DispatchTimes } from '../storage/commit-records.ts'
@@ -48,8 +49,8 @@ export function checkTimes(
   nowMs: number,
 ): DispatchTimes | undefined {
   if (deliverAt === undefined && expiresAt === undefined) return undefined
-  const deliverAtMs = momentMs('deliverAt', deliverAt)
-  const expiresAtMs = momentMs('expiresAt', expiresAt)
+  const deliverAtMs = timeMs('deliverAt', deliverAt)
+  const expiresAtMs = timeMs('expiresAt', expiresAt)
   if ((deliverAtMs ?? 0) > nowMs + longestAheadMs) {
     throw new WebhookError(
       'OPTION_OUT_OF_RANGE',
@@ -65,22 +66,14 @@ export function checkTimes(
   return { deliverAtMs, expiresAtMs }
 }
 
-function momentMs(name: string, moment: unknown): number | undefined {
+function timeMs(name: string, moment: unknown): number | undefined {
   if (moment === undefined) return undefined
-  const ms = momentOf(moment)
+  const ms = momentMs(moment)
   if (!Number.isNaN(ms)) return ms
   throw new WebhookError(
     'OPTION_INVALID',
-    `Expected \`${name}\` to be a valid Date or an RFC 3339 text such as "2026-01-31T09:00:00Z", got ${describeValue(moment)}.`,
+    `Expected \`${name}\` to be ${momentInWords}, got ${describeValue(moment)}.`,
   )
-}
-
-/** A text without an offset would mean another moment on another machine. */
-const rfc3339 = /^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)$/i
-
-function momentOf(moment: unknown): number {
-  if (moment instanceof Date) return moment.getTime()
-  return typeof moment === 'string' && rfc3339.test(moment) ? Date.parse(moment) : Number.NaN
 }
 
 const fields = ['id', 'type', 'timestamp', 'data', 'metadata', 'version', 'tenantId'] as const

@@ -83,6 +83,7 @@ export class Handover {
       acceptedAtMs: event.acceptedAtMs,
       body: event.body,
       members: null,
+      takenAtMs: event.acceptedAtMs,
       expiresAtMs: delivery.terms?.expiresAtMs ?? undefined,
     })
   }
@@ -107,9 +108,12 @@ function receiptOfDuplicate(
 ): DispatchReceipt {
   const same = found.sameContent || (found.body !== null && sameContent(event.body, found.body))
   if (!same) {
+    const known = `the event ${JSON.stringify(event.id)} accepted at ${new Date(found.acceptedAtMs).toISOString()}`
     throw new WebhookError(
       'EVENT_ID_CONFLICT',
-      `Expected the same content as the event ${JSON.stringify(event.id)} accepted at ${new Date(found.acceptedAtMs).toISOString()}, got other content under the same id; give a new event a new id.`,
+      found.isErased
+        ? `Expected an id that is not in use, got that of ${known}, whose content was erased: whether this is the same cannot be told, and it is not sent again. Give a new event a new id.`
+        : `Expected the same content as ${known}, got other content under the same id; give a new event a new id.`,
     )
   }
   return {

@@ -171,13 +171,13 @@ class Session {
     const { backlog } = await this.#service.health()
     const left = (backlog?.waiting ?? 0) + (backlog?.delivering ?? 0)
     return [
-      `${label(words.data)}  ${file}; a second start goes on with it`,
-      `${label(words.inbox)}  ${this.#demo.inbox.url}; verifies every signature`,
-      `${label(words.retries)}  ${delaysInWords(speed)}`,
-      ...demoEndpoints.map(({ id, description }) => `  ${id.padEnd(8)}  ${description}`),
-      ...(left > 0
-        ? [`Goes on with ${plural(left, 'delivery', 'deliveries')} of an earlier run.`]
-        : []),
+      `${label(words.data)}  ${words.dev.data(file)}`,
+      `${label(words.inbox)}  ${words.dev.inbox(this.#demo.inbox.url)}`,
+      `${label(words.retries)}  ${words.dev.retries(firstDelays(speed), pace(speed, words))}`,
+      ...demoEndpoints.map(
+        ({ id, description }) => `  ${id.padEnd(8)}  ${words.dev.endpoints[id] ?? description}`,
+      ),
+      ...(left > 0 ? [words.dev.left(left)] : []),
     ]
   }
 
@@ -234,7 +234,7 @@ class Session {
     const colours = coloursFor(process.stdout)
     const { words, data, speed } = this.#options
     const view = new LiveView(screen, {
-      title: [shortPath(data), this.#demo.inbox.url, pace(speed)].join(' · '),
+      title: [shortPath(data), this.#demo.inbox.url, pace(speed, words)].join(' · '),
       endpointIds: demoEndpoints.map(({ id }) => id),
       words,
       colours,
@@ -259,13 +259,12 @@ function shortened(speed: number): number[] {
   return standardDelaysMs().map((delayMs) => Math.round(delayMs / speed))
 }
 
-function delaysInWords(speed: number): string {
-  const [first = 0, second = 0, third = 0] = shortened(speed)
-  return `after ${duration(first)}, ${duration(second)}, ${duration(third)}, …: ${pace(speed)} (--speed)`
+function firstDelays(speed: number): string {
+  return shortened(speed).slice(0, 3).map(duration).join(', ')
 }
 
-function pace(speed: number): string {
-  return `the standard retry schedule, ${speed === 1 ? 'at its real pace' : `${count(speed)} times faster`}`
+function pace(speed: number, words: Words): string {
+  return words.dev.pace(speed === 1 ? null : count(speed))
 }
 
 function shortPath(file: string): string {

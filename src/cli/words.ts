@@ -1,5 +1,6 @@
 /** Labels of the live table and of summaries, in the languages of the people who read them. */
 
+import { wantedProvider } from './demo-events.ts'
 import { count, plural } from './figures.ts'
 
 export type Language = 'en' | 'ko'
@@ -29,6 +30,16 @@ const en = {
   data: 'data',
   inbox: 'inbox',
   retries: 'retries',
+  dev: {
+    data: (file: string) => `${file}; a second start goes on with it`,
+    inbox: (url: string) => `${url}; verifies every signature`,
+    retries: (delays: string, pace: string) => `after ${delays}, …: ${pace} (--speed)`,
+    pace: (times: string | null) =>
+      `the standard retry schedule, ${times === null ? 'at its real pace' : `${times} times faster`}`,
+    left: (deliveries: number) =>
+      `Goes on with ${plural(deliveries, 'delivery', 'deliveries')} of an earlier run.`,
+    endpoints: {} as Readonly<Record<string, string>>,
+  },
   keys: 'Enter: 20 more events · a line of JSON: your own · Ctrl-C: end',
   allSettled: 'Everything is settled.',
   waiting: (count: string) => `${count} waiting`,
@@ -104,6 +115,19 @@ const ko: Words = {
   data: '데이터',
   inbox: '수신함',
   retries: '재시도',
+  dev: {
+    data: (file) => `${file} (다시 시작하면 이어서 진행)`,
+    inbox: (url) => `${url} (모든 서명을 검증)`,
+    retries: (delays, pace) => `${delays}, … 후: ${pace} (--speed)`,
+    pace: (times) => `표준 재시도 일정, ${times === null ? '실제 속도' : `${times}배 빠르게`}`,
+    left: (deliveries) => `이전 실행에서 남은 전송 ${count(deliveries)}건을 이어서 보냅니다.`,
+    endpoints: {
+      healthy: '모든 이벤트를 받고 200으로 응답',
+      flaky: '모든 이벤트를 받되 처음 두 번은 503, 그다음 200으로 응답',
+      filtered: `metadata.providerId가 "${wantedProvider}"인 이벤트만 받음`,
+      batched: '이벤트를 최대 10건씩 한 요청으로, 늦어도 1초 안에 받음',
+    },
+  },
   keys: 'Enter: 이벤트 20건 더 · JSON 한 줄: 직접 보내기 · Ctrl-C: 끝내기',
   allSettled: '모든 전송이 끝났습니다.',
   waiting: (count) => `${count}건 대기`,

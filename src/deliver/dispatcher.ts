@@ -6,6 +6,7 @@ import type { EndpointRecord, WebhookEndpointInput } from '../model/endpoint.ts'
 import { WebhookError } from '../model/errors.ts'
 import type { WebhookEvent } from '../model/event.ts'
 import { serialiseEvent } from '../model/event-body.ts'
+import { checkOptions } from '../model/given.ts'
 import type { Outcome } from '../model/outcome.ts'
 import { packageVersion } from '../model/version.ts'
 import { AddressRule } from '../security/address.ts'
@@ -42,6 +43,23 @@ const defaultTimeoutMs = 30_000
 const defaultConnectTimeoutMs = 5_000
 /** Below the limit of the whole connection: what was too slow should have a name. */
 const defaultDnsTimeoutMs = 4_000
+
+const knownOptions = [
+  'allowedNetworks',
+  'redirects',
+  'timeoutMs',
+  'maxConnections',
+  'connectTimeoutMs',
+  'idleConnectionMs',
+  'userAgent',
+  'nowMs',
+  'monotonicMs',
+  'setTimer',
+  'lookup',
+  'tls',
+  'proxy',
+  'dns',
+] as const satisfies readonly (keyof DispatcherOptions)[]
 
 const systemTimer: SetTimer = (callback, delayMs) => {
   // What is waited for holds a socket, and that keeps the process alive; a timer need not.
@@ -84,6 +102,7 @@ export class WebhookDispatcher<Retry = unknown> {
     this.registry = registry
     this.securityManager = securityManager ?? new SecurityManager()
     this.retryManager = retryManager
+    checkOptions(options, knownOptions, 'WebhookDispatcher')
     checkNetworkOptions(options)
     checkUserAgent(options.userAgent)
     this.#options = definedOnly(options)
@@ -166,7 +185,7 @@ export class WebhookDispatcher<Retry = unknown> {
     if (record.secrets.length === 0) {
       throw new WebhookError(
         'SECRET_MISSING',
-        `Expected endpoint "${record.id}" to have a \`secret\` to sign with, got none.`,
+        `Expected endpoint "${record.id}" to have a \`secret\` to sign with, got none; give it the one its receiver has.`,
       )
     }
     const request: AttemptRequest = {

@@ -2,7 +2,7 @@
 import { X509Certificate } from 'node:crypto'
 import { isIP } from 'node:net'
 import { describeValue, WebhookError } from '../model/errors.ts'
-import { unknownOption } from '../model/suggest.ts'
+import { refuseUnknown } from '../model/given.ts'
 import type { EgressProxy } from './proxy.ts'
 
 export interface TlsOptions {
@@ -139,9 +139,7 @@ function checkFields(name: string, value: unknown, fields: readonly string[]): v
       value,
     )
   }
-  for (const field of Object.keys(value)) {
-    if (!fields.includes(field)) throw unknownOption(field, fields, `a field of \`${name}\``)
-  }
+  refuseUnknown(value, fields, `a field of \`${name}\``)
 }
 
 function invalid(expected: string, got: unknown): WebhookError {

@@ -37,7 +37,7 @@ export function recordOf(endpoint: WebhookEndpointInput): EndpointRecord {
   if (endpoint.secret === undefined) {
     throw new WebhookError(
       'SECRET_MISSING',
-      `Expected endpoint "${endpoint.id}" to have a \`secret\` to sign with, got none.`,
+      `Expected endpoint "${endpoint.id}" to have a \`secret\` to sign with, got none; give it the one its receiver has.`,
     )
   }
   checkSigningSecret(endpoint.secret)

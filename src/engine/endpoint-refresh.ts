@@ -7,6 +7,7 @@ export class EndpointRefresh {
   /** The newest the store has told of; null where there is one process. */
   #newestVersion: number | null = null
   #refreshing: Promise<void> | null = null
+  #error: Error | null = null
 
   constructor(registry: WebhookRegistry) {
     this.#registry = registry
@@ -15,6 +16,11 @@ export class EndpointRefresh {
   /** Which of the store's versions of the endpoints memory has; null where there is one process. */
   get version(): number | null {
     return this.#version
+  }
+
+  /** Why the endpoints that others have changed cannot be read; null when they were. */
+  get error(): Error | null {
+    return this.#error
   }
 
   /** Resolves when memory has the version that the store has told of, or a later one. */
@@ -26,9 +32,19 @@ export class EndpointRefresh {
   /** One reading at a time; a change that is told meanwhile is read by the next. */
   refresh(): Promise<void> {
     if (this.#newestVersion === null) return Promise.resolve()
-    this.#refreshing ??= this.#read().finally(() => {
-      this.#refreshing = null
-    })
+    this.#refreshing ??= this.#read()
+      .then(
+        () => {
+          this.#error = null
+        },
+        (error: Error) => {
+          this.#error = error
+          throw error
+        },
+      )
+      .finally(() => {
+        this.#refreshing = null
+      })
     return this.#refreshing
   }
 

@@ -235,6 +235,11 @@ export class Engine {
 
   // ── what a service asks for ────────────────────────────────────────────────────────────────────
 
+  /** What writing, or reading what others wrote, last failed with; null when all is well. */
+  get trouble(): Error | null {
+    return this.commits.trouble ?? this.#refresh.error
+  }
+
   accept(event: CheckedEvent): Promise<DispatchReceipt> {
     return this.#acceptor.accept(event)
   }

@@ -1,6 +1,8 @@
 /** What `eraseEvents` is asked to erase. Erasing must be meant: what is unclear is refused. */
 import { describeValue, WebhookError } from '../model/errors.ts'
-import { scopedTenantId } from '../model/names.ts'
+import { checkOptions } from '../model/given.ts'
+import { dateMs } from '../model/moment.ts'
+import { idPattern, scopedTenantId } from '../model/names.ts'
 import type { TenantScope } from '../registry/webhook-registry.ts'
 import type { EraseSelection } from '../storage/upkeep.ts'
 
@@ -11,8 +13,9 @@ export interface EraseQuery extends TenantScope {
   before?: Date | undefined
 }
 
-/** @throws WebhookError OPTION_INVALID */
-export function eraseSelection(query: EraseQuery): EraseSelection {
+/** @throws WebhookError OPTION_INVALID, OPTION_UNKNOWN, EVENT_ID_INVALID, TENANT_ID_INVALID */
+export function eraseSelection(query: EraseQuery = {}): EraseSelection {
+  checkOptions(query, ['ids', 'before', 'tenantId'], 'eraseEvents')
   const { ids, before, tenantId } = query
   scopedTenantId(tenantId)
   // A selection that came to nothing is a mistake, and must not erase more than was meant.
@@ -23,10 +26,11 @@ export function eraseSelection(query: EraseQuery): EraseSelection {
     )
   }
   if (ids !== undefined && before === undefined) {
+    for (const id of ids) checkErasable(id)
     return { kind: 'ids', tenantId: tenantId ?? '', ids }
   }
   if (before !== undefined && ids === undefined) {
-    const beforeMs = validMs('before', before) ?? 0
+    const beforeMs = dateMs('before', before) ?? 0
     return { kind: 'before', tenantId: tenantId === '*' ? null : (tenantId ?? ''), beforeMs }
   }
   if (tenantId !== undefined && ids === undefined) return { kind: 'tenant', tenantId }
@@ -36,8 +40,10 @@ export function eraseSelection(query: EraseQuery): EraseSelection {
   )
 }
 
-export function validMs(name: string, date: Date | undefined): number | null {
-  if (date === undefined) return null
-  if (date instanceof Date && !Number.isNaN(date.getTime())) return date.getTime()
-  throw new WebhookError('OPTION_INVALID', `Expected \`${name}\` to be a valid Date.`)
+function checkErasable(id: unknown): void {
+  if (typeof id === 'string' && idPattern.test(id)) return
+  throw new WebhookError(
+    'EVENT_ID_INVALID',
+    `Expected \`ids\` to list ids of events, got ${describeValue(id)} among them; nothing is erased.`,
+  )
 }

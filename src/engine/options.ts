@@ -8,8 +8,8 @@ import type { Clock, Random } from '../model/clock.ts'
 import { describeValue, WebhookError } from '../model/errors.ts'
 import type { WebhookEventType } from '../model/event.ts'
 import type { RateLimit } from '../model/flow.ts'
+import { checkOptions, refuseUnknown } from '../model/given.ts'
 import { checkEventType, checkTenantId } from '../model/names.ts'
-import { unknownOption } from '../model/suggest.ts'
 import type { Logger } from '../observe/log.ts'
 import { checkRateLimit } from '../policy/rate.ts'
 import { checkRetryConfig } from '../policy/retry-manager.ts'
@@ -17,6 +17,7 @@ import { KeyRing } from '../security/key-ring.ts'
 import { checkSecret } from '../security/secrets.ts'
 import type { SecurityOptions } from '../security/security-manager.ts'
 import type { Storage } from '../storage/storage.ts'
+import { checkHandedIn } from './handed-in.ts'
 
 export interface WebhookConfig extends NetworkOptions {
   /** Retries after the first attempt: 3 means at most 4 attempts. Default 3. */
@@ -29,7 +30,10 @@ export interface WebhookConfig extends NetworkOptions {
   backoffMultiplier?: number | undefined
   /** Default true. */
   jitter?: boolean | undefined
-  /** Explicit delays, or `'standard'`: ten attempts within 75 hours. Replaces the four above. */
+  /**
+   * Explicit delays, or `'standard'`: ten attempts within 75 hours. Replaces the exponential delays
+   * above; `maxRetries` beside it takes the first of the list.
+   */
   retryScheduleMs?: readonly number[] | 'standard' | undefined
   /** Longest time of one whole attempt, DNS to the last byte of the answer. Default 30000. */
   timeoutMs?: number | undefined
@@ -203,11 +207,7 @@ export function checkConfig(config: WebhookConfig): ServiceOptions {
     )
   }
   const known = [...integers.map(([name]) => name), ...others]
-  for (const name of Object.keys(config)) {
-    if (!known.includes(name as keyof WebhookConfig)) {
-      throw unknownOption(name, known, 'an option of WebhookService')
-    }
-  }
+  refuseUnknown(config, known, 'an option of WebhookService')
   for (const [name, min, max] of integers) checkInteger(name, config[name], min, max)
   checkRetryConfig(config)
   if (config.secretKey !== undefined) checkSecretKey(config.secretKey)
@@ -217,6 +217,7 @@ export function checkConfig(config: WebhookConfig): ServiceOptions {
   oneOf('redirects', config.redirects, ['success', 'failure'])
   checkNetworks(config.allowedNetworks)
   checkNetworkOptions(config)
+  checkHandedIn(config)
   if (config.lookup !== undefined && typeof config.lookup !== 'function') {
     throw new WebhookError(
       'OPTION_INVALID',
@@ -251,7 +252,7 @@ export function checkConfig(config: WebhookConfig): ServiceOptions {
 
 /** Shared by endpoints, so what is read at one of them must not be of use at another. */
 function checkSecretKey(secretKey: unknown): void {
-  checkSecret(secretKey)
+  checkSecret(secretKey, 'secretKey')
   if (!secretKey.startsWith('whsk_')) return
   throw new WebhookError(
     'SECRET_INVALID',
@@ -269,11 +270,7 @@ function keyRingOf(keys: unknown, variable: string | undefined): KeyRing | null 
 
 function checkRetention(retention: RetentionOptions = {}): ServiceOptions['retention'] {
   const names = ['settledMs', 'deliveredBodiesMs', 'eventIdsMs'] as const
-  for (const name of Object.keys(retention)) {
-    if (!(names as readonly string[]).includes(name)) {
-      throw unknownOption(name, names, 'a field of `retention`')
-    }
-  }
+  checkOptions(retention, names, '`retention`')
   for (const name of names) checkInteger(`retention.${name}`, retention[name], 0, 10 * yearMs)
   return {
     settledMs: retention.settledMs ?? 30 * dayMs,
@@ -290,7 +287,8 @@ function checkDisableAfter(disableAfterMs: unknown = 5 * dayMs): number | null {
 
 function checkSystemEvents(target: unknown): SystemEventsTarget | null {
   if (target === undefined) return null
-  const { endpointId, tenantId } = (target ?? {}) as Partial<SystemEventsTarget>
+  checkOptions(target, ['endpointId', 'tenantId'], '`systemEvents`')
+  const { endpointId, tenantId } = target as Partial<SystemEventsTarget>
   if (typeof endpointId !== 'string') {
     throw new WebhookError(
       'OPTION_INVALID',
@@ -309,7 +307,7 @@ function checkEnabledEvents(types: unknown): ReadonlySet<string> | null {
       `Expected \`enabledEvents\` to be a list of event types, got ${describeValue(types)}; leave it out to allow every type.`,
     )
   }
-  for (const type of types) checkEventType(type)
+  for (const type of types) checkEventType(type, 'enabledEvents')
   return new Set(types as string[])
 }
 

@@ -10,8 +10,11 @@ import {
 import type { EndpointRecord } from '../model/endpoint.ts'
 import { describeValue, WebhookError } from '../model/errors.ts'
 import type { WebhookEventBody, WebhookEventType } from '../model/event.ts'
+import { checkAsked, checkId, checkOptions } from '../model/given.ts'
 import { parseDeliveryId } from '../model/ids.ts'
-import { scopedTenantId } from '../model/names.ts'
+import { rangeMs } from '../model/moment.ts'
+import { checkEventType, idPattern, scopedTenantId } from '../model/names.ts'
+import { closest } from '../model/suggest.ts'
 import { isSystemEvent, whyNotMatched } from '../policy/match.ts'
 import { valueOfOrderKey } from '../policy/order.ts'
 import { type WaitingReason, waitingReason } from '../policy/waiting-reason.ts'
@@ -77,6 +80,16 @@ export interface BlockedOrderKey {
 }
 
 const mostBlockedKeys = 1_000
+const states: readonly string[] = [
+  'waiting',
+  'delivering',
+  'delivered',
+  'exhausted',
+  'rejected',
+  'cancelled',
+] satisfies DeliveryState[]
+const failedOptions = ['tenantId', 'eventType', 'from', 'to', 'limit', 'cursor'] as const
+const listOptions = [...failedOptions, 'endpointId', 'state'] as const
 
 export class Queries {
   readonly #store: Store
@@ -115,6 +128,9 @@ export class Queries {
   }
 
   async event(id: string, scope?: TenantScope): Promise<EventReport | null> {
+    checkAsked('event', id, scope)
+    // A store need not be able to hold it even as a question.
+    if (!idPattern.test(id)) return null
     const found = await this.#store.findEvent(scopedTenantId(scope?.tenantId), id)
     if (found === null) return null
     const body = found.body === null ? null : parseBody(found.body)
@@ -140,7 +156,8 @@ export class Queries {
 
   /** A delivery of another tenant looks absent. */
   async find(id: string, scope?: TenantScope): Promise<DeliveryFound | null> {
-    if (typeof id !== 'string' || parseDeliveryId(id) === null) return null
+    checkAsked('delivery', id, scope)
+    if (parseDeliveryId(id) === null) return null
     const found = await this.#store.findDelivery(id)
     if (found === null) return null
     const tenantId = scopedTenantId(scope?.tenantId)
@@ -148,6 +165,7 @@ export class Queries {
   }
 
   async list(query: DeliveryListQuery): Promise<DeliveryPage> {
+    checkOptions(query, listOptions, 'listDeliveries')
     const limit = checkLimit(query.limit)
     const asked = this.#asQuery(query, limit + 1)
     if (asked === null) return { deliveries: [], nextCursor: null }
@@ -161,7 +179,9 @@ export class Queries {
 
   /** Oldest first, at most a thousand. */
   async blockedKeys(query: BlockedKeyQuery): Promise<BlockedOrderKey[]> {
+    checkOptions(query, ['tenantId', 'endpointId'], 'listBlockedKeys')
     const tenantId = scopedTenantId(query.tenantId)
+    if (query.endpointId !== undefined) checkId('endpoint', query.endpointId)
     const endpoint =
       query.endpointId === undefined ? null : this.#registry.find(query.endpointId, query)
     if (endpoint === undefined) return []
@@ -186,6 +206,7 @@ export class Queries {
     endpointId: string | undefined,
     query: DeliveryListQuery,
   ): Promise<FailedDelivery[]> {
+    checkOptions(query, failedOptions, 'getFailedDeliveries')
     const limit = checkLimit(query.limit)
     const asked = this.#asQuery(
       { ...query, endpointId, state: ['exhausted', 'rejected'] },
@@ -200,22 +221,25 @@ export class Queries {
   /** Null when the endpoint is unknown: nothing can match. */
   #asQuery(query: DeliveryListQuery, limit: number, skipRetried = false): DeliveryQuery | null {
     const tenantId = scopedTenantId(query.tenantId)
+    const states = checkStates(query.state)
+    const range = rangeMs(['from', query.from], ['to', query.to])
+    if (query.eventType !== undefined) checkEventType(query.eventType, 'eventType')
+    const before = checkCursor(query.cursor)
     let endpointKey: string | null = null
     if (query.endpointId !== undefined) {
+      checkId('endpoint', query.endpointId)
       const endpoint = this.#registry.find(query.endpointId, query)
       if (endpoint === undefined) return null
       endpointKey = endpoint.key
     }
-    const { state } = query
     return {
       tenantId: tenantId === '*' ? null : tenantId,
       endpointKey,
-      states: state === undefined ? null : typeof state === 'string' ? [state] : state,
+      states,
       eventType: query.eventType ?? null,
-      fromMs: query.from?.getTime() ?? null,
-      toMs: query.to?.getTime() ?? null,
+      ...range,
       skipRetried,
-      before: checkCursor(query.cursor),
+      before,
       limit,
     }
   }
@@ -311,6 +335,19 @@ export function checkLimit(limit = 100): number {
   throw new WebhookError(
     'OPTION_OUT_OF_RANGE',
     `Expected \`limit\` to be an integer from 1 to 1000, got ${describeValue(limit)}.`,
+  )
+}
+
+function checkStates(given: unknown): readonly DeliveryState[] | null {
+  if (given === undefined) return null
+  const asked: readonly unknown[] = Array.isArray(given) ? given : [given]
+  const wrong = asked.find((one) => !states.includes(one as string))
+  if (asked.length > 0 && wrong === undefined) return asked as DeliveryState[]
+  const meant = typeof wrong === 'string' ? closest(wrong, states) : null
+  const hint = meant ? `did you mean "${meant}"?` : 'what failed is exhausted or rejected.'
+  throw new WebhookError(
+    'OPTION_INVALID',
+    `Expected \`state\` to be one or some of ${states.join(', ')}, got ${describeValue(asked.length > 0 ? wrong : given)}; ${hint}`,
   )
 }
 

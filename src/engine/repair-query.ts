@@ -3,9 +3,10 @@ import type { EndState } from '../model/delivery.ts'
 import type { EndpointFilters } from '../model/endpoint.ts'
 import { describeValue, WebhookError } from '../model/errors.ts'
 import type { WebhookEventType } from '../model/event.ts'
+import { checkId, checkOptions } from '../model/given.ts'
+import { rangeMs } from '../model/moment.ts'
 import { checkEventPattern } from '../model/names.ts'
 import type { RepairCriteria, RepairKind, RepairState } from '../model/repair.ts'
-import { unknownOption } from '../model/suggest.ts'
 import type { TenantScope } from '../registry/webhook-registry.ts'
 import type { RepairRecord } from '../storage/repairs.ts'
 
@@ -106,9 +107,14 @@ export function checkReplay(
   nowMs: number,
 ): CheckedRepair {
   const what = kind === 'retry' ? 'retryFailed' : 'replay'
-  checkNames(query, replayOptions, what)
+  checkOptions(query ?? null, replayOptions, what)
+  checkId('endpoint', query.endpointId)
   const { states = statesOf[kind] } = query
-  if (!Array.isArray(states) || !states.every((state) => allStates.includes(state))) {
+  if (
+    !Array.isArray(states) ||
+    states.length === 0 ||
+    !states.every((state) => allStates.includes(state))
+  ) {
     throw new WebhookError(
       'OPTION_INVALID',
       `Expected \`states\` to list some of ${allStates.join(', ')}, got ${describeValue(states)}.`,
@@ -124,7 +130,8 @@ export function checkBackfill(
   query: BackfillQuery,
   nowMs: number,
 ): CheckedRepair {
-  checkNames(query, backfillOptions, 'backfill')
+  checkId('endpoint', endpointId)
+  checkOptions(query ?? null, backfillOptions, 'backfill')
   if (query.since === undefined) {
     throw new WebhookError(
       'OPTION_INVALID',
@@ -132,22 +139,10 @@ export function checkBackfill(
     )
   }
   const { filter = {} } = query
-  checkNames(filter, ['types', 'metadata'], 'backfill')
+  checkOptions(filter, ['types', 'metadata'], "backfill's `filter`")
   const metadata = filter.metadata === undefined ? null : checkMetadata(filter.metadata)
   const criteria = { ...range(query, nowMs), types: typesOf(filter.types), states: [], metadata }
   return { kind: 'backfill', endpointId, criteria, ...optionsOf(query) }
-}
-
-function checkNames(query: object, known: readonly string[], what: string): void {
-  if (typeof query !== 'object' || query === null) {
-    throw new WebhookError(
-      'OPTION_INVALID',
-      `Expected ${what} to be given an object, got ${describeValue(query)}.`,
-    )
-  }
-  for (const name of Object.keys(query)) {
-    if (!known.includes(name)) throw unknownOption(name, known, `an option of ${what}`)
-  }
 }
 
 function optionsOf(query: RepairOptions): Pick<CheckedRepair, 'maxPerSecond' | 'dryRun' | 'scope'> {
@@ -172,17 +167,9 @@ function range(
   { since, until }: { since?: Date | undefined; until?: Date | undefined },
   nowMs: number,
 ): { sinceMs: number; untilMs: number } {
+  const { fromMs, toMs } = rangeMs(['since', since], ['until', until])
   // What was accepted in this very millisecond is there already.
-  const end = until === undefined ? Math.floor(nowMs) + 1 : msOf('until', until)
-  return { sinceMs: since === undefined ? 0 : msOf('since', since), untilMs: end }
-}
-
-function msOf(name: string, date: unknown): number {
-  if (date instanceof Date && !Number.isNaN(date.getTime())) return date.getTime()
-  throw new WebhookError(
-    'OPTION_INVALID',
-    `Expected \`${name}\` to be a valid Date, got ${describeValue(date)}.`,
-  )
+  return { sinceMs: fromMs ?? 0, untilMs: toMs ?? Math.floor(nowMs) + 1 }
 }
 
 function typesOf(types: unknown): readonly string[] | null {
@@ -193,7 +180,7 @@ function typesOf(types: unknown): readonly string[] | null {
       `Expected \`types\` to be a non-empty list such as ['message.*'], got ${describeValue(types)}.`,
     )
   }
-  for (const pattern of types) checkEventPattern(pattern)
+  for (const pattern of types) checkEventPattern(pattern, 'types')
   return types as string[]
 }
 
@@ -202,12 +189,14 @@ function checkMetadata(metadata: unknown): EndpointFilters {
     typeof metadata === 'object' &&
     metadata !== null &&
     Object.values(metadata).every(
-      (wanted) => wanted === undefined || (Array.isArray(wanted) && wanted.every(isPlain)),
+      (wanted) =>
+        wanted === undefined ||
+        (Array.isArray(wanted) && wanted.length > 0 && wanted.every(isPlain)),
     )
   if (isFilter) return metadata as EndpointFilters
   throw new WebhookError(
     'OPTION_INVALID',
-    `Expected \`filter.metadata\` to be an object of lists such as { providerId: ['iwinv'] }, got ${describeValue(metadata)}.`,
+    `Expected \`filter.metadata\` to be an object of non-empty lists such as { providerId: ['iwinv'] }, got ${describeValue(metadata)}.`,
   )
 }
 

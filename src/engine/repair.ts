@@ -4,11 +4,14 @@ import type { WebhookDelivery } from '../model/delivery.ts'
 import type { EndpointRecord } from '../model/endpoint.ts'
 import { describeValue, WebhookError } from '../model/errors.ts'
 import type { WebhookEventType } from '../model/event.ts'
+import { checkId, checkOptions } from '../model/given.ts'
 import { parseDeliveryId } from '../model/ids.ts'
+import { dateMs } from '../model/moment.ts'
 import { checkEventPattern, scopedTenantId } from '../model/names.ts'
 import { typeMatches } from '../policy/match.ts'
 import type { TenantScope, WebhookRegistry } from '../registry/webhook-registry.ts'
 import type { DeliveryFound } from '../storage/questions.ts'
+import type { RetryResult } from '../storage/repairs.ts'
 import type { Engine } from './engine.ts'
 import type { Queries } from './queries.ts'
 
@@ -31,6 +34,16 @@ export interface CancelPendingQuery extends TenantScope {
 const byRequest = 'by_request'
 const cancelStep = 1_000
 
+const whyNotRetriable: Readonly<Record<Exclude<RetryResult['kind'], 'moved' | 'created'>, string>> =
+  {
+    'in-flight': 'which is being sent at this moment; wait for its outcome',
+    'behind another of its key':
+      'which waits behind another of its key; retry or skip that one, see `listBlockedKeys`',
+    'body-gone':
+      'whose body was erased or removed by retention; dispatch the event again under a new id',
+    unknown: 'which is gone, or whose endpoint has just been disabled or removed',
+  }
+
 /**
  * @throws WebhookError DELIVERY_NOT_FOUND, DELIVERY_NOT_RETRIABLE, ENDPOINT_DISABLED,
  *   ENDPOINT_NOT_FOUND
@@ -52,7 +65,7 @@ export async function retryDelivery(
   if (!('deliveryId' in result)) {
     throw new WebhookError(
       'DELIVERY_NOT_RETRIABLE',
-      `Expected a delivery that waits or has ended and whose body is kept, got ${JSON.stringify(id)}, which is ${result.kind}.`,
+      `Expected a delivery that can be sent now, got ${JSON.stringify(id)}, ${whyNotRetriable[result.kind]}.`,
     )
   }
   // As it is before it is sent: what becomes of it, getDelivery tells.
@@ -97,12 +110,13 @@ export async function cancelPending(
   query: CancelPendingQuery,
 ): Promise<number> {
   const { engine, registry } = tools
+  checkId('endpoint', endpointId)
   const chosen = checkPending(query)
   const endpoint = registry.find(endpointId, query)
   if (endpoint === undefined) throw unknownEndpoint(endpointId)
   // What memory holds is owned, so it has to go back first, and nothing may be claimed meanwhile.
   return await engine.cancelling.whileSuspended(endpoint.key, () =>
-    chosen.types === null && chosen.until === null
+    chosen.types === null && chosen.untilMs === null
       ? cancelAll(tools, endpoint)
       : cancelChosen(tools, endpoint, chosen),
   )
@@ -110,7 +124,7 @@ export async function cancelPending(
 
 interface Chosen {
   readonly types: readonly string[] | null
-  readonly until: Date | null
+  readonly untilMs: number | null
 }
 
 async function cancelAll({ engine, nowMs }: RepairTools, endpoint: EndpointRecord) {
@@ -127,7 +141,7 @@ async function cancelAll({ engine, nowMs }: RepairTools, endpoint: EndpointRecor
 async function cancelChosen(
   { engine, nowMs }: RepairTools,
   endpoint: EndpointRecord,
-  { types, until }: Chosen,
+  { types, untilMs }: Chosen,
 ): Promise<number> {
   let count = 0
   let before: string | null = null
@@ -138,7 +152,7 @@ async function cancelChosen(
       states: ['waiting'],
       eventType: null,
       fromMs: null,
-      toMs: until === null ? null : until.getTime(),
+      toMs: untilMs,
       skipRetried: false,
       before,
       limit: cancelStep,
@@ -156,7 +170,9 @@ async function cancelChosen(
   return count
 }
 
-function checkPending({ types, until }: CancelPendingQuery): Chosen {
+function checkPending(query: CancelPendingQuery): Chosen {
+  checkOptions(query, ['tenantId', 'types', 'until'], 'cancelPending')
+  const { types, until } = query
   // A choice that came to nothing is a mistake, and must not end more than was meant.
   if (types !== undefined && (!Array.isArray(types) || types.length === 0)) {
     throw new WebhookError(
@@ -164,14 +180,8 @@ function checkPending({ types, until }: CancelPendingQuery): Chosen {
       `Expected \`types\` to be a non-empty list such as ['message.*'], got ${describeValue(types)}.`,
     )
   }
-  for (const pattern of types ?? []) checkEventPattern(pattern)
-  if (until !== undefined && !(until instanceof Date && !Number.isNaN(until.getTime()))) {
-    throw new WebhookError(
-      'OPTION_INVALID',
-      `Expected \`until\` to be a valid Date, got ${describeValue(until)}.`,
-    )
-  }
-  return { types: types ?? null, until: until ?? null }
+  for (const pattern of types ?? []) checkEventPattern(pattern, 'types')
+  return { types: types ?? null, untilMs: dateMs('until', until) }
 }
 
 /**

@@ -1,6 +1,7 @@
 /** Repairs of many deliveries: begins them, counts what they would do, tells of them, ends them. */
 import type { EndpointRecord } from '../model/endpoint.ts'
 import { WebhookError } from '../model/errors.ts'
+import { checkAsked, checkScope } from '../model/given.ts'
 import { eventKeyFloor } from '../model/ids.ts'
 import { scopedTenantId } from '../model/names.ts'
 import type { Facts } from '../observe/facts.ts'
@@ -82,6 +83,7 @@ export class Repairs {
 
   /** Newest first. */
   async list(scope: TenantScope | undefined): Promise<Repair[]> {
+    checkScope(scope)
     const tenantId = tenantOf(scope)
     const query = { tenantId, id: null, onlyRunning: false, limit: mostListed }
     const records = await this.#tools.store.listRepairs(query, this.#tools.clock.nowMs())
@@ -105,7 +107,8 @@ export class Repairs {
   }
 
   async #record(id: string, scope: TenantScope | undefined): Promise<RepairRecord | null> {
-    if (typeof id !== 'string' || !/^rep_[0-9a-z]{24}$/.test(id)) return null
+    checkAsked('repair', id, scope)
+    if (!/^rep_[0-9a-z]{24}$/.test(id)) return null
     const query = { tenantId: tenantOf(scope), id, onlyRunning: false, limit: 1 }
     const [record] = await this.#tools.store.listRepairs(query, this.#tools.clock.nowMs())
     return record ?? null

@@ -24,7 +24,7 @@ export interface EndpointRetryConfig {
   maxDelayMs?: number | undefined
   backoffMultiplier?: number | undefined
   jitter?: boolean | undefined
-  /** Explicit delays instead of the exponential ones; sets the number of retries. */
+  /** Explicit delays instead of the exponential ones; `maxRetries` beside it takes the first of them. */
   retryScheduleMs?: readonly number[] | 'standard' | undefined
 }
 

@@ -1,6 +1,7 @@
 /** The body of an event: checked and serialised once. What leaves here is signed and sent as it is. */
 import { describeValue, WebhookError } from './errors.ts'
 import type { WebhookEvent, WebhookEventBody, WebhookEventMetadata } from './event.ts'
+import { momentInWords, momentMs } from './moment.ts'
 import { checkEventType, idPattern } from './names.ts'
 
 export interface SerialisedEvent {
@@ -20,7 +21,7 @@ export function serialiseEvent(event: WebhookEvent): SerialisedEvent {
   if (typeof id !== 'string' || !idPattern.test(id)) {
     throw new WebhookError(
       'EVENT_ID_INVALID',
-      `Expected the event's \`id\` to be 1 to 256 characters of A-Z, a-z, 0-9, _ and - (a dot would break its signature), got ${describeValue(id)}.`,
+      `Expected the event's \`id\` to be 1 to 256 characters of A-Z, a-z, 0-9, _ and - (a dot would break its signature), got ${describeValue(id)}; a UUID is fine.`,
     )
   }
   checkEventType(type)
@@ -29,7 +30,7 @@ export function serialiseEvent(event: WebhookEvent): SerialisedEvent {
   if (typeof metadata !== 'object' || Array.isArray(metadata)) {
     throw new WebhookError(
       'EVENT_INVALID',
-      `Expected \`metadata\` to be an object, got ${describeValue(metadata)}.`,
+      `Expected \`metadata\` to be an object such as { providerId: 'iwinv' }, got ${describeValue(metadata)}.`,
     )
   }
   const version = event.version ?? '1.0'
@@ -66,19 +67,14 @@ function headLength({ id, type, timestamp }: Pick<WebhookEventBody, 'id' | 'type
 }
 
 function rfc3339(timestamp: unknown): string {
-  const date =
-    timestamp instanceof Date
-      ? timestamp
-      : typeof timestamp === 'string' && /^\d{4}-\d\d-\d\dT\d\d:\d\d/.test(timestamp)
-        ? new Date(timestamp)
-        : null
-  if (date === null || Number.isNaN(date.getTime())) {
+  const ms = momentMs(timestamp)
+  if (Number.isNaN(ms)) {
     throw new WebhookError(
       'EVENT_TIMESTAMP_INVALID',
-      `Expected \`timestamp\` to be a valid Date or an RFC 3339 text such as "2026-01-31T09:00:00Z", got ${describeValue(timestamp)}.`,
+      `Expected \`timestamp\` to be ${momentInWords}, got ${describeValue(timestamp)}.`,
     )
   }
-  return date.toISOString()
+  return (timestamp instanceof Date ? timestamp : new Date(ms)).toISOString()
 }
 
 function requireJson(value: unknown, field: string): void {
@@ -99,7 +95,7 @@ function notCarried(field: string, cause: unknown): WebhookError {
   const why = cause instanceof Error ? cause.message.split('\n')[0] : String(cause)
   return new WebhookError(
     'EVENT_DATA_INVALID',
-    `Expected \`${field}\` to be what JSON can carry, got a value that it cannot: ${why}`,
+    `Expected \`${field}\` to be what JSON can carry, got a value that it cannot: ${why}. Give a BigInt as a text, and leave out what refers to itself.`,
     { cause },
   )
 }

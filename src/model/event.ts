@@ -43,9 +43,9 @@ export interface WebhookEventMetadata {
 export interface WebhookEvent<Data = unknown> {
   /** 1–256 characters of `[A-Za-z0-9_-]`, unique per tenant; dispatching it again is harmless. */
   id: string
-  /** Dotted lower-case name, such as `message.sent`. */
+  /** Lower-case name, its parts joined by dots, such as `message.sent`. */
   type: WebhookEventType
-  /** When it happened: a Date, or an RFC 3339 string. */
+  /** When it happened: a Date, or an RFC 3339 string with its offset, in the years 0000 to 9999. */
   timestamp: Date | string
   /** What JSON can carry, as `JSON.stringify` writes it: NaN becomes null, a Map an empty object. */
   data: Data

@@ -9,33 +9,52 @@ export const idPattern = /^[A-Za-z0-9_-]{1,256}$/
 const eventTypePattern = /^[a-z0-9_]+(?:\.[a-z0-9_]+)*$/
 const maxEventTypeLength = 128
 const knownTypes: ReadonlySet<string> = new Set(Object.values(WebhookEventType))
+const knownPatterns: ReadonlySet<string> = new Set(
+  [...knownTypes].map((type) => type.replace(/[^.]+$/, '*')),
+)
 
-/** @throws WebhookError EVENT_TYPE_INVALID */
-export function checkEventType(type: unknown): asserts type is string {
-  if (
-    typeof type === 'string' &&
-    type.length <= maxEventTypeLength &&
-    eventTypePattern.test(type)
-  ) {
-    return
-  }
+/** @param name of the field or option, for the sentence @throws WebhookError EVENT_TYPE_INVALID */
+export function checkEventType(type: unknown, name = 'type'): asserts type is string {
+  if (isEventType(type)) return
   throw new WebhookError(
     'EVENT_TYPE_INVALID',
-    `Expected \`type\` to be a dotted name of a-z, 0-9 and _ such as "message.sent", at most ${maxEventTypeLength} characters, got ${describeValue(type)}.`,
+    `Expected \`${name}\` to be a name of a-z, 0-9 and _, its parts joined by dots as in "message.sent", at most ${maxEventTypeLength} characters, got ${describeValue(type)}${inLowerCase(type, isEventType)}.`,
   )
 }
 
 /** An exact type, `message.*` or `*`. @throws WebhookError EVENT_TYPE_INVALID */
-export function checkEventPattern(pattern: unknown): asserts pattern is string {
-  if (pattern === '*') return
-  if (typeof pattern === 'string' && pattern.endsWith('.*')) checkEventType(pattern.slice(0, -2))
-  else checkEventType(pattern)
+export function checkEventPattern(pattern: unknown, name: string): asserts pattern is string {
+  if (isPattern(pattern)) return
+  throw new WebhookError(
+    'EVENT_TYPE_INVALID',
+    `Expected \`${name}\` to list types of a-z, 0-9 and _ such as "message.sent", "message.*" or "*", at most ${maxEventTypeLength} characters, got ${describeValue(pattern)} among them${inLowerCase(pattern, isPattern)}.`,
+  )
 }
 
-/** @returns the known type that was probably meant; null when the type is known or quite its own */
+/** What to do, where that is plain. */
+function inLowerCase(type: unknown, fits: (type: unknown) => boolean): string {
+  if (typeof type !== 'string' || !fits(type.toLowerCase())) return ''
+  return `; write it in lower case, "${type.toLowerCase()}"`
+}
+
+function isEventType(type: unknown): boolean {
+  return (
+    typeof type === 'string' && type.length <= maxEventTypeLength && eventTypePattern.test(type)
+  )
+}
+
+function isPattern(pattern: unknown): boolean {
+  const isGroup = typeof pattern === 'string' && pattern.endsWith('.*')
+  return pattern === '*' || isEventType(isGroup ? pattern.slice(0, -2) : pattern)
+}
+
+/**
+ * @param type of an event, or a pattern of an endpoint
+ * @returns the known one that was probably meant; null when it is known or quite its own
+ */
 export function nearMissOfKnownType(type: string): string | null {
-  if (knownTypes.has(type)) return null
-  return closest(type, [...knownTypes])
+  const known = type.endsWith('.*') ? knownPatterns : knownTypes
+  return known.has(type) ? null : closest(type, [...known])
 }
 
 /**

@@ -2,8 +2,10 @@
  * What the service tells: typed facts, flowing outward only. A listener that throws hurts no
  * delivery, and a fact nobody listens to is not even built.
  */
+import { describeValue, WebhookError } from '../model/errors.ts'
 import type { OutcomeKind } from '../model/outcome.ts'
 import type { RepairKind, RepairState } from '../model/repair.ts'
+import { unknownOption } from '../model/suggest.ts'
 
 export interface DeliveryFact {
   deliveryId: string
@@ -117,6 +119,28 @@ export interface WebhookFacts {
 export type FactName = keyof WebhookFacts
 export type FactListener<Name extends FactName> = (fact: WebhookFacts[Name]) => void
 
+const isFact: Readonly<Record<FactName, true>> = {
+  'event.accepted': true,
+  'event.refused': true,
+  'attempt.settled': true,
+  'delivery.delivered': true,
+  'delivery.failed': true,
+  'delivery.cancelled': true,
+  'endpoint.changed': true,
+  'endpoint.breaker.opened': true,
+  'endpoint.breaker.half-open': true,
+  'endpoint.breaker.closed': true,
+  'endpoint.failing': true,
+  'endpoint.disabled': true,
+  'endpoint.recovered': true,
+  'endpoint.warning': true,
+  'repair.progress': true,
+  'repair.done': true,
+  'backlog.full': true,
+  'storage.trouble': true,
+  'storage.recovered': true,
+}
+
 export class Facts {
   readonly #listeners = new Map<FactName, Set<(fact: never) => void>>()
   readonly #threw: (name: FactName, error: unknown) => void
@@ -125,8 +149,17 @@ export class Facts {
     this.#threw = threw
   }
 
-  /** @returns what stops listening */
+  /** @returns what stops listening @throws WebhookError OPTION_UNKNOWN, OPTION_INVALID */
   on<Name extends FactName>(name: Name, listener: FactListener<Name>): () => void {
+    if (!Object.hasOwn(isFact, name)) {
+      throw unknownOption(String(name), Object.keys(isFact), 'a fact to listen to')
+    }
+    if (typeof listener !== 'function') {
+      throw new WebhookError(
+        'OPTION_INVALID',
+        `Expected a function that is told of \`${name}\`, got ${describeValue(listener)}.`,
+      )
+    }
     const listeners = this.#listeners.get(name) ?? new Set()
     this.#listeners.set(name, listeners)
     listeners.add(listener)

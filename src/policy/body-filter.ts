@@ -5,7 +5,7 @@
  */
 import type { BodyFilter, BodyTest, FilterPath } from '../model/body-filter.ts'
 import { describeValue, WebhookError } from '../model/errors.ts'
-import { unknownOption } from '../model/suggest.ts'
+import { refuseUnknown } from '../model/given.ts'
 
 /** Null: it cannot be said. */
 type Truth = boolean | null
@@ -152,11 +152,7 @@ function checkNode(node: unknown, where: string, depth: number, left: { nodes: n
     throw invalid(`\`${where}\``, "to be an object such as { path: 'amount', gt: 1000 }", node)
   }
   const fields = node as Record<string, unknown>
-  for (const name of Object.keys(fields)) {
-    if (!(words as readonly string[]).includes(name)) {
-      throw unknownOption(name, words, 'a word of a body filter')
-    }
-  }
+  refuseUnknown(fields, words, 'a word of a body filter')
   const names = Object.keys(fields).filter((name) => name !== 'path')
   const [word] = names
   const isTest = (tests as readonly string[]).includes(word ?? '')

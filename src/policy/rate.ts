@@ -4,7 +4,7 @@
  */
 import { describeValue, WebhookError } from '../model/errors.ts'
 import type { RateLimit } from '../model/flow.ts'
-import { unknownOption } from '../model/suggest.ts'
+import { refuseUnknown } from '../model/given.ts'
 
 /** A send time may be used so much later and is lost after that. */
 export const usableForMs = 50
@@ -24,11 +24,7 @@ export function checkRateLimit(name: string, given: unknown): void {
       `Expected \`${name}\` to be an object such as { limit: 10, perMs: 1000 }, got ${describeValue(given)}.`,
     )
   }
-  for (const field of Object.keys(given)) {
-    if (!(fields as readonly string[]).includes(field)) {
-      throw unknownOption(field, fields, `a field of \`${name}\``)
-    }
-  }
+  refuseUnknown(given, fields, `a field of \`${name}\``)
   const { limit, perMs } = given as { limit?: unknown; perMs?: unknown }
   requireInteger(`${name}.limit`, limit, maxLimit)
   requireInteger(`${name}.perMs`, perMs, dayMs)

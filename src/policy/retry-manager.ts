@@ -2,12 +2,14 @@
 import type { Random } from '../model/clock.ts'
 import type { EndpointRetryConfig } from '../model/endpoint.ts'
 import { describeValue, WebhookError } from '../model/errors.ts'
+import { checkOptions } from '../model/given.ts'
 import type { Outcome } from '../model/outcome.ts'
 import {
   nextDelayMs,
   type RetryPolicy,
   resolveRetryPolicy,
   scheduleLengthMs,
+  standardScheduleMs,
 } from './retry-policy.ts'
 import { isRetried } from './settle.ts'
 
@@ -29,8 +31,9 @@ export interface RetryConfig {
 export class RetryManager {
   readonly #config: RetryConfig
 
-  /** @throws WebhookError OPTION_OUT_OF_RANGE, SCHEDULE_EMPTY */
+  /** @throws WebhookError OPTION_…, SCHEDULE_EMPTY */
   constructor(config: RetryConfig = {}) {
+    checkOptions(config, retryFields, 'RetryManager')
     checkRetryConfig(config)
     this.#config = { ...config }
   }
@@ -70,7 +73,18 @@ const ranges: readonly [keyof EndpointRetryConfig, number, number, boolean][] = 
   ['backoffMultiplier', 1, 1_000, false],
 ]
 
-/** @throws WebhookError OPTION_OUT_OF_RANGE, SCHEDULE_EMPTY */
+/** Of an endpoint's `retryConfig`, and of a RetryManager. */
+export const retryFields = [
+  'maxRetries',
+  'retryDelayMs',
+  'baseDelayMs',
+  'maxDelayMs',
+  'backoffMultiplier',
+  'jitter',
+  'retryScheduleMs',
+] as const satisfies readonly (keyof EndpointRetryConfig)[]
+
+/** @throws WebhookError OPTION_OUT_OF_RANGE, OPTION_INVALID, SCHEDULE_EMPTY */
 export function checkRetryConfig(config: EndpointRetryConfig, where = ''): void {
   for (const [name, min, max, integer] of ranges) {
     const value = config[name]
@@ -94,6 +108,27 @@ export function checkRetryConfig(config: EndpointRetryConfig, where = ''): void 
     )
   }
   checkSchedule(config.retryScheduleMs, `${where}retryScheduleMs`)
+  refuseContradictions(config, where)
+}
+
+function refuseContradictions(
+  { retryDelayMs, baseDelayMs, maxRetries, retryScheduleMs }: EndpointRetryConfig,
+  where: string,
+): void {
+  if (retryDelayMs !== undefined && baseDelayMs !== undefined && retryDelayMs !== baseDelayMs) {
+    throw new WebhookError(
+      'OPTION_INVALID',
+      `Expected \`${where}retryDelayMs\` and \`${where}baseDelayMs\`, which are the same, to agree, got ${retryDelayMs} and ${baseDelayMs}; leave out one of the two.`,
+    )
+  }
+  if (maxRetries === undefined || retryScheduleMs === undefined) return
+  // Fewer are the beginning of the list; for more there is no delay.
+  const listed = retryScheduleMs === 'standard' ? standardScheduleMs : retryScheduleMs
+  if (maxRetries <= listed.length) return
+  throw new WebhookError(
+    'OPTION_OUT_OF_RANGE',
+    `Expected \`${where}maxRetries\` to be at most ${listed.length}, the number of delays in \`${where}retryScheduleMs\`, got ${maxRetries}; leave it out to use them all.`,
+  )
 }
 
 function checkSchedule(schedule: EndpointRetryConfig['retryScheduleMs'], name: string): void {

@@ -22,7 +22,12 @@ import {
   typeToCreate,
   withTls,
 } from './endpoint-changes.ts'
-import { checkEndpointInput, refuseWhatStays, requireConsistent } from './endpoint-input.ts'
+import {
+  checkEndpointInput,
+  refuseNoChanges,
+  refuseWhatStays,
+  requireConsistent,
+} from './endpoint-input.ts'
 import { type EndpointTable, idKey } from './endpoint-table.ts'
 import type { EndpointWrites } from './endpoint-writes.ts'
 import {
@@ -100,6 +105,7 @@ export class EndpointEdits {
   }
 
   async update(known: EndpointRecord, changes: WebhookEndpointChanges): Promise<EndpointRecord> {
+    refuseNoChanges(changes)
     refuseWhatStays(changes)
     const { id, url: knownUrl, events } = known
     const { tls } = withTls(changes, known)

@@ -1,12 +1,13 @@
 /** The door for endpoints: what `registerEndpoint` and `updateEndpoint` refuse, and why. */
 import type { EndpointRecord, WebhookEndpointInput } from '../model/endpoint.ts'
 import { describeValue, WebhookError } from '../model/errors.ts'
+import { refuseUnknown } from '../model/given.ts'
+import { momentMs } from '../model/moment.ts'
 import { checkEventPattern, checkTenantId, idPattern } from '../model/names.ts'
 import type { SignatureScheme } from '../model/signature.ts'
-import { unknownOption } from '../model/suggest.ts'
 import { checkBodyFilter } from '../policy/body-filter.ts'
 import { checkRateLimit } from '../policy/rate.ts'
-import { checkRetryConfig } from '../policy/retry-manager.ts'
+import { checkRetryConfig, retryFields } from '../policy/retry-manager.ts'
 import { checkEndpointTls } from '../security/endpoint-tls.ts'
 import { checkEndpointUrl } from '../security/endpoint-url.ts'
 import { checkHeaders } from '../security/headers.ts'
@@ -51,16 +52,6 @@ const maxEvents = 200
 const maxFilterValues = 1_000
 const maxFilterLength = 256
 
-const retryFields = [
-  'maxRetries',
-  'retryDelayMs',
-  'baseDelayMs',
-  'maxDelayMs',
-  'backoffMultiplier',
-  'jitter',
-  'retryScheduleMs',
-] as const
-
 /**
  * @returns the url as it is kept: parsed once, normalised
  * @throws WebhookError ENDPOINT_INVALID, ENDPOINT_ID_INVALID, ENDPOINT_URL_INVALID,
@@ -70,15 +61,11 @@ export function checkEndpointInput(input: WebhookEndpointInput, rules: EndpointR
   if (typeof input !== 'object' || input === null) {
     throw invalid('an endpoint', 'to be an object with `id`, `url` and `events`', input)
   }
-  for (const name of Object.keys(input)) {
-    if (!(fields as readonly string[]).includes(name)) {
-      throw unknownOption(name, fields, 'a field of an endpoint')
-    }
-  }
+  refuseUnknown(input, fields, 'a field of an endpoint')
   if (typeof input.id !== 'string' || !idPattern.test(input.id)) {
     throw new WebhookError(
       'ENDPOINT_ID_INVALID',
-      `Expected \`id\` to be 1 to 256 characters of A-Z, a-z, 0-9, _ and -, got ${describeValue(input.id)}.`,
+      `Expected \`id\` to be 1 to 256 characters of A-Z, a-z, 0-9, _ and -, got ${describeValue(input.id)}; a UUID is fine.`,
     )
   }
   checkTenantId(input.tenantId)
@@ -133,6 +120,11 @@ function checkSimple(input: WebhookEndpointInput): void {
   if (!statuses.includes(input.status)) {
     throw invalid('`status`', "to be 'active', 'paused' or 'disabled'", input.status)
   }
+  for (const name of ['createdAt', 'updatedAt'] as const) {
+    if (input[name] !== undefined && Number.isNaN(momentMs(input[name]))) {
+      throw invalid(`\`${name}\``, 'to be a valid Date, or left out', input[name])
+    }
+  }
 }
 
 function checkEvents(events: unknown): void {
@@ -146,7 +138,7 @@ function checkEvents(events: unknown): void {
       events,
     )
   }
-  for (const pattern of events) checkEventPattern(pattern)
+  for (const pattern of events) checkEventPattern(pattern, 'events')
 }
 
 function checkFilters(filters: unknown): void {
@@ -162,6 +154,14 @@ function checkFilters(filters: unknown): void {
       wanted.every((one) => ['string', 'number', 'boolean'].includes(typeof one))
     if (!valid) {
       throw invalid(`\`filters.${key}\``, 'to be a list of texts, numbers or booleans', wanted)
+    }
+    if (wanted.length === 0) {
+      // Nothing would ever pass it.
+      throw invalid(
+        `\`filters.${key}\``,
+        'to list at least one value; leave it out to allow every one',
+        wanted,
+      )
     }
     values += wanted.length
     if (values > maxFilterValues || wanted.some((one) => String(one).length > maxFilterLength)) {
@@ -179,11 +179,7 @@ function checkRetry(retryConfig: WebhookEndpointInput['retryConfig']): void {
   if (typeof retryConfig !== 'object' || retryConfig === null) {
     throw invalid('`retryConfig`', 'to be an object such as { maxRetries: 5 }', retryConfig)
   }
-  for (const name of Object.keys(retryConfig)) {
-    if (!(retryFields as readonly string[]).includes(name)) {
-      throw unknownOption(name, retryFields, 'a field of `retryConfig`')
-    }
-  }
+  refuseUnknown(retryConfig, retryFields, 'a field of `retryConfig`')
   checkRetryConfig(retryConfig, 'retryConfig.')
 }
 
@@ -193,28 +189,31 @@ function checkBatch(batch: unknown): void {
     throw invalid('`batch`', 'to be true, false or { size, timeoutMs }', batch)
   }
   const { size, timeoutMs } = batch as { size?: unknown; timeoutMs?: unknown }
+  refuseUnknown(batch, ['size', 'timeoutMs'], 'a field of `batch`')
   if (size === undefined || timeoutMs === undefined) {
-    throw invalid('`batch`', 'to name both `size` and `timeoutMs`', batch)
+    const missing = size === undefined ? 'size' : 'timeoutMs'
+    throw new WebhookError(
+      'ENDPOINT_INVALID',
+      `Expected \`batch\` to name both \`size\` and \`timeoutMs\`, got one without \`${missing}\`; \`true\` takes those of the service.`,
+    )
   }
   checkInteger('batch.size', size, 1, 1_000)
   checkInteger('batch.timeoutMs', timeoutMs, 0, 3_600_000)
 }
 
 function checkOrdering(ordering: unknown): void {
-  const { key, onExhausted, ...rest } = (ordering ?? {}) as Record<string, unknown>
-  const valid =
-    typeof ordering === 'object' &&
-    typeof key === 'string' &&
-    key !== '' &&
-    key.length <= maxFilterLength &&
-    (onExhausted === 'block' || onExhausted === 'skip') &&
-    Object.keys(rest).length === 0
-  if (valid) return
-  throw invalid(
-    '`ordering`',
-    "to be { key, onExhausted }: a key of `metadata`, and 'block' or 'skip'",
-    ordering,
-  )
+  const expected = "to be { key, onExhausted }: a key of `metadata`, and 'block' or 'skip'"
+  if (typeof ordering !== 'object' || ordering === null) {
+    throw invalid('`ordering`', expected, ordering)
+  }
+  refuseUnknown(ordering, ['key', 'onExhausted'], 'a field of `ordering`')
+  const { key, onExhausted } = ordering as Record<string, unknown>
+  if (typeof key !== 'string' || key === '' || key.length > maxFilterLength) {
+    const short = `to be a key of \`metadata\`, a text of 1 to ${maxFilterLength} characters`
+    throw invalid('`ordering.key`', short, key)
+  }
+  if (onExhausted === 'block' || onExhausted === 'skip') return
+  throw invalid('`ordering.onExhausted`', "to be 'block' or 'skip'", onExhausted)
 }
 
 function checkInteger(name: string, value: unknown, min: number, max: number): void {
@@ -224,6 +223,12 @@ function checkInteger(name: string, value: unknown, min: number, max: number): v
     'OPTION_OUT_OF_RANGE',
     `Expected \`${name}\` to be an integer from ${min} to ${max}, got ${describeValue(value)}.`,
   )
+}
+
+/** @throws WebhookError ENDPOINT_INVALID */
+export function refuseNoChanges(changes: unknown): void {
+  if (typeof changes === 'object' && changes !== null) return
+  throw invalid('the changes', "to be an object such as { events: ['message.*'] }", changes)
 }
 
 /** @throws WebhookError ENDPOINT_INVALID */

@@ -1,7 +1,7 @@
 /** The door of `rotateSecret`: what it takes and refuses. */
 import { describeValue, WebhookError } from '../model/errors.ts'
+import { checkOptions } from '../model/given.ts'
 import type { SecretType } from '../model/signature.ts'
-import { unknownOption } from '../model/suggest.ts'
 import { checkSecretAndType } from './endpoint-input.ts'
 
 export interface RotateSecretOptions {
@@ -22,9 +22,7 @@ const maxOverlapMs = 30 * 86_400_000
 
 /** @throws WebhookError OPTION_UNKNOWN, OPTION_OUT_OF_RANGE, ENDPOINT_INVALID, SECRET_INVALID */
 export function checkRotation(options: RotateSecretOptions): void {
-  for (const name of Object.keys(options)) {
-    if (!known.includes(name)) throw unknownOption(name, known, 'an option of rotateSecret')
-  }
+  checkOptions(options, known, 'rotateSecret')
   const { secret, secretType, overlapMs } = options
   checkSecretAndType(secret, secretType)
   if (overlapMs !== undefined && !isOverlap(overlapMs)) {

@@ -12,6 +12,7 @@ import type {
 } from '../model/endpoint.ts'
 import { WebhookError } from '../model/errors.ts'
 import type { WebhookEvent } from '../model/event.ts'
+import { checkAsked, checkOptions, checkScope } from '../model/given.ts'
 import type { RandomBytes } from '../model/ids.ts'
 import { scopedTenantId } from '../model/names.ts'
 import { secretTypeOf } from '../security/signing-key.ts'
@@ -55,7 +56,9 @@ export class WebhookRegistry {
   /** Changes run one after another: two at once could both start from the same version. */
   #turn: Promise<unknown> = Promise.resolve()
 
+  /** @throws WebhookError OPTION_UNKNOWN, OPTION_INVALID */
   constructor(options: RegistryOptions = {}) {
+    checkOptions(options, ['allowedNetworks', 'nowMs', 'randomBytes'], 'WebhookRegistry')
     this.#terms = {
       backing: memoryBacking,
       rules: { allowedNetworks: options.allowedNetworks ?? [] },
@@ -89,7 +92,8 @@ export class WebhookRegistry {
   rotateSecret(id: string, options: RotateSecretOptions = {}): Promise<RegisteredEndpoint> {
     return this.#inTurn(async () => {
       checkRotation(options)
-      return this.#registered(await this.#edits.rotateSecret(this.#require(id, options), options))
+      const known = this.#require(id, { tenantId: options.tenantId })
+      return this.#registered(await this.#edits.rotateSecret(known, options))
     })
   }
 
@@ -139,12 +143,14 @@ export class WebhookRegistry {
   }
 
   get(id: string, scope?: TenantScope): WebhookEndpoint | undefined {
+    checkAsked('endpoint', id, scope)
     const record = this.find(id, scope)
     return record && this.#view(record)
   }
 
   /** Sorted by id. `tenantId: '*'` lists those of every tenant. */
   list(scope?: TenantScope): WebhookEndpoint[] {
+    checkScope(scope)
     return this.records(scope).map((record) => this.#view(record))
   }
 
@@ -256,6 +262,7 @@ export class WebhookRegistry {
   }
 
   #require(id: string, scope: TenantScope | undefined): EndpointRecord {
+    checkAsked('endpoint', id, scope)
     const record = this.find(id, scope)
     if (record !== undefined) return record
     throw new WebhookError(

@@ -102,6 +102,19 @@ export class Lane implements Watched {
     return Math.min(this.slowStart.limit, this.concurrency)
   }
 
+  /**
+   * Since when something has waited here for nothing but a place of this process; `never` when that is
+   * not so. More processes would not help against a limit of the endpoint's own.
+   */
+  waitingSinceMs(nowMs: number): number {
+    const isItsOwn =
+      this.isClosed ||
+      this.heldUntilMs > nowMs ||
+      this.pace !== null ||
+      this.active >= this.mostActive
+    return isItsOwn ? never : this.ready.sinceMs
+  }
+
   canSend(nowMs: number): boolean {
     return (
       !this.isClosed &&

@@ -4,6 +4,7 @@
  * four is of the others all the same.
  */
 import type { Claim } from '../storage/claims.ts'
+import { never } from './due-heap.ts'
 import { Queue } from './queue.ts'
 
 const freshInARow = 3
@@ -15,6 +16,12 @@ export class Ready {
 
   get length(): number {
     return this.#fresh.length + this.#retries.length
+  }
+
+  /** Since when the first of them has waited; `never` when none does. */
+  get sinceMs(): number {
+    const fresh = this.#fresh.first?.takenAtMs ?? never
+    return Math.min(fresh, this.#retries.first?.takenAtMs ?? never)
   }
 
   push(claim: Claim): void {

@@ -154,6 +154,14 @@ export class Scheduler {
     return this.#agenda.nextAtMs
   }
 
+  /** Since when something has waited in memory although its endpoint would take it; `never`: nothing. */
+  get waitingSinceMs(): number {
+    const nowMs = this.#tools.clock.nowMs()
+    let sinceMs = never
+    for (const lane of this.#lanes) sinceMs = Math.min(sinceMs, lane.waitingSinceMs(nowMs))
+    return sinceMs
+  }
+
   /** No request is under way, and none can come of a claim that is. */
   get isInactive(): boolean {
     return this.#slots.active === 0 && !this.#reader.isClaiming

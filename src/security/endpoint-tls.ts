@@ -2,7 +2,7 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto'
 import type { EndpointTls } from '../model/endpoint.ts'
 import { describeValue, WebhookError } from '../model/errors.ts'
-import { unknownOption } from '../model/suggest.ts'
+import { refuseUnknown } from '../model/given.ts'
 
 const fields = ['ca', 'cert', 'key'] as const
 const maxLength = 65_536
@@ -29,11 +29,7 @@ export function checkEndpointTls(tls: unknown): void {
     )
   }
   const given = tls as Record<string, unknown>
-  for (const name of Object.keys(given)) {
-    if (!(fields as readonly string[]).includes(name)) {
-      throw unknownOption(name, fields, 'a field of `tls`')
-    }
-  }
+  refuseUnknown(given, fields, 'a field of `tls`')
   for (const name of fields) {
     const pem = given[name]
     if (pem === undefined) continue

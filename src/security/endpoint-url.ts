@@ -8,6 +8,7 @@ import { describeValue, WebhookError } from '../model/errors.ts'
 import { AddressRule } from './address.ts'
 
 const maxUrlLength = 2048
+const anExample = 'it looks like https://example.com/webhooks'
 
 /** WHATWG parsing silently drops tab, CR and LF and turns `\` into `/`: refused before parsing. */
 // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it looks for
@@ -56,22 +57,23 @@ export function checkEndpointUrl(url: unknown, rules: UrlRules | AddressRule): U
 }
 
 function parse(url: unknown): URL {
-  if (typeof url !== 'string') throw invalid('to be an absolute http or https URL', url)
+  if (typeof url !== 'string') throw invalid('to be an absolute http or https URL', url, anExample)
   if (url.length > maxUrlLength) {
     throw invalid(`to be at most ${maxUrlLength} characters long`, `${url.length} characters`)
   }
   if (neverInUrl.test(url)) {
-    throw invalid('to contain no space, backslash or control character', url)
+    throw invalid('to contain no space, backslash or control character', url, 'percent-encode it')
   }
   const parsed = URL.canParse(url) ? new URL(url) : null
   if (parsed === null || (parsed.protocol !== 'http:' && parsed.protocol !== 'https:')) {
-    throw invalid('to be an absolute http or https URL', url)
+    throw invalid('to be an absolute http or https URL', url, anExample)
   }
   // Not echoed: what stands before the @ is probably a password.
   if (parsed.username !== '' || parsed.password !== '') {
     throw invalid('to carry no user name or password; use `headers` instead', 'a URL with both')
   }
-  if (url.includes('#')) throw invalid('to have no fragment (#…)', url)
+  if (url.includes('#'))
+    throw invalid('to have no fragment (#…)', url, 'leave it out, it is never sent')
   return parsed
 }
 
@@ -101,12 +103,16 @@ function checkPort(parsed: URL): void {
   throw invalid(
     'to use port 80, 443 or one from 1024 on that is no well-known service',
     `port ${port}`,
+    'let the receiver listen on another port',
   )
 }
 
-function invalid(expected: string, got: unknown): WebhookError {
+function invalid(expected: string, got: unknown, advice?: string): WebhookError {
   const shown = typeof got === 'string' ? describeUrl(got) : describeValue(got)
-  return new WebhookError('ENDPOINT_URL_INVALID', `Expected \`url\` ${expected}, got ${shown}.`)
+  return new WebhookError(
+    'ENDPOINT_URL_INVALID',
+    `Expected \`url\` ${expected}, got ${shown}${advice ? `; ${advice}` : ''}.`,
+  )
 }
 
 /**

@@ -17,24 +17,34 @@ export function createSecret(randomBytes: RandomBytes): string {
 }
 
 /**
- * A secret that somebody brings to sign with. Verifying accepts shorter ones: keys of 18 bytes and
+ * A secret that somebody brings to sign with, in the option `name`. Verifying accepts shorter ones: keys of 18 bytes and
  * less are in use elsewhere, and a receiver has no say in them.
  *
  * @throws WebhookError SECRET_INVALID; the secret is never part of the message
  */
-export function checkSecret(secret: unknown): asserts secret is string {
+export function checkSecret(secret: unknown, name = 'secret'): asserts secret is string {
   if (typeof secret !== 'string') {
     throw new WebhookError(
       'SECRET_INVALID',
-      `Expected \`secret\` to be a text, got ${secret === null ? 'null' : typeof secret}.`,
+      `Expected \`${name}\` to be a text, got ${secret === null ? 'null' : typeof secret}.`,
     )
   }
-  const { length } = secretBytes(secret)
+  const { length } = bytesNamed(secret, name)
   if (length >= minBytes) return
   throw new WebhookError(
     'SECRET_INVALID',
-    `Expected \`secret\` to be at least ${minBytes} bytes, got ${length}; leave it out and a safe one is created.`,
+    `Expected \`${name}\` to be at least ${minBytes} bytes, got ${length}; leave it out and a safe one is created.`,
   )
+}
+
+/** The sentence of `secretBytes` is for receivers, too, which have no bytes to spare for a name. */
+function bytesNamed(secret: string, name: string): Uint8Array {
+  try {
+    return secretBytes(secret)
+  } catch (error) {
+    const { code, message } = error as WebhookError
+    throw new WebhookError(code, message.replace('`secret`', `\`${name}\``))
+  }
 }
 
 /**

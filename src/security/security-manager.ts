@@ -4,8 +4,8 @@
  */
 import { timingSafeEqual } from 'node:crypto'
 import { describeValue, WebhookError } from '../model/errors.ts'
+import { refuseUnknown } from '../model/given.ts'
 import type { SignatureScheme } from '../model/signature.ts'
-import { unknownOption } from '../model/suggest.ts'
 import { isProtocolHeader } from './headers.ts'
 import { bodySignature, type HmacAlgorithm } from './sign.ts'
 import { checkSchemes, Signer } from './signer.ts'
@@ -44,10 +44,7 @@ export class SecurityManager {
         options,
       )
     }
-    for (const name of Object.keys(options)) {
-      if (!knownOptions.includes(name))
-        throw unknownOption(name, knownOptions, 'an option of signing')
-    }
+    refuseUnknown(options, knownOptions, 'an option of signing')
     this.schemes = checkSchemes(options.schemes ?? ['standard', 'body'], '`schemes`')
     this.algorithm = checkAlgorithm(options.algorithm ?? 'sha256')
     this.header = options.header ?? 'X-Webhook-Signature'

@@ -52,9 +52,10 @@ export interface HistoryQuery extends TenantScope {
 
 export interface ServiceBacklog extends Backlog {
   /**
-   * How long the oldest delivery that could be sent now has been due, in ms; 0 when none is. It grows
-   * while all processes together send less than becomes due: the signal to start more of them. What
-   * waits for a paused endpoint, a receiver's `Retry-After` or its next attempt does not count.
+   * How long the oldest delivery that could be sent now has been due, in ms; 0 when none is. It counts
+   * what waits in the store and what this process has taken and not begun: of several processes the
+   * largest says whether to start more. What waits for a paused endpoint, a receiver's `Retry-After`, a
+   * limit of its endpoint (rate, concurrency) or its next attempt does not count.
    */
   readonly oldestDueAgeMs: number
 }

@@ -9,7 +9,7 @@ import type { DispatchReceipt } from '../accept/handover.ts'
 import { WebhookDispatcher } from '../deliver/dispatcher.ts'
 import { resultOf } from '../deliver/single-dispatch.ts'
 import { closedError, Engine } from '../engine/engine.ts'
-import { type EraseQuery, eraseSelection, validMs } from '../engine/erase-query.ts'
+import { type EraseQuery, eraseSelection } from '../engine/erase-query.ts'
 import { type EventExplanation, explainEvent } from '../engine/explain.ts'
 import { warnOfClearText, warnOfNoSignature, warnOfShortSecret } from '../engine/notices.ts'
 import { checkConfig, type ServiceOptions, type WebhookConfig } from '../engine/options.ts'
@@ -49,7 +49,9 @@ import type {
 } from '../model/endpoint.ts'
 import { WebhookError } from '../model/errors.ts'
 import type { WebhookEvent } from '../model/event.ts'
+import { checkAsked, checkOptions, checkScope } from '../model/given.ts'
 import { createKeyMaker } from '../model/ids.ts'
+import { rangeMs } from '../model/moment.ts'
 import { nearMissOfKnownType, scopedTenantId } from '../model/names.ts'
 import { type FactListener, type FactName, Facts } from '../observe/facts.ts'
 import { defaultLogger, type Logger, silentLogger, tolerant } from '../observe/log.ts'
@@ -70,7 +72,22 @@ import { type EndpointChange, historyLength } from '../storage/endpoints.ts'
 import type { Backlog } from '../storage/questions.ts'
 import type { Storage } from '../storage/storage.ts'
 import type { AuditReport } from '../storage/upkeep.ts'
-import { givenRegistry, givenRetries, retriesOf, securityOf, storageOf } from './parts.ts'
+import {
+  checkBefore,
+  checkPath,
+  checkReason,
+  checkTimeout,
+  dispatchOptions,
+  timesOptions,
+} from './arguments.ts'
+import {
+  checkParts,
+  givenRegistry,
+  givenRetries,
+  retriesOf,
+  securityOf,
+  storageOf,
+} from './parts.ts'
 import type {
   DispatchOptions,
   DispatchTimesOptions,
@@ -118,6 +135,7 @@ export class WebhookService implements AsyncDisposable {
    */
   constructor(config: WebhookConfig = {}, parts: WebhookServiceParts = {}) {
     this.#options = checkConfig(config)
+    checkParts(parts)
     this.#systemClock = config.clock === undefined ? systemClock() : null
     this.#clock = this.#systemClock ?? (config.clock as Clock)
     this.#random = config.random ?? Math.random
@@ -158,7 +176,7 @@ export class WebhookService implements AsyncDisposable {
    * Resolves when the store is open and delivering has begun. A service that could not open stays so:
    * make a new one once the cause is gone.
    *
-   * @throws WebhookError STORAGE_…; GUARD_BYPASSED when the HTTP client would send unguarded
+   * @throws WebhookError STORAGE_…; OPTION_INVALID for a path that no file can have; GUARD_BYPASSED when the HTTP client would send unguarded
    */
   async ready(): Promise<void> {
     await this.#opening
@@ -176,6 +194,7 @@ export class WebhookService implements AsyncDisposable {
   dispatchEvent(event: WebhookEvent, options?: DispatchOptions): Promise<DispatchReceipt> {
     let checked: CheckedEvent
     try {
+      checkOptions(options, dispatchOptions, 'dispatchEvent')
       checked = this.#check(event, options)
     } catch (error) {
       return Promise.reject(error)
@@ -202,6 +221,7 @@ export class WebhookService implements AsyncDisposable {
     times?: DispatchTimesOptions,
   ): Promise<DispatchReceipt[]> {
     checkIsList(events)
+    checkOptions(times, timesOptions, 'dispatchEvents')
     const { engine } = await this.#use()
     return await acceptMany(
       events,
@@ -244,7 +264,9 @@ export class WebhookService implements AsyncDisposable {
    */
   async registerEndpoint(endpoint: WebhookEndpointInput): Promise<RegisteredEndpoint> {
     await this.#use()
-    return this.registry.register(endpoint)
+    const registered = await this.registry.register(endpoint)
+    this.#warnOfNearMisses(registered.events)
+    return registered
   }
 
   /** Changes the given fields, from the next attempt on. @throws WebhookError ENDPOINT_NOT_FOUND */
@@ -254,7 +276,9 @@ export class WebhookService implements AsyncDisposable {
     scope?: TenantScope,
   ): Promise<WebhookEndpoint> {
     await this.#use()
-    return this.registry.update(id, changes, scope)
+    const updated = await this.registry.update(id, changes, scope)
+    this.#warnOfNearMisses(updated.events)
+    return updated
   }
 
   /**
@@ -278,7 +302,9 @@ export class WebhookService implements AsyncDisposable {
   /** Its waiting deliveries end as cancelled; what has ended stays readable. */
   async removeEndpoint(id: string, options?: RemoveOptions): Promise<void> {
     await this.#use()
-    await this.registry.remove(id, options, options?.reason)
+    checkOptions(options, ['tenantId', 'reason'], 'removeEndpoint')
+    checkReason(options?.reason)
+    await this.registry.remove(id, { tenantId: options?.tenantId }, options?.reason)
   }
 
   async getEndpoint(id: string, scope?: TenantScope): Promise<WebhookEndpoint | null> {
@@ -298,6 +324,7 @@ export class WebhookService implements AsyncDisposable {
     reason = 'by request',
     scope?: TenantScope,
   ): Promise<WebhookEndpoint> {
+    checkReason(reason)
     await this.#use()
     return this.registry.setStatus(id, 'paused', reason, scope)
   }
@@ -308,6 +335,7 @@ export class WebhookService implements AsyncDisposable {
     reason = 'by request',
     scope?: TenantScope,
   ): Promise<WebhookEndpoint> {
+    checkReason(reason)
     await this.#use()
     return this.registry.setStatus(id, 'disabled', reason, scope)
   }
@@ -323,6 +351,7 @@ export class WebhookService implements AsyncDisposable {
     reason = 'by request',
     scope?: TenantScope,
   ): Promise<WebhookEndpoint> {
+    checkReason(reason)
     await this.#use()
     return this.registry.setStatus(id, 'active', reason, scope)
   }
@@ -335,9 +364,12 @@ export class WebhookService implements AsyncDisposable {
    */
   async getEndpointHistory(id: string, query: HistoryQuery = {}): Promise<EndpointChange[]> {
     const { engine } = await this.#use()
-    const limit = checkLimit(query.limit ?? historyLength)
-    const { key } = this.#requireEndpoint(id, query)
-    return engine.store.endpointHistory(key, limit, query.before ?? null)
+    checkOptions(query, ['tenantId', 'limit', 'before'], 'getEndpointHistory')
+    const { limit = historyLength, before, tenantId } = query
+    checkLimit(limit)
+    checkBefore(before)
+    const { key } = this.#requireEndpoint(id, { tenantId })
+    return engine.store.endpointHistory(key, limit, before ?? null)
   }
 
   /** One signed request of type `webhook.test`. Never counted against the endpoint. */
@@ -498,6 +530,7 @@ export class WebhookService implements AsyncDisposable {
   /** Figures of all endpoints of a tenant; `tenantId: '*'` of all. */
   async getStats(scope?: TenantScope): Promise<WebhookStats> {
     const { engine } = await this.#use()
+    checkScope(scope)
     const tenantId = scopedTenantId(scope?.tenantId)
     const rows = await engine.store.statistics({
       tenantId: tenantId === '*' ? null : tenantId,
@@ -521,12 +554,12 @@ export class WebhookService implements AsyncDisposable {
     scope?: TenantScope,
   ): Promise<EndpointStats & { hours: HourlyFigures[] }> {
     const { engine } = await this.#use()
+    checkOptions(range, ['start', 'end'], 'getEndpointStats')
     const endpoint = this.#requireEndpoint(id, scope)
     const rows = await engine.store.statistics({
       tenantId: endpoint.tenantId,
       endpointKey: endpoint.key,
-      fromMs: validMs('start', range.start),
-      toMs: validMs('end', range.end),
+      ...rangeMs(['start', range.start], ['end', range.end]),
       perHour: true,
     })
     return { ...summarise(rows), hours: perHour(rows) }
@@ -534,7 +567,7 @@ export class WebhookService implements AsyncDisposable {
 
   // ── running ────────────────────────────────────────────────────────────────────────────────────
 
-  /** Listens to what happens. @returns what stops listening */
+  /** Listens to what happens. @returns what stops listening @throws WebhookError OPTION_… */
   on<Name extends FactName>(name: Name, listener: FactListener<Name>): () => void {
     return this.#facts.on(name, listener)
   }
@@ -543,11 +576,13 @@ export class WebhookService implements AsyncDisposable {
    * Resolves when every delivery has ended, retries included. What paused endpoints hold and what a
    * repair has not queued yet do not count.
    *
-   * @throws WebhookError DRAIN_TIMEOUT
+   * @throws WebhookError DRAIN_TIMEOUT, OPTION_…
    */
   async drain(options: { timeoutMs?: number | undefined } = {}): Promise<void> {
-    const { engine } = await this.#use()
+    checkOptions(options, ['timeoutMs'], 'drain')
     const { timeoutMs } = options
+    checkTimeout(timeoutMs)
+    const { engine } = await this.#use()
     let cancel = (): void => {}
     const givenUp = new Promise<void>((resolve) => {
       if (timeoutMs !== undefined) cancel = this.#clock.setTimer(resolve, timeoutMs)
@@ -584,13 +619,13 @@ export class WebhookService implements AsyncDisposable {
     const { engine } = this.#opened
     // A store that cannot be asked is what health is asked about.
     const backlog = await engine.store.backlog().catch((error: Error) => error)
-    const trouble = engine.commits.trouble ?? (backlog instanceof Error ? backlog : null)
+    const trouble = engine.trouble ?? (backlog instanceof Error ? backlog : null)
     const { newestKeyId: key, outdated } = engine.encryption
     return {
       status: trouble === null ? 'ok' : 'degraded',
       storage: { description: engine.store.description, location: engine.store.location },
       trouble: troubleOf(trouble),
-      backlog: backlog instanceof Error ? null : withAge(backlog, this.#clock.nowMs()),
+      backlog: backlog instanceof Error ? null : this.#withAge(backlog, engine),
       requestsUnderWay: engine.scheduler.active,
       encryption: key === null ? null : { key, endpointsLeft: outdated.size },
     }
@@ -601,8 +636,14 @@ export class WebhookService implements AsyncDisposable {
     return (await this.#use()).engine.store.audit()
   }
 
-  /** Writes a consistent copy of the store while it is in use. */
+  /**
+   * Writes a consistent copy of the store while it is in use.
+   *
+   * @param path of a file that does not exist yet
+   * @throws WebhookError OPTION_INVALID, STORAGE_…, BACKUP_UNSUPPORTED
+   */
   async backup(path: string): Promise<void> {
+    checkPath(path)
     await (await this.#use()).engine.store.backup(path)
   }
 
@@ -676,6 +717,15 @@ export class WebhookService implements AsyncDisposable {
     return times === undefined ? checked : { ...checked, times }
   }
 
+  /** In the store, or taken from it and still in memory. */
+  #withAge(backlog: Backlog, { scheduler }: Engine): ServiceBacklog {
+    // Under a limit of the service each endpoint has one, and no process could send sooner.
+    const isLimited = this.#options.endpointRateLimit !== null
+    const storedMs = (isLimited ? null : backlog.oldestDueAtMs) ?? Number.POSITIVE_INFINITY
+    const oldestMs = Math.min(storedMs, scheduler.waitingSinceMs)
+    return { ...backlog, oldestDueAgeMs: Math.max(0, this.#clock.nowMs() - oldestMs) }
+  }
+
   #use(): Promise<Opened> {
     return this.#closing === null ? this.#opening : Promise.reject(closedError())
   }
@@ -690,6 +740,7 @@ export class WebhookService implements AsyncDisposable {
   }
 
   #requireEndpoint(id: string, scope: TenantScope | undefined): EndpointRecord {
+    checkAsked('endpoint', id, scope)
     const endpoint = this.registry.find(id, scope)
     if (endpoint !== undefined) return endpoint
     throw new WebhookError(
@@ -708,6 +759,13 @@ export class WebhookService implements AsyncDisposable {
     }
   }
 
+  /** Only misses are remembered: the types of ten thousand endpoints must not crowd out those of events. */
+  #warnOfNearMisses(patterns: readonly string[]): void {
+    for (const pattern of patterns) {
+      if (nearMissOfKnownType(pattern) !== null) this.#warnOfNearMiss(pattern)
+    }
+  }
+
   #warnOfShortSchedule(): void {
     const lengthMs = this.retryManager.scheduleLengthMs
     if (lengthMs >= hourMs) return
@@ -721,10 +779,4 @@ export class WebhookService implements AsyncDisposable {
 function troubleOf(error: Error | null): ServiceHealth['trouble'] {
   if (error === null) return null
   return { code: error instanceof WebhookError ? error.code : error.name, message: error.message }
-}
-
-function withAge(backlog: Backlog, nowMs: number): ServiceBacklog {
-  const { oldestDueAtMs } = backlog
-  const oldestDueAgeMs = oldestDueAtMs === null ? 0 : Math.max(0, nowMs - oldestDueAtMs)
-  return { ...backlog, oldestDueAgeMs }
 }

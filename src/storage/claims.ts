@@ -26,6 +26,8 @@ export interface Claim {
   readonly body: Uint8Array
   /** Deliveries of a batch; null for a single one. */
   readonly members: readonly BatchMember[] | null
+  /** Since when this process has it, to send it as soon as it can. */
+  readonly takenAtMs: number
   /** No attempt may begin after this. */
   readonly expiresAtMs?: number | undefined
   /** Others may wait behind it. */

@@ -103,6 +103,8 @@ export type AcceptResult =
       readonly sameContent: boolean
       /** The stored body, for a comparison that ignores key order; null when gone. */
       readonly body: Uint8Array | null
+      /** Its content was erased, and the hash of it: nothing is left to compare with. */
+      readonly isErased: boolean
       readonly deliveryIds: readonly string[]
     }
 

@@ -104,6 +104,9 @@ export interface LiveEndpoint {
 export interface Backlog {
   readonly waiting: number
   readonly delivering: number
-  /** Due time of the oldest delivery that waits and is due; paused and held endpoints do not count. */
+  /**
+   * Due time of the oldest delivery that waits in the store and is due; endpoints that are paused, held
+   * or have a rate limit do not count.
+   */
   readonly oldestDueAtMs: number | null
 }

@@ -5,6 +5,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import type { WebhookEventBody } from '../model/event.ts'
+import { checkOptions } from '../model/given.ts'
 import { judge, type SignatureVerdict } from './verdict.ts'
 
 export interface ReceivedRequest {
@@ -60,6 +61,7 @@ interface Waiter {
 
 /** Starts a receiver. @example await using inbox = await createInbox({ secret }) */
 export async function createInbox(options: InboxOptions = {}): Promise<Inbox> {
+  checkOptions(options, ['secret', 'port', 'answer', 'keep'], 'createInbox')
   const secrets = new Map<string, string>(
     typeof options.secret === 'string'
       ? [['*', options.secret]]

@@ -37,6 +37,11 @@ function moody() {
   }
 }
 
+function timestampRefused(timestamp: unknown): [string, unknown, string, RegExp] {
+  const name = `the timestamp ${JSON.stringify(timestamp)}`
+  return [name, { ...good, timestamp }, 'EVENT_TIMESTAMP_INVALID', /offset.+0000 to 9999/]
+}
+
 const bad: readonly [string, unknown, string, RegExp][] = [
   ['nothing', undefined, 'EVENT_INVALID', /\{ id, type, timestamp, data \}/],
   ['a text', 'evt_1', 'EVENT_INVALID', /got "evt_1"/],
@@ -47,10 +52,10 @@ const bad: readonly [string, unknown, string, RegExp][] = [
   ['an id with a line break', { ...good, id: 'a\n' }, 'EVENT_ID_INVALID', /A-Z/],
   ['an id with other letters', { ...good, id: '가' }, 'EVENT_ID_INVALID', /A-Z/],
   ['an id of 257 characters', { ...good, id: 'x'.repeat(257) }, 'EVENT_ID_INVALID', /256/],
-  ['no type', { ...good, type: undefined }, 'EVENT_TYPE_INVALID', /dotted name/],
+  ['no type', { ...good, type: undefined }, 'EVENT_TYPE_INVALID', /joined by dots/],
   ['a type in capitals', { ...good, type: 'Message.Sent' }, 'EVENT_TYPE_INVALID', /a-z/],
-  ['a pattern as a type', { ...good, type: 'message.*' }, 'EVENT_TYPE_INVALID', /dotted/],
-  ['an empty part in a type', { ...good, type: 'a..b' }, 'EVENT_TYPE_INVALID', /dotted/],
+  ['a pattern as a type', { ...good, type: 'message.*' }, 'EVENT_TYPE_INVALID', /dots/],
+  ['an empty part in a type', { ...good, type: 'a..b' }, 'EVENT_TYPE_INVALID', /dots/],
   ['a type of 129 characters', { ...good, type: 'x'.repeat(129) }, 'EVENT_TYPE_INVALID', /128/],
   ['no timestamp', { ...good, timestamp: undefined }, 'EVENT_TIMESTAMP_INVALID', /RFC 3339/],
   [
@@ -67,9 +72,31 @@ const bad: readonly [string, unknown, string, RegExp][] = [
     'EVENT_TIMESTAMP_INVALID',
     /RFC/,
   ],
+  ...[
+    '2026-02-30T09:00:00Z',
+    '2026-11-31T09:00:00Z',
+    '2023-02-29T00:00:00Z',
+    '2026-00-10T09:00:00Z',
+    '2026-01-31T24:00:00Z',
+    '2026-01-31T24:61:00Z',
+    '2026-01-31T09:00:60Z',
+    '2026-01-31T09:00:00',
+    '2026-01-31T09:00:00+24:00',
+    '2026-01-31 09:00:00Z',
+    '0000-01-01T00:00:00+09:00',
+    '9999-12-31T23:59:59-09:00',
+    '+012000-01-01T00:00:00Z',
+  ].map(timestampRefused),
+  timestampRefused(new Date(Date.UTC(12_000, 0))),
+  timestampRefused(new Date(Date.UTC(-29_719, 0))),
   ['no data', { ...good, data: undefined }, 'EVENT_DATA_INVALID', /use null for nothing/],
-  ['data in a circle', { ...good, data: cycle }, 'EVENT_DATA_INVALID', /`data`.*circular/i],
-  ['a BigInt', { ...good, data: { n: 1n } }, 'EVENT_DATA_INVALID', /BigInt/],
+  [
+    'data in a circle',
+    { ...good, data: cycle },
+    'EVENT_DATA_INVALID',
+    /`data`.*circular.+leave out/i,
+  ],
+  ['a BigInt', { ...good, data: { n: 1n } }, 'EVENT_DATA_INVALID', /BigInt.+as a text/],
   ['a function', { ...good, data: () => {} }, 'EVENT_DATA_INVALID', /a function/],
   [
     'data that throws',
@@ -170,6 +197,30 @@ describe('a bad event', () => {
   })
 })
 
+describe('an endpoint', () => {
+  it('for a type that is nearly a known one only warns, once', async () => {
+    const warnings: string[] = []
+    const warn = (_fields: unknown, message: string) => warnings.push(message)
+    await using service = new WebhookService({
+      storage: memory(),
+      deliver: false,
+      retryScheduleMs: 'standard',
+      logger: { debug() {}, info() {}, warn, error() {} },
+    })
+    const endpoint = { id: 'shop', url: 'https://example.com/' }
+    const events = ['mesage.sent', 'mesage.*', 'message.*', 'message.sent', 'shop.*', '*']
+    await service.registerEndpoint({ ...endpoint, events })
+    await service.registerEndpoint({ ...endpoint, events })
+    await service.updateEndpoint('shop', { events: ['mesage.sent', 'template.aproved'] })
+    await service.dispatchEvent({ ...good, type: 'mesage.sent' })
+    expect(warnings).toEqual([
+      '"mesage.sent" is not a known event type; "message.sent" is',
+      '"mesage.*" is not a known event type; "message.*" is',
+      '"template.aproved" is not a known event type; "template.approved" is',
+    ])
+  })
+})
+
 describe('a good event', () => {
   it('is the text of its parts', () => {
     const keys = fc.dictionary(fc.string(), fc.jsonValue())
@@ -198,6 +249,17 @@ describe('a good event', () => {
     ).toBe(
       '{"id":"a-B_9","type":"x","timestamp":"2026-01-31T00:00:00.000Z","data":null,"metadata":{},"version":"1.0"}',
     )
+  })
+
+  it.each([
+    ['2024-02-29T23:59:59.9994Z', '2024-02-29T23:59:59.999Z'],
+    ['2026-01-31t09:00:00.5-00:00', '2026-01-31T09:00:00.500Z'],
+    // As Java writes it.
+    ['2026-01-31T09:00+09:00', '2026-01-31T00:00:00.000Z'],
+    ['0000-01-01T00:00:00Z', '0000-01-01T00:00:00.000Z'],
+    [new Date(Date.UTC(10_000, 0) - 1), '9999-12-31T23:59:59.999Z'],
+  ])('has its timestamp sent as one moment: %s', (timestamp, sent) => {
+    expect(JSON.parse(text({ ...good, timestamp })).timestamp).toBe(sent)
   })
 
   it('of exactly the largest size is taken', () => {

@@ -63,6 +63,16 @@ describe('kmsg-webhook dev, without a terminal', () => {
     expect(finished.stdout).not.toContain('\x1b')
   })
 
+  it('speaks Korean, from its first line on', async () => {
+    const file = path.join(await emptyFolder(), 'dev.db')
+    const args = ['dev', '--data', file, '--port', '0', '--speed', '2000', '--lang', 'ko']
+    const { stdout, code } = await run(args)
+    expect(code).toBe(0)
+    const [introduction = ''] = stdout.split('\n\n')
+    expect(introduction.split('\n')).toHaveLength(7)
+    for (const line of introduction.split('\n')) expect(line).toMatch(/[가-힣]{2}.*[가-힣]{2}/)
+  })
+
   it('sends what arrives on standard input, and a bad line stops no other', async () => {
     const own = { id: 'mine_1', timestamp: '2026-01-31T09:00:00Z', data: { text: '안녕하세요' } }
     const finished = await runDev(

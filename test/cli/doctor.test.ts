@@ -71,4 +71,8 @@ it('refuses a file that is no database, and one that is not there', async () => 
   const missing = await run(['doctor', '--data', path.join(folder, 'none.db')])
   expect(missing.stderr).toMatch(/^error: .*found no file at/)
   expect(missing.code).toBe(2)
+
+  const inside = await run(['doctor', '--data', folder])
+  expect(inside.stderr).toMatch(/^error: .*found a folder at .*\[OPTION_INVALID\]\n$/)
+  expect(inside.code).toBe(2)
 })

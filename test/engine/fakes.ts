@@ -83,6 +83,7 @@ export function claimOf(deliveryId: string, endpointKey: string, bytes = 10): Cl
     token: 1,
     attempts: 0,
     isFresh: true,
+    takenAtMs: 0,
     eventId: deliveryId,
     eventType: 'message.sent',
     acceptedAtMs: 0,

@@ -18,13 +18,15 @@ const bad: readonly [string, unknown, string, RegExp][] = [
   ['negative retries', { maxRetries: -1 }, 'OPTION_OUT_OF_RANGE', /maxRetries/],
   ['an empty schedule', { retryScheduleMs: [] }, 'SCHEDULE_EMPTY', /maxRetries: 0/],
   ['a schedule of its own name', { retryScheduleMs: 'slow' }, 'OPTION_OUT_OF_RANGE', /standard/],
-  ['a short secret', { secretKey: 'short' }, 'SECRET_INVALID', /16/],
+  ['a short secret', { secretKey: 'short' }, 'SECRET_INVALID', /`secretKey` to be at least 16/],
+  ['a cut secret', { secretKey: 'whsec_A' }, 'SECRET_INVALID', /`secretKey` to be base64/],
+  ['a secret that is none', { secretKey: 5 }, 'SECRET_INVALID', /`secretKey` to be a text/],
   ['a shared private key', { secretKey: 'whsk_AAAAAAAAAAAAAAAA' }, 'SECRET_INVALID', /secretType/],
   ['no encryption key', { encryptionKeys: [] }, 'ENCRYPTION_KEY_INVALID', /leave it out/],
   ['a bad encryption key', { encryptionKeys: ['k1:abc'] }, 'ENCRYPTION_KEY_INVALID', /32 random/],
   ['a rule nobody knows', { redirects: 'follow' }, 'OPTION_INVALID', /"success" or "failure"/],
   ['events as a text', { enabledEvents: '*' }, 'OPTION_INVALID', /list/],
-  ['a bad event', { enabledEvents: ['Message'] }, 'EVENT_TYPE_INVALID', /a-z/],
+  ['a bad event', { enabledEvents: ['Message'] }, 'EVENT_TYPE_INVALID', /`enabledEvents`.+a-z/],
   ['a network as a text', { allowedNetworks: '10.0.0.0/8' }, 'OPTION_INVALID', /list/],
   [
     'a network that is none',
@@ -34,6 +36,23 @@ const bad: readonly [string, unknown, string, RegExp][] = [
   ],
   ['security as a text', { enableSecurity: 'no' }, 'OPTION_INVALID', /true or false/],
   ['an unknown retention', { retention: { settledDays: 3 } }, 'OPTION_UNKNOWN', /retention/],
+  ['no retention', { retention: null }, 'OPTION_INVALID', /retention/],
+  ['a store as a number', { storage: 5 }, 'OPTION_INVALID', /`storage`.+sqlite/],
+  ['a store that opens nothing', { storage: {} }, 'OPTION_INVALID', /`storage`/],
+  ['no store', { storage: null }, 'OPTION_INVALID', /`storage`/],
+  ['half a clock', { clock: { nowMs: Date.now } }, 'OPTION_INVALID', /`clock`.+setTimer/],
+  ['no clock', { clock: null }, 'OPTION_INVALID', /`clock`/],
+  ['a fixed die', { random: 4 }, 'OPTION_INVALID', /`random`.+function/],
+  ['a logger as a number', { logger: 5 }, 'OPTION_INVALID', /`logger`.+console/],
+  ['a logger as a switch', { logger: true }, 'OPTION_INVALID', /`logger`.+false/],
+  ['half a logger', { logger: { info() {} } }, 'OPTION_INVALID', /`logger`.+debug/],
+  ['a slip in systemEvents', { systemEvents: { endpoint: 'a' } }, 'OPTION_UNKNOWN', /endpointId/],
+  [
+    'more retries than delays',
+    { retryScheduleMs: [5, 50], maxRetries: 3 },
+    'OPTION_OUT_OF_RANGE',
+    /`maxRetries`.+2.+`retryScheduleMs`/,
+  ],
   ['a negative retention', { retention: { settledMs: -1 } }, 'OPTION_OUT_OF_RANGE', /settledMs/],
 ]
 
@@ -66,6 +85,11 @@ describe('the options of a service', () => {
       rotationOverlapMs: 86_400_000,
       shutdownTimeoutMs: 5_000,
     })
+  })
+
+  it('take part of a list of delays', () => {
+    const config = { retryScheduleMs: 'standard', maxRetries: 9 } as const
+    expect(() => checkConfig(config)).not.toThrow()
   })
 
   it('that are undefined are as if left out', () => {

@@ -1,6 +1,6 @@
 import { WebhookError } from '@k-msg/webhook'
 import { describe, expect } from 'vitest'
-import { journey } from './stage.ts'
+import { gate, journey } from './stage.ts'
 
 async function refusal(dispatched: Promise<unknown>): Promise<WebhookError> {
   const error = await dispatched.then(
@@ -10,6 +10,39 @@ async function refusal(dispatched: Promise<unknown>): Promise<WebhookError> {
   expect(error).toBeInstanceOf(WebhookError)
   return error as WebhookError
 }
+
+describe('the signal to start more processes', () => {
+  journey('is the age of what only a place is missing for', async (stage) => {
+    const hang = gate()
+    stage.inbox.setAnswer(() => ({ after: hang.opened }))
+    const service = await stage.open({ maxConcurrency: 1 })
+    await service.registerEndpoint(stage.endpoint('shop', { concurrency: 10 }))
+    const ageMs = async () => (await service.health()).backlog?.oldestDueAgeMs
+    await service.dispatchEvent(stage.event())
+    await stage.inbox.waitForCount(1)
+    stage.clock.advance(5_000)
+    expect(await ageMs()).toBe(0)
+    await service.dispatchEvents([stage.event(), stage.event()])
+    stage.clock.advance(9_000)
+    expect(await ageMs()).toBe(9_000)
+    // Its own limit is in the way now: nobody could send to it.
+    await service.updateEndpoint('shop', { concurrency: 1 })
+    expect(await ageMs()).toBe(0)
+    hang.open()
+    await service.drain()
+    expect(await ageMs()).toBe(0)
+  })
+
+  journey('does not count what a rate limit keeps', async (stage) => {
+    const service = await stage.open()
+    const rateLimit = { limit: 1, perMs: 60_000 }
+    await service.registerEndpoint(stage.endpoint('shop', { rateLimit }))
+    await service.dispatchEvents(Array.from({ length: 40 }, () => stage.event()))
+    await stage.inbox.waitForCount(1)
+    stage.clock.advance(20_000)
+    expect((await service.health()).backlog).toMatchObject({ oldestDueAgeMs: 0 })
+  })
+})
 
 describe('the largest backlog', () => {
   journey('dispatchEvent rejects with a hint, stores nothing, and goes on', async (stage) => {

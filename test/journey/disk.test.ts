@@ -134,7 +134,8 @@ describe('a data file that cannot be used', () => {
 
   journey('in a folder that is a file is refused', async (stage) => {
     writeFileSync(path.join(stage.folder, 'letter'), 'x')
-    expect(await refused(path.join(stage.folder, 'letter', 'webhooks.db'))).toMatch(/^STORAGE_/)
+    const inFile = path.join(stage.folder, 'letter', 'webhooks.db')
+    expect(await refused(inFile)).toBe('OPTION_INVALID')
   })
 
   if (!isRoot || why === null) {

@@ -51,6 +51,7 @@ describe('retryDelivery', () => {
     const { id } = await stage.delivery(service, 'evt_1', 'shop')
     await expect(service.retryDelivery(id)).rejects.toMatchObject({
       code: 'DELIVERY_NOT_RETRIABLE',
+      message: expect.stringMatching(/being sent/),
     })
     hold.open()
     await service.drain()
@@ -241,6 +242,11 @@ describe('erasing', () => {
     const { deliveries } = report ?? { deliveries: [] }
     await expect(service.retryDelivery(deliveries[0]?.id ?? '')).rejects.toMatchObject({
       code: 'DELIVERY_NOT_RETRIABLE',
+      message: expect.stringMatching(/whose body was erased.+new id/),
+    })
+    await expect(service.dispatchEvent(stage.event({ id: 'evt_a' }))).rejects.toMatchObject({
+      code: 'EVENT_ID_CONFLICT',
+      message: expect.stringMatching(/erased.+new id/),
     })
     // The others are still delivered.
     await stage.passTime(service)

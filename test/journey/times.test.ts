@@ -145,6 +145,9 @@ describe('an event that expires', () => {
     const refused: [object, string, RegExp][] = [
       [{ deliverAt: 'tomorrow' }, 'OPTION_INVALID', /deliverAt/],
       [{ deliverAt: '2026-05-01T10:00:00' }, 'OPTION_INVALID', /deliverAt/],
+      [{ deliverAt: '2026-02-30T10:00:00Z' }, 'OPTION_INVALID', /deliverAt/],
+      [{ expiresAt: '2026-05-01T24:00:00Z' }, 'OPTION_INVALID', /expiresAt/],
+      [{ expiresAt: new Date(Date.UTC(12_000, 0)) }, 'OPTION_INVALID', /expiresAt/],
       [{ deliverAt: new Date(Number.NaN) }, 'OPTION_INVALID', /deliverAt/],
       [{ expiresAt: 5 }, 'OPTION_INVALID', /expiresAt/],
       [{ expiresAt: at(0) }, 'OPTION_OUT_OF_RANGE', /expiresAt/],

@@ -1,5 +1,5 @@
 // Whole services on one database, as in several processes: they learn of each other only through it.
-import { WebhookService } from '@k-msg/webhook'
+import { createEncryptionKey, WebhookService } from '@k-msg/webhook'
 import { postgres } from '@k-msg/webhook/postgres'
 import { createInbox, type Inbox } from '@k-msg/webhook/testing'
 import pg from 'pg'
@@ -52,6 +52,20 @@ describe('services on one database', () => {
     const timestamp = new Date()
     return { id: `evt_${number}`, type: 'message.sent', timestamp, data: { number }, metadata: {} }
   }
+
+  test('a process without the key that another encrypts with says so in its health', async () => {
+    const [k1, k2] = [createEncryptionKey('k1'), createEncryptionKey('k2')]
+    const old = await open(undefined, { encryptionKeys: [k1] })
+    await old.registerEndpoint(hook())
+    const other = await open(undefined, { encryptionKeys: [k1, k2] })
+    await open(undefined, { encryptionKeys: [k2, k1] })
+    const code = 'ENCRYPTION_KEY_MISSING'
+    await expect.poll(() => old.health()).toMatchObject({ status: 'degraded', trouble: { code } })
+    await expect(old.dispatchEvent(event())).rejects.toMatchObject({ code })
+    expect(await other.health()).toMatchObject({ status: 'ok', trouble: null })
+    await other.dispatchEvent(event())
+    await expect.poll(() => inbox.received.length).toBe(1)
+  })
 
   test('correctness 6: an endpoint that one registers gets what the other accepts right after', async () => {
     const one = await open()

@@ -17,6 +17,7 @@ import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { WebhookError } from '../../src/model/errors.ts'
+import { WebhookService } from '../../src/service/webhook-service.ts'
 import { auditFile } from '../../src/storage/sqlite/beside.ts'
 import { type Database, loadDriver } from '../../src/storage/sqlite/driver.ts'
 import { storageError } from '../../src/storage/sqlite/errors.ts'
@@ -378,13 +379,13 @@ describe('files and folders', () => {
 
   test('a path below a file is refused', async () => {
     writeFileSync(path.join(folder, 'text'), '')
-    const error = await open({ path: path.join(folder, 'text', 'webhooks.db') }).catch((e) => e)
-    expect(error).toBeInstanceOf(Error)
+    const error = await refusal(open({ path: path.join(folder, 'text', 'webhooks.db') }))
+    expect(error.code).toBe('OPTION_INVALID')
   })
 
   test.skipIf(!existsSync('/proc/self'))('a folder that cannot be made is refused', async () => {
     const error = await refusal(open({ path: '/proc/none/deep/webhooks.db' }))
-    expect(error.code).toBe('STORAGE_READ_ONLY')
+    expect(error.code).toBe('OPTION_INVALID')
     expect(error.message).toContain('/proc/none')
   })
 
@@ -394,12 +395,19 @@ describe('files and folders', () => {
       [{ path: '' }, 'OPTION_INVALID'],
       [{ path: ':memory:' }, 'OPTION_INVALID'],
       [{ path: 5 }, 'OPTION_INVALID'],
+      [{ path: 'postgres://user:password@db/app' }, 'OPTION_INVALID'],
       [{ waitForLockMs: -1 }, 'OPTION_OUT_OF_RANGE'],
       [{ waitForLockMs: Number.NaN }, 'OPTION_OUT_OF_RANGE'],
     ]
     for (const [options, code] of wrong) {
       expect(() => sqlite(options as SqliteOptions)).toThrow(expect.objectContaining({ code }))
     }
+  })
+
+  test('a URL is no path, and its password is not said', () => {
+    const open = () => new WebhookService({ storage: 'postgres://user:password@db/app' })
+    expect(open).toThrow(/postgres\(url\) of @k-msg/)
+    expect(open).not.toThrow('password')
   })
 
   test('correctness 7: a backup is a whole store, taken while it is in use', async () => {
@@ -412,7 +420,16 @@ describe('files and folders', () => {
       commitAccepts(store, accept(host, { id: 'meanwhile' })),
     ])
     expect(more.accepts).toEqual([{ kind: 'stored' }])
-    expect((await refusal(store.backup(copy))).message).toContain('copy.db')
+    const twice = await refusal(store.backup(copy))
+    expect(twice).toMatchObject({
+      code: 'OPTION_INVALID',
+      message: expect.stringMatching(/copy\.db.+never overwrites/),
+    })
+    const nowhere = await refusal(store.backup(path.join(folder, 'none', 'copy.db')))
+    expect(nowhere).toMatchObject({
+      code: 'OPTION_INVALID',
+      message: expect.stringMatching(/none.+folder that exists/),
+    })
     const restored = await open({ path: copy }, host)
     expect((await restored.backlog()).waiting).toBeGreaterThanOrEqual(50)
     expect((await restored.audit()).problems).toEqual([])

@@ -153,6 +153,7 @@ async function sealBatch(
     acceptedAtMs: nowMs,
     body,
     members,
+    takenAtMs: nowMs,
   }
 }
 

@@ -1,9 +1,10 @@
 /** Long work beside the services: on connections of its own, with all the time it takes. */
+import { checkOptions } from '../../model/given.ts'
 import type { AuditReport } from '../upkeep.ts'
 import { audit } from './audit.ts'
 import { Database, type Patience, Schema } from './connection.ts'
 import {
-  checkOptions,
+  checkPostgres,
   checkTarget,
   isList,
   ourWay,
@@ -22,13 +23,14 @@ export interface BesideOptions {
  * Checks the data of a service without opening one on it, also while some run. Changes nothing.
  *
  * @param target `postgres://user:password@host/database`, or a `Pool` of `pg`
- * @throws WebhookError STORAGE_FOREIGN | STORAGE_SCHEMA_NEWER | STORAGE_UNAVAILABLE | OPTION_INVALID
+ * @throws WebhookError STORAGE_FOREIGN | STORAGE_SCHEMA_NEWER | STORAGE_UNAVAILABLE | OPTION_…
  */
-export function auditPostgres(
+export async function auditPostgres(
   target: string | readonly string[] | PostgresPool,
   options: BesideOptions = {},
 ): Promise<AuditReport> {
-  return beside(target, options, async (database) => {
+  checkOptions(options, ['schema'], 'auditPostgres()')
+  return await beside(target, options, async (database) => {
     await requireSchema(database)
     return await audit(database)
   })
@@ -46,7 +48,7 @@ export async function beside<Result>(
   work: (database: Database) => Promise<Result>,
 ): Promise<Result> {
   checkTarget(target)
-  checkOptions({ schema })
+  checkPostgres({ schema })
   const urls = typeof target === 'string' ? [target] : isList(target) ? [...target] : null
   const location = urls?.map(withoutPassword).join(', ') ?? 'the pool that was handed in'
   const way = urls

@@ -200,7 +200,7 @@ async function claimFor(
   session.sawVersion(me.at_ms)
   const taken = rows.filter(({ kind }) => kind !== null)
   taken.sort((a, b) => a.due_at_ms - b.due_at_ms)
-  const claims = taken.map((row) => toClaim(row, database.location))
+  const claims = taken.map((row) => toClaim(row, nowMs, database.location))
   const headMs = new Map<string, number | null>(rooms.map(({ endpointKey }) => [endpointKey, null]))
   const note = (key: string, atMs: number | null) =>
     headMs.set(key, earlier(headMs.get(key) ?? null, atMs))
@@ -235,7 +235,7 @@ async function withOlderEvents(
   })
 }
 
-function toClaim(row: ClaimedRow, location: string): Claim {
+function toClaim(row: ClaimedRow, takenAtMs: number, location: string): Claim {
   const { id, body } = row
   if (id === null || body === null) throw bodyMissing(row.id ?? '', location)
   const isBatch = row.kind === 'batch'
@@ -251,6 +251,7 @@ function toClaim(row: ClaimedRow, location: string): Claim {
     acceptedAtMs: row.at_ms,
     body,
     members: row.members === null ? null : membersFromJson(row.members),
+    takenAtMs,
     expiresAtMs: row.expires_at_ms ?? undefined,
     ordered: row.ordered === true ? true : undefined,
   }

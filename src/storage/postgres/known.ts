@@ -64,6 +64,7 @@ async function duplicate(
     acceptedAtMs: known.accepted_at_ms,
     sameContent: Buffer.compare(known.content_hash, event.contentHash) === 0,
     body: known.body,
+    isErased: known.content_hash.length === 0,
     deliveryIds: ids.map(({ id }) => id),
   }
 }

@@ -3,6 +3,7 @@
  * there; what is there belongs to store.ts. Nothing else in the package loads `pg`.
  */
 import { describeValue, WebhookError } from '../../model/errors.ts'
+import { checkOptions } from '../../model/given.ts'
 import type { Storage, StorageHost } from '../storage.ts'
 import { Database, type Pool, Schema } from './connection.ts'
 import { storageError } from './errors.ts'
@@ -40,7 +41,7 @@ export function postgres(
   options: PostgresOptions = {},
 ): Storage {
   checkTarget(target)
-  checkOptions(options)
+  checkPostgres(options)
   const schema = new Schema(options.schema ?? 'kmsg')
   const leaseMs = options.leaseMs ?? 30_000
   const urls = typeof target === 'string' ? [target] : isList(target) ? [...target] : null
@@ -178,14 +179,8 @@ export function isList(target: unknown): target is readonly unknown[] {
   return Array.isArray(target)
 }
 
-export function checkOptions(options: PostgresOptions): void {
-  for (const name of Object.keys(options)) {
-    if (knownOptions.includes(name)) continue
-    throw new WebhookError(
-      'OPTION_UNKNOWN',
-      `Expected an option of postgres() (${knownOptions.join(', ')}), got \`${name}\`.`,
-    )
-  }
+export function checkPostgres(options: PostgresOptions): void {
+  checkOptions(options, knownOptions, 'postgres()')
   const { schema, maxConnections, leaseMs } = options
   if (schema !== undefined && !/^[a-z_][a-z0-9_]{0,62}$/.test(schema)) {
     throw new WebhookError(

@@ -91,9 +91,10 @@ export async function countLive({ database }: Session): Promise<LiveEndpoint[]> 
   )
   return rows.map((row) => ({ endpointKey: row.endpoint_key, deliveries: row.deliveries }))
 }
-/** Nobody may send to them at this time, however many processes there are. */
+/** However many processes there are, nobody may send to them at this time, or no faster. */
 const closedLanes = `
-  select key from kmsg.endpoint where removed_at_ms is null and status <> 'active'
+  select key from kmsg.endpoint
+   where removed_at_ms is null and (status <> 'active' or rate_limit is not null)
   union
   select endpoint_key from kmsg.endpoint_flow
    where held_until_ms > $1::bigint or (breaker <> 'closed' and breaker_until_ms > $1::bigint)`

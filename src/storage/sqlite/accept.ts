@@ -177,6 +177,7 @@ function duplicate(connection: Connection, event: FreshEvent, known: KnownKey): 
     acceptedAtMs: known.accepted_at_ms,
     sameContent: Buffer.compare(known.content_hash, event.hash) === 0,
     body: known.body,
+    isErased: known.content_hash.length === 0,
     deliveryIds: connection.all<{ id: string }>(findDeliveryIds, from, to).map(({ id }) => id),
   }
 }

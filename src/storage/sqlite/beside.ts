@@ -1,7 +1,7 @@
 /** Starts a thread for one long read, and gives its result. The store's own thread goes on. */
-import { existsSync } from 'node:fs'
+import { existsSync, statSync } from 'node:fs'
 import path from 'node:path'
-import { WebhookError } from '../../model/errors.ts'
+import { describeValue, WebhookError } from '../../model/errors.ts'
 import type { AuditReport } from '../upkeep.ts'
 import { errorFromWire } from './errors.ts'
 import { startThread } from './leaving.ts'
@@ -30,18 +30,28 @@ export function readBeside<Result>(
   })
 }
 
+/** @returns its whole path @throws WebhookError OPTION_INVALID */
+export function requireFile(file: unknown): string {
+  if (typeof file !== 'string') {
+    throw new WebhookError(
+      'OPTION_INVALID',
+      `Expected the path of the database of a service, got ${describeValue(file)}.`,
+    )
+  }
+  const location = path.resolve(file)
+  const isThere = existsSync(location)
+  if (isThere && !statSync(location).isDirectory()) return location
+  throw new WebhookError(
+    'OPTION_INVALID',
+    `Expected the database of a service, found ${isThere ? 'a folder' : 'no file'} at ${location}; name the file that its \`storage\` names (default ./.k-msg/webhooks.db).`,
+  )
+}
+
 /**
  * Checks a database file without opening a service on it, also while one runs. Changes nothing.
  *
  * @throws WebhookError STORAGE_FOREIGN | STORAGE_SCHEMA_NEWER | STORAGE_CORRUPT | OPTION_INVALID
  */
 export async function auditFile(file: string): Promise<AuditReport> {
-  const location = path.resolve(file)
-  if (!existsSync(location)) {
-    throw new WebhookError(
-      'OPTION_INVALID',
-      `Expected the database of a service, found no file at ${location}; name the file that its \`storage\` names (default ./.k-msg/webhooks.db).`,
-    )
-  }
-  return readBeside<AuditReport>(location, { kind: 'audit' })
+  return readBeside<AuditReport>(requireFile(file), { kind: 'audit' })
 }

@@ -60,6 +60,39 @@ export function storageError(error: unknown, location: string): Error {
   }
 }
 
+/**
+ * What the file system says to a path, before SQLite is asked.
+ *
+ * @param wanted what was tried, for the sentence
+ * @param advice what else may be done
+ * @returns other errors as they are
+ */
+export function fileSystemError(error: unknown, wanted: string, advice: string): unknown {
+  const { code, syscall, message } = error as NodeJS.ErrnoException
+  if (typeof code !== 'string' || syscall === undefined) return error
+  const make = (own: WebhookErrorCode, hint: string) =>
+    new WebhookError(own, `Expected ${wanted}: ${message}; ${hint}.`, { cause: error })
+  switch (code) {
+    case 'EACCES':
+    case 'EPERM':
+    case 'EROFS':
+      return make('STORAGE_READ_ONLY', `check who owns the folder, or ${advice}`)
+    case 'ENOSPC':
+    case 'EDQUOT':
+      return make('STORAGE_FULL', 'free some disk space')
+    case 'EIO':
+      return make('STORAGE_IO', 'the disk failed')
+    case 'EEXIST':
+      return make(
+        'OPTION_INVALID',
+        `it is there already, and a backup never overwrites a file: ${advice}`,
+      )
+    default:
+      // No such folder, a path through a file, a loop of links, a name too long.
+      return make('OPTION_INVALID', 'name a file in a folder that exists')
+  }
+}
+
 function isDiskFull(location: string): boolean {
   try {
     const { bavail, bsize } = statfsSync(path.dirname(location))

@@ -2,10 +2,9 @@
  * Reads everything that a file holds, for a store elsewhere. The file is locked, as by a service, so
  * that nothing in it changes meanwhile; and opened to read only, so that this changes nothing either.
  */
-import { existsSync, realpathSync } from 'node:fs'
-import path from 'node:path'
-import { WebhookError } from '../../model/errors.ts'
+import { realpathSync } from 'node:fs'
 import type { MovingRow, MovingSource, MovingTable, MovingValue } from '../moving.ts'
+import { requireFile } from './beside.ts'
 import { Connection } from './connection.ts'
 import { loadDriver, type SqlValue } from './driver.ts'
 import { storageError } from './errors.ts'
@@ -25,14 +24,7 @@ const readAs: Readonly<Record<string, string>> = { 'live.state': "'waiting'" }
  *   STORAGE_CORRUPT | STORAGE_READ_ONLY
  */
 export async function exportFile(file: string): Promise<MovingSource> {
-  const wanted = path.resolve(file)
-  if (!existsSync(wanted)) {
-    throw new WebhookError(
-      'OPTION_INVALID',
-      `Expected the database of a service, found no file at ${wanted}; name the file that its \`storage\` names (default ./.k-msg/webhooks.db).`,
-    )
-  }
-  const location = realpathSync(wanted)
+  const location = realpathSync(requireFile(file))
   let lock: Lock | null = null
   try {
     const driver = loadDriver(loadFrom())

@@ -5,9 +5,10 @@
 import { existsSync, mkdirSync, realpathSync } from 'node:fs'
 import path from 'node:path'
 import { describeValue, WebhookError } from '../../model/errors.ts'
+import { checkOptions } from '../../model/given.ts'
 import type { Storage, StorageHost, Store } from '../storage.ts'
 import { loadDriver } from './driver.ts'
-import { storageError } from './errors.ts'
+import { fileSystemError, storageError } from './errors.ts'
 import { lockFile } from './lock.ts'
 import { createPrivately, makePrivate } from './private-file.ts'
 import { openStore } from './store.ts'
@@ -29,7 +30,7 @@ const knownOptions: readonly string[] = ['path', 'waitForLockMs']
  * @throws WebhookError OPTION_UNKNOWN | OPTION_INVALID | OPTION_OUT_OF_RANGE
  */
 export function sqlite(options: SqliteOptions = {}): Storage {
-  checkOptions(options)
+  checkSqlite(options)
   const location = path.resolve(options.path ?? '.k-msg/webhooks.db')
   const waitForLockMs = options.waitForLockMs ?? 0
   return { kind: 'sqlite', open: (host) => openFile(location, waitForLockMs, host) }
@@ -60,7 +61,10 @@ async function openFile(wanted: string, waitForLockMs: number, host: StorageHost
       throw error
     }
   } catch (error) {
-    throw storageError(fileSystemError(error, wanted), wanted)
+    throw storageError(
+      fileSystemError(error, `to open or create ${wanted}`, 'name another file in `storage`'),
+      wanted,
+    )
   }
 }
 
@@ -84,48 +88,21 @@ function makeFolder(folder: string): void {
   }
 }
 
-function fileSystemError(error: unknown, location: string): unknown {
-  const { code, message } = error as NodeJS.ErrnoException
-  switch (code) {
-    case 'EACCES':
-    case 'EPERM':
-    case 'EROFS':
-      return new WebhookError(
-        'STORAGE_READ_ONLY',
-        `Expected to create or write ${location}: ${message}; check who owns the folder, or name another file with \`sqlite({ path })\`.`,
-        { cause: error },
-      )
-    case 'ENOSPC':
-    case 'EDQUOT':
-      return new WebhookError(
-        'STORAGE_FULL',
-        `Expected room to create ${location}: ${message}; free some disk space.`,
-        { cause: error },
-      )
-    default:
-      // A path through a file, a loop of links, a name too long: still something a person can mend.
-      if (typeof code !== 'string' || !('syscall' in (error as Error))) return error
-      return new WebhookError(
-        'STORAGE_READ_ONLY',
-        `Expected to open or create ${location}: ${message}; name a path in a folder that exists or can be made.`,
-        { cause: error },
-      )
-  }
-}
-
-function checkOptions(options: SqliteOptions): void {
-  for (const name of Object.keys(options)) {
-    if (knownOptions.includes(name)) continue
-    throw new WebhookError(
-      'OPTION_UNKNOWN',
-      `Expected an option of sqlite() (${knownOptions.join(', ')}), got \`${name}\`.`,
-    )
-  }
+function checkSqlite(options: SqliteOptions): void {
+  checkOptions(options, knownOptions, 'sqlite()')
   const { path: file, waitForLockMs } = options
   if (file !== undefined && (typeof file !== 'string' || file === '' || file === ':memory:')) {
     throw new WebhookError(
       'OPTION_INVALID',
       `Expected \`path\` of sqlite() to be the path of a file, got ${describeValue(file)}; for a store without a file use memory().`,
+    )
+  }
+  // The URL may hold a password: it must not become the name of a folder, nor be in a log.
+  const scheme = /^([a-z][a-z0-9+.-]+):\/\//i.exec(file ?? '')?.[1]
+  if (scheme !== undefined) {
+    throw new WebhookError(
+      'OPTION_INVALID',
+      `Expected the path of a file, got a URL that begins with ${scheme}://; for PostgreSQL give postgres(url) of @k-msg/webhook/postgres as \`storage\`.`,
     )
   }
   if (waitForLockMs !== undefined && !(Number.isFinite(waitForLockMs) && waitForLockMs >= 0)) {

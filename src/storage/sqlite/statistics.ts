@@ -46,9 +46,10 @@ const liveOfEndpoints = `
 export function countLive({ connection }: Session): LiveEndpoint[] {
   return connection.all<LiveEndpoint>(liveOfEndpoints)
 }
-/** Nothing may be sent to them at this time. */
+/** Nothing may be sent to them at this time, or no faster. */
 const closedLanes = `
-  select key from endpoint where removed_at_ms is null and status <> 'active'
+  select key from endpoint
+   where removed_at_ms is null and (status <> 'active' or rate_limit is not null)
   union
   select endpoint_key from endpoint_flow
    where held_until_ms > ?1 or (breaker <> 'closed' and breaker_until_ms > ?1)`

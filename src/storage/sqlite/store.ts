@@ -52,7 +52,8 @@ export async function openStore(
       return unflattenResult(group, await thread.call<CommitResultOnWire>('commit', wire, nowMs()))
     },
     async claim(rooms, atMs) {
-      return unflattenClaims(await thread.call<ClaimResultOnWire>('claim', rooms, Math.round(atMs)))
+      const found = await thread.call<ClaimResultOnWire>('claim', rooms, Math.round(atMs))
+      return unflattenClaims(found, atMs)
     },
     heads: () => thread.call('heads'),
     fanOut: (limit, atMs) => thread.call('fanOut', limit, Math.round(atMs)),

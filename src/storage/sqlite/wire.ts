@@ -144,7 +144,10 @@ export interface ClaimResultOnWire {
   readonly heads: readonly LaneHead[]
 }
 
-export function unflattenClaims({ claims: flat, heads }: ClaimResultOnWire): ClaimResult {
+export function unflattenClaims(
+  { claims: flat, heads }: ClaimResultOnWire,
+  takenAtMs: number,
+): ClaimResult {
   const claims: Claim[] = []
   for (let i = 0; i < flat.length; i += claimWidth) {
     claims.push({
@@ -159,6 +162,7 @@ export function unflattenClaims({ claims: flat, heads }: ClaimResultOnWire): Cla
       acceptedAtMs: flat[i + 8] as number,
       body: flat[i + 9] as Uint8Array,
       members: flat[i + 10] as readonly BatchMember[] | null,
+      takenAtMs,
       expiresAtMs: (flat[i + 11] as number | null) ?? undefined,
       ordered: flat[i + 12] === 1 ? true : undefined,
     })

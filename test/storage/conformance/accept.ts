@@ -115,8 +115,8 @@ export const acceptStories: Stories = {
       deliveryIds: first.deliveries.map(({ id }) => id).sort(),
     }
     expect(accepts).toEqual([
-      { ...known, sameContent: true },
-      { ...known, sameContent: false },
+      { ...known, sameContent: true, isErased: false },
+      { ...known, sameContent: false, isErased: false },
     ])
     expect(await store.listDeliveries(query())).toHaveLength(2)
   },

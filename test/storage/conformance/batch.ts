@@ -102,7 +102,10 @@ export const batchStories: Stories = {
     const store = await reopen()
     host.now = dueAtMs
     const [again, fresh] = await claimAll(store, host, 'endpoint', rule)
-    expect(again).toEqual({ ...sealed!, token: 2, attempts: 1, isFresh: false })
+    expect(again).toEqual({
+      ...{ ...sealed!, token: 2, attempts: 1 },
+      ...{ isFresh: false, takenAtMs: dueAtMs },
+    })
     expect(fresh?.members).toHaveLength(2)
     expect((await store.audit()).problems).toEqual([])
   },

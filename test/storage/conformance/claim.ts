@@ -38,6 +38,7 @@ export const claimStories: Stories = {
       acceptedAtMs: host.now,
       body: expect.any(Uint8Array),
       members: null,
+      takenAtMs: host.now,
     })
     expect(text(claim!.body)).toBe('{"x":1}')
     expect(await claimAll(store, host)).toEqual([])
