@@ -4,7 +4,7 @@ import type { WebhookDelivery } from '../model/delivery.ts'
 import type { EndpointRecord } from '../model/endpoint.ts'
 import { describeValue, WebhookError } from '../model/errors.ts'
 import type { WebhookEventType } from '../model/event.ts'
-import { checkId, checkOptions } from '../model/given.ts'
+import { checkAsked, checkId, checkOptions } from '../model/given.ts'
 import { parseDeliveryId } from '../model/ids.ts'
 import { dateMs } from '../model/moment.ts'
 import { checkEventPattern, scopedTenantId } from '../model/names.ts'
@@ -194,15 +194,15 @@ export async function skipDelivery(
   id: string,
   scope: TenantScope | undefined,
 ): Promise<void> {
+  checkAsked('delivery', id, scope)
   const tenantId = scopedTenantId(scope?.tenantId)
   // By the id alone: a key is let go on even where nothing is left of what holds it up.
-  const endpointKey = typeof id === 'string' ? parseDeliveryId(id)?.endpointKey : undefined
-  const endpoint = registry.byKey(endpointKey ?? '')
+  const endpoint = registry.byKey(parseDeliveryId(id)?.endpointKey ?? '')
   const isHis = endpoint && (tenantId === '*' || tenantId === endpoint.tenantId)
   if (!isHis || !(await engine.store.releaseOrder(endpoint.key, id, nowMs))) {
     throw new WebhookError(
       'DELIVERY_NOT_FOUND',
-      `Expected the id of a failed delivery that holds up its key, got ${describeValue(id)}; \`listBlockedKeys\` lists them.`,
+      `Expected the id of a failed delivery that holds up its key, got ${JSON.stringify(id)}; \`listBlockedKeys\` lists them.`,
     )
   }
   engine.scheduler.stored(endpoint.key, nowMs)
