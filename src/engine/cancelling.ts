@@ -10,7 +10,7 @@ import type { Scheduler } from '../schedule/scheduler.ts'
 import type { ReleaseRecord, SettlementRecord } from '../storage/commit-records.ts'
 import type { GroupCommit } from '../storage/group-commit.ts'
 import type { DeliveryFound } from '../storage/questions.ts'
-import type { CancelResult } from '../storage/repairs.ts'
+import type { CancelledDelivery, CancelResult } from '../storage/repairs.ts'
 import type { Store } from '../storage/storage.ts'
 
 export interface CancellingTools {
@@ -58,6 +58,27 @@ export class Cancelling {
     // When it was to be sent, nobody should wait for any more.
     scheduler.stored(endpointKey, nowMs)
     return result
+  }
+
+  /**
+   * What the store has marked goes back as far as it has not begun; the rest will not wait again.
+   *
+   * @returns how many go back
+   */
+  takeBack(marked: readonly CancelledDelivery[]): number {
+    const lanes = new Map<string, Set<string>>()
+    for (const { id, endpointKey } of marked) {
+      this.#cancelled.add(id)
+      lanes.set(endpointKey, (lanes.get(endpointKey) ?? new Set()).add(id))
+    }
+    let count = 0
+    for (const [endpointKey, ids] of lanes) {
+      for (const id of this.#tools.scheduler.giveBackSome(endpointKey, ids)) {
+        this.#cancelled.delete(id)
+        count += 1
+      }
+    }
+    return count
   }
 
   /**

@@ -189,6 +189,7 @@ export class Engine {
         for (const flow of changed) this.scheduler.flowChanged(flows.note(flow))
       },
       sharesChanged: () => this.scheduler.sharesChanged(),
+      marked: (deliveries) => void this.cancelling.takeBack(deliveries),
       intake: () => this.#rest.during(this.#janitor.takeIntake()),
       due: (heads) => {
         for (const { endpointKey, dueAtMs } of heads) {
@@ -267,7 +268,10 @@ export class Engine {
       const nowMs = this.#parts.clock.nowMs()
       const step = await this.store.eraseEvents(selection, nowMs, eraseStep)
       erased += step.erased
-      if (step.more && step.erased > 0) continue
+      // Given back it has ended, and can be erased.
+      const ended = this.cancelling.takeBack(step.marked)
+      if (ended > 0) await this.commits.written()
+      if (step.more && step.erased + ended > 0) continue
       // What was to be sent later may be gone: nobody should wait for it.
       if (erased > 0) this.scheduler.reread()
       return { erased, inFlight: step.inFlight }

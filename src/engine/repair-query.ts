@@ -29,7 +29,7 @@ export interface ReplayQuery extends RepairOptions {
   types?: readonly WebhookEventType[] | undefined
   /**
    * `retryFailed`: exhausted, rejected, and waiting after a failed attempt. `replay`: delivered too,
-   * and all that waits. `'cancelled'` only when it is named.
+   * but nothing that was never tried. `'cancelled'` only when it is named.
    */
   states?: readonly (EndState | 'waiting')[] | undefined
 }
@@ -60,7 +60,7 @@ export interface Repair {
   matched: number
   /** Of these: made due, each under its event's id. */
   queued: number
-  /** The rest, by reason: `in_flight`, `already_due`, `already_there`, `body_gone`, … */
+  /** The rest, by reason: `in_flight`, `already_due`, `not_yet_tried`, `already_there`, `body_gone`, … */
   skipped: Readonly<Record<string, number>>
   createdAt: Date
   endedAt: Date | null
@@ -204,11 +204,11 @@ function isPlain(value: unknown): boolean {
   return ['string', 'number', 'boolean'].includes(typeof value)
 }
 
-export function publicRepair(record: RepairRecord, endpointId: string): Repair {
+export function publicRepair(record: RepairRecord): Repair {
   return {
     id: record.id,
     kind: record.kind,
-    endpointId,
+    endpointId: record.endpointId,
     tenantId: record.tenantId || null,
     state: record.state,
     reason: record.reason,

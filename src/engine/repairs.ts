@@ -73,12 +73,12 @@ export class Repairs {
     const begun: NewRepair = { ...repair, id: `rep_${newKey()}` }
     await store.createRepair(begun)
     this.#runner.run(begun.id)
-    return publicRepair(asNew(begun), endpoint.id)
+    return publicRepair(asNew(begun, endpoint.id))
   }
 
   async find(id: string, scope: TenantScope | undefined): Promise<Repair | null> {
     const record = await this.#record(id, scope)
-    return record === null ? null : this.#public(record)
+    return record === null ? null : publicRepair(record)
   }
 
   /** Newest first. */
@@ -87,7 +87,7 @@ export class Repairs {
     const tenantId = tenantOf(scope)
     const query = { tenantId, id: null, onlyRunning: false, limit: mostListed }
     const records = await this.#tools.store.listRepairs(query, this.#tools.clock.nowMs())
-    return records.map((record) => this.#public(record))
+    return records.map(publicRepair)
   }
 
   /** @throws WebhookError REPAIR_NOT_FOUND; one that has ended stays as it is */
@@ -103,7 +103,7 @@ export class Repairs {
     const isOver = await store.endRepair(id, 'cancelled', 'by_request', clock.nowMs())
     const record = (await this.#record(id, scope)) ?? found
     if (isOver) this.#tell(record)
-    return this.#public(record)
+    return publicRepair(record)
   }
 
   async #record(id: string, scope: TenantScope | undefined): Promise<RepairRecord | null> {
@@ -155,15 +155,10 @@ export class Repairs {
     const name = record.state === 'running' ? 'repair.progress' : 'repair.done'
     if (!facts.wants(name)) return
     const { id, kind, endpointId, tenantId, state, reason, matched, queued, skipped } =
-      this.#public(record)
+      publicRepair(record)
     const fact = { repairId: id, kind, endpointId, tenantId, matched, queued, skipped }
     if (state === 'running') facts.tell('repair.progress', fact)
     else facts.tell('repair.done', { ...fact, state, reason })
-  }
-
-  #public(record: RepairRecord): Repair {
-    const { endpointKey } = record
-    return publicRepair(record, this.#tools.registry.byKey(endpointKey)?.id ?? endpointKey)
   }
 }
 
@@ -172,9 +167,10 @@ function tenantOf(scope: TenantScope | undefined): string | null {
   return tenantId === '*' ? null : tenantId
 }
 
-function asNew(repair: NewRepair): RepairRecord {
+function asNew(repair: NewRepair, endpointId: string): RepairRecord {
   return {
     ...repair,
+    endpointId,
     state: 'running',
     reason: null,
     nextStepAtMs: repair.createdAtMs,

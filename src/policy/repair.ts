@@ -10,6 +10,7 @@ export type RepairChoice =
   | 'unwanted'
   | 'in_flight'
   | 'already_due'
+  | 'not_yet_tried'
   | 'behind_another'
   | 'already_there'
   | 'body_gone'
@@ -55,7 +56,9 @@ function chooseAgain(
     if (state === 'delivering') return 'in_flight'
     // To send it now would be the inversion.
     if (dueAtMs !== null && dueAtMs >= behindMs) return 'behind_another'
-    return dueAtMs !== null && dueAtMs <= nowMs ? 'already_due' : 'take'
+    if (dueAtMs !== null && dueAtMs <= nowMs) return 'already_due'
+    // It goes out by itself, and where it has a `deliverAt`, not before that.
+    return attempts === 0 ? 'not_yet_tried' : 'take'
   }
   if (!states.includes(state)) return 'unwanted'
   return hasBody ? 'take' : 'body_gone'

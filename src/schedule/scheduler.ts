@@ -285,6 +285,15 @@ export class Scheduler {
     return true
   }
 
+  /** The same of many at once. @returns those that do */
+  giveBackSome(endpointKey: string, deliveryIds: ReadonlySet<string>): string[] {
+    const lane = this.#lanes.find(endpointKey)
+    if (lane === undefined) return []
+    const given = this.#sending.giveBackSome(lane, deliveryIds)
+    this.#forget(lane)
+    return given
+  }
+
   /** A claim is under way that may bring deliveries of this endpoint. */
   isClaiming(endpointKey: string): boolean {
     return this.#lanes.find(endpointKey)?.claiming ?? false

@@ -148,6 +148,20 @@ export class Sending {
     return true
   }
 
+  /** The same of many, in one pass over the lane. @returns those that were there */
+  giveBackSome(lane: Lane, deliveryIds: ReadonlySet<string>): string[] {
+    const back: Claim[] = []
+    for (const claim of lane.ready.takeAll()) {
+      if (deliveryIds.has(claim.deliveryId)) back.push(claim)
+      else lane.ready.push(claim)
+    }
+    for (const claim of back) {
+      this.#tools.memory.remove(claim)
+      this.#giveBack(claim)
+    }
+    return back.map(({ deliveryId }) => deliveryId)
+  }
+
   /** Back to the store as not attempted. */
   #giveBack({ deliveryId, token, endpointKey }: Claim): void {
     const { release, stored, clock } = this.#tools

@@ -247,7 +247,8 @@ export class WebhookService implements AsyncDisposable {
 
   /**
    * Removes bodies and personal data; the skeleton stays. Deliveries that have not ended are
-   * cancelled; those whose request is under way are left and counted in `inFlight`.
+   * cancelled. Events with a request under way, or held in memory by another process, are counted in
+   * `inFlight`: nothing of them is tried again, and asked once more they are erased.
    */
   async eraseEvents(query: EraseQuery): Promise<{ erased: number; inFlight: number }> {
     const selection = eraseSelection(query)

@@ -36,6 +36,8 @@ export interface NewRepair {
 }
 
 export interface RepairRecord extends NewRepair {
+  /** The id the endpoint has or had. */
+  readonly endpointId: string
   readonly state: RepairState
   /** Why it failed or was cancelled. */
   readonly reason: string | null

@@ -282,7 +282,11 @@ export interface Store {
 
   /** Deletes what has outlived its retention, at most about `limit` rows; repeat until 0. */
   prune(cutoffs: RetentionCutoffs, limit: number): Promise<number>
-  /** Removes bodies and personal data, keeps the skeleton; unsettled deliveries end as cancelled. */
+  /**
+   * Removes bodies and personal data, keeps the skeleton; what waits ends as cancelled. Of an event in
+   * flight the rest is ended too; what is owned is marked, as by `cancelSome`, and the body stays until
+   * it is asked for again.
+   */
   eraseEvents(selection: EraseSelection, nowMs: number, limit: number): Promise<EraseResult>
   /** A consistent copy of the whole store while it is in use. */
   backup(path: string): Promise<void>
@@ -305,6 +309,8 @@ export interface StoreWatcher {
    *   that is so, and until then no other process takes what this one gives up
    */
   sharesChanged(): boolean
+  /** Deliveries and batches that this process owns and another one has cancelled. */
+  marked(deliveries: readonly CancelledDelivery[]): void
   /** Callers' transactions have brought events. */
   intake(): void
   /** Deliveries that nobody owns, and when they are due. */

@@ -1,5 +1,7 @@
 /** What leaves a store, by age or because it is erased; and what a check of its data finds. */
 
+import type { CancelledDelivery } from './repairs.ts'
+
 export interface RetentionCutoffs {
   /** Settled deliveries and attempts that ended before this go. */
   readonly settledBeforeMs: number
@@ -24,6 +26,11 @@ export interface EraseResult {
   /** More events are selected than `limit`; or some are in flight and must be asked for again. */
   readonly more: boolean
   readonly inFlight: number
+  /**
+   * What this process owns of it, deliveries and batches: instead of waiting again they end as
+   * cancelled, a batch is taken apart. What has not begun should be given back.
+   */
+  readonly marked: readonly CancelledDelivery[]
 }
 
 export interface AuditReport {

@@ -1,6 +1,6 @@
 import type { WebhookEndpointInput } from '@k-msg/webhook'
 import { describe, expect } from 'vitest'
-import { gate, journey, type Stage } from './stage.ts'
+import { between, gate, journey, type Stage } from './stage.ts'
 
 const perUser = { key: 'userId', onExhausted: 'block' } as const
 
@@ -171,6 +171,66 @@ describe('order per key', () => {
     await service.drain()
     expect(arrived(stage)).toEqual(['kim_1', 'kim_2', 'kim_3'])
     const again = service.skipDelivery(id)
+    await expect(again).rejects.toMatchObject({ code: 'DELIVERY_NOT_FOUND' })
+  })
+
+  journey('block: however long nobody looks, it can be retried or skipped', async (stage) => {
+    let status = 400
+    stage.inbox.setAnswer(({ headers }) =>
+      (headers['webhook-id'] as string).endsWith('_1') ? { status } : {},
+    )
+    const service = await stage.open()
+    await service.registerEndpoint(stage.endpoint('shop', { ordering: perUser }))
+    for (const user of ['kim', 'lee']) {
+      for (const number of [1, 2]) await service.dispatchEvent(of(stage, user, number))
+    }
+    await service.runDue()
+    stage.clock.advance(40 * 86_400_000)
+    await stage.pruned(service)
+    const blocked = await service.listBlockedKeys()
+    expect(blocked.map(({ key }) => key).sort()).toEqual(['kim', 'lee'])
+    expect((await service.explainEvent('kim_1'))?.endpoints).toMatchObject([
+      { reason: 'status_400' },
+    ])
+    const holder = (user: string) => blocked.find(({ key }) => key === user)?.deliveryId ?? ''
+    status = 200
+    await service.retryDelivery(holder('kim'))
+    await service.skipDelivery(holder('lee'))
+    await service.dispatchEvent(of(stage, 'kim', 3))
+    await service.drain()
+    expect(arrived(stage).filter((id) => id.startsWith('kim'))).toEqual([
+      'kim_1',
+      'kim_1',
+      'kim_2',
+      'kim_3',
+    ])
+    expect(arrived(stage).filter((id) => id.startsWith('lee'))).toEqual(['lee_1', 'lee_2'])
+    expect(await service.listBlockedKeys({ tenantId: '*' })).toEqual([])
+  })
+
+  journey('block: a delivery that is gone holds nothing up once it is skipped', async (stage) => {
+    stage.inbox.setAnswer(({ headers }) =>
+      headers['webhook-id'] === 'kim_1' ? { status: 400 } : {},
+    )
+    // As retention has left it that did not know of order.
+    const storage = between(stage.storage(), async (verb, ask) =>
+      verb === 'findDelivery' ? null : await ask(),
+    )
+    const service = await stage.open({ storage })
+    const kim = { tenantId: 'kims' }
+    await service.registerEndpoint(stage.endpoint('shop', { ordering: perUser, ...kim }))
+    for (const number of [1, 2]) {
+      await service.dispatchEvent({ ...of(stage, 'kim', number), ...kim })
+    }
+    await service.runDue()
+    const [blocked] = await service.listBlockedKeys(kim)
+    const id = blocked?.deliveryId ?? ''
+    const notHis = service.skipDelivery(id, { tenantId: 'other' })
+    await expect(notHis).rejects.toMatchObject({ code: 'DELIVERY_NOT_FOUND' })
+    await service.skipDelivery(id, kim)
+    await service.drain()
+    expect(arrived(stage)).toEqual(['kim_1', 'kim_2'])
+    const again = service.skipDelivery(id, kim)
     await expect(again).rejects.toMatchObject({ code: 'DELIVERY_NOT_FOUND' })
   })
 

@@ -255,6 +255,54 @@ describe('erasing', () => {
     expect(sent.filter((id) => id === 'evt_b')).toHaveLength(10)
   })
 
+  journey('never sends what memory holds, and nothing a second time', async (stage) => {
+    const hold = gate()
+    stage.inbox.setAnswer(({ path: at }) => ({
+      status: 503,
+      ...(at === '/slow' ? { after: hold.opened } : {}),
+    }))
+    const service = await stage.open({ retryScheduleMs: 'standard' })
+    await service.registerEndpoint(stage.endpoint('slow', { concurrency: 1 }))
+    const ids = Array.from({ length: 50 }, (_, i) => `evt_${i}`)
+    await service.dispatchEvents(ids.map((id) => stage.event({ id, data: { phone: '010-1' } })))
+    await stage.inbox.waitForCount(1)
+    expect(await service.eraseEvents({ ids })).toEqual({ erased: 49, inFlight: 1 })
+    hold.open()
+    await service.drain()
+    expect(stage.at('slow')).toHaveLength(1)
+    const [sent = ''] = stage.at('slow').map(({ headers }) => headers['webhook-id'] as string)
+    expect(await stage.delivery(service, sent, 'slow')).toMatchObject({
+      state: 'cancelled',
+      reason: 'erased',
+      attemptCount: 1,
+    })
+    expect(await service.eraseEvents({ ids })).toEqual({ erased: 1, inFlight: 0 })
+    expect((await service.getEvent(sent))?.body).toBeNull()
+  })
+
+  journey('takes batches apart: in memory at once, in flight when it has ended', async (stage) => {
+    const hold = gate()
+    stage.inbox.setAnswer(() => ({
+      status: stage.at('shop').length > 1 ? 200 : 503,
+      after: hold.opened,
+    }))
+    const service = await stage.open({ retryScheduleMs: 'standard' })
+    const batch = { size: 2, timeoutMs: 60_000 }
+    await service.registerEndpoint(stage.endpoint('shop', { batch, concurrency: 1 }))
+    await service.dispatchEvents(['a', 'b', 'c', 'd'].map((id) => stage.event({ id })))
+    await stage.inbox.waitForCount(1)
+    const wanted = { ids: ['a', 'c'] }
+    expect(await service.eraseEvents(wanted)).toEqual({ erased: 1, inFlight: 1 })
+    hold.open()
+    await stage.passTime(service)
+    expect(await service.eraseEvents(wanted)).toEqual({ erased: 1, inFlight: 0 })
+    const sent = stage.at('shop').map(({ events }) => events.map(({ id }) => id).sort())
+    expect(sent).toEqual([
+      ['a', 'b'],
+      ['b', 'd'],
+    ])
+  })
+
   fileJourney('of everything before a time leaves nothing of it in the file', async (stage) => {
     const service = await stageWithThree(stage)
     stage.clock.advance(1)

@@ -144,6 +144,27 @@ describe('replay', () => {
     expect(stats).toMatchObject({ totalDeliveries: 50, successRate: 100 })
   })
 
+  journey('leaves what is to be sent later, and says so beforehand', async (stage) => {
+    stage.inbox.setAnswer(() => ({ status: stage.at('shop').length === 1 ? 503 : 200 }))
+    const service = await stage.open({ retryScheduleMs: [3_600_000] })
+    await service.registerEndpoint(stage.endpoint('shop'))
+    const [tried = ''] = await dispatch(stage, service, 1)
+    await service.runDue()
+    const deliverAt = new Date(stage.clock.nowMs() + 3_600_000)
+    await service.dispatchEvent(stage.event({ id: 'later' }), { deliverAt })
+    const query = { endpointId: 'shop' }
+    stage.clock.advance(1_000)
+    const preview = await service.replay({ ...query, dryRun: true })
+    expect(preview).toMatchObject({ count: 1, skipped: { not_yet_tried: 1 } })
+    expect(await finished(stage, service, await service.replay(query))).toMatchObject({
+      queued: 1,
+      skipped: { not_yet_tried: 1 },
+    })
+    expect(idsAt(stage, 'shop')).toEqual([tried, tried])
+    await stage.passTime(service, deliverAt.getTime())
+    expect(idsAt(stage, 'shop')).toEqual([tried, tried, 'later'])
+  })
+
   journey('again replays each event once, not each round', async (stage) => {
     const service = await stage.open()
     await service.registerEndpoint(stage.endpoint('shop'))
@@ -450,6 +471,25 @@ describe('a repair', () => {
       reason: 'endpoint_removed',
     })
     expect(stage.at('shop').length).toBeLessThan(60)
+  })
+
+  journey('names its endpoint by its id, also when that is gone or another', async (stage) => {
+    stage.inbox.setAnswer(() => ({ status: 400 }))
+    const service = await stage.open()
+    const told: string[] = []
+    service.on('repair.done', ({ endpointId, state }) => told.push(`${endpointId} ${state}`))
+    await service.registerEndpoint(stage.endpoint('shop'))
+    await dispatch(stage, service, 30)
+    await service.runDue()
+    const { id } = await service.retryFailed({ endpointId: 'shop', maxPerSecond: 1 })
+    await service.removeEndpoint('shop')
+    await finished(stage, service, (await service.getRepair(id)) as Repair)
+    const gone = { endpointId: 'shop', state: 'failed', reason: 'endpoint_removed' }
+    expect(await service.getRepair(id)).toMatchObject(gone)
+    await service.registerEndpoint(stage.endpoint('shop'))
+    expect(await service.getRepair(id)).toMatchObject(gone)
+    expect(await service.listRepairs()).toMatchObject([gone])
+    expect(told).toEqual(['shop failed'])
   })
 
   journey('says what is wrong with its options', async (stage) => {

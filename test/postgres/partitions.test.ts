@@ -430,6 +430,42 @@ describe('many rows', () => {
     expect(await problems()).toEqual([])
   })
 
+  test('go without what holds a key up, which stays with its body and can be sent again', async () => {
+    await fill(startMs)
+    const order = { key: 'a', blocks: true }
+    const terms = { alone: true, expiresAtMs: null, order }
+    const records = ['first', 'second'].map((id) => {
+      const record = accept(host, { id })
+      return { ...record, deliveries: record.deliveries.map((one) => ({ ...one, terms })) }
+    })
+    await commitAccepts(store, ...records)
+    const [head] = await claimAll(store, host)
+    const failed = { ...settle(host, head!, exhausted), ordered: head?.ordered }
+    await store.commit(group({ settlements: [failed] }))
+    host.now += 31 * day
+    const all = allBefore(host.now - 29 * day)
+    expect(await store.prune(all, 500)).toBe(rows)
+    await pruneAll(all, 5_000)
+    expect(await count('done_20260105')).toBe(1)
+    expect(await count('event_20260105 where body is not null')).toBe(2)
+    expect(await problems()).toEqual([])
+    await pruneAll(all, 5_000)
+    expect(await store.retryDelivery(head?.deliveryId ?? '', host.now)).toMatchObject({
+      kind: 'created',
+    })
+    for (const id of ['first', 'second']) {
+      const [claim] = await claimAll(store, host)
+      expect(claim?.eventId).toBe(id)
+      const ended = { ...settle(host, claim!), ordered: claim?.ordered }
+      await store.commit(group({ settlements: [ended] }))
+    }
+    host.now += 31 * day
+    await pruneAll(allBefore(host.now - day), 5_000)
+    await pruneAll(allBefore(host.now - day), 5_000)
+    expect([await count('event'), await count('done')]).toEqual([0, 0])
+    expect(await problems()).toEqual([])
+  })
+
   test('a large day waits until all of it is over', async () => {
     await fill(startMs)
     host.now += 2 * day

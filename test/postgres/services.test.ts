@@ -135,6 +135,33 @@ describe('services on one database', () => {
     await inbox.waitForCount(20)
   })
 
+  test('what one has in memory and another erases is not sent', async () => {
+    const one = await open()
+    const two = await open(undefined, { deliver: false })
+    let answer = () => {}
+    const answered = new Promise<void>((resolve) => {
+      answer = resolve
+    })
+    inbox.setAnswer(() => ({ status: 503, after: answered }))
+    await one.registerEndpoint({ ...hook(), concurrency: 1 })
+    const events = Array.from({ length: 30 }, event)
+    await one.dispatchEvents(events)
+    await inbox.waitForCount(1)
+    const ids = events.map(({ id }) => id)
+    let erased = 0
+    const erase = async () => {
+      const result = await two.eraseEvents({ ids })
+      erased += result.erased
+      return result.inFlight
+    }
+    await expect.poll(erase, { timeout: 10_000 }).toBe(1)
+    expect(erased).toBe(29)
+    answer()
+    await one.drain()
+    expect(await erase()).toBe(0)
+    expect(inbox.received).toHaveLength(1)
+  })
+
   test('a pool of the app is used, and left open', async () => {
     const pool = new pg.Pool({ connectionString: schema.url })
     const one = await open(postgres(pool, { schema: schema.name }))

@@ -66,6 +66,7 @@ export class StoreProcess {
       repairs: () => this.told.push('repairs'),
       flowsChanged: (flows) => this.told.push(...flows.map((one) => `flow ${one.endpointKey}`)),
       sharesChanged: () => true,
+      marked: (deliveries) => this.told.push(...deliveries.map(({ id }) => `marked ${id}`)),
       intake: () => this.told.push('intake'),
       due: (heads) => {
         for (const { endpointKey: key } of heads) this.told.push(`due ${key}`)

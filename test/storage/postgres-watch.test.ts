@@ -19,7 +19,14 @@ function scene() {
   claimHeld.open()
   let asked = () => {}
   const connection = {
-    get: async () => ({ version: 1, workers: '[]', now_ms: 0, mark: '1', flows: null }),
+    get: async () => ({
+      version: 1,
+      workers: '[]',
+      now_ms: 0,
+      mark: '1',
+      flows: null,
+      marked: null,
+    }),
     async all(sql: string) {
       asked()
       if (sql.includes('with recursive lane')) {

@@ -25,7 +25,16 @@ import { firstSchema } from '../../src/storage/sqlite/migrations/0001-first.ts'
 import { makePrivate } from '../../src/storage/sqlite/private-file.ts'
 import { applicationId } from '../../src/storage/sqlite/schema.ts'
 import { type SqliteOptions, sqlite } from '../../src/storage/sqlite/sqlite.ts'
-import { accept, commitAccepts, group, ownedOf, query, settle, testHost } from './fixtures.ts'
+import {
+  accept,
+  claimAll,
+  commitAccepts,
+  group,
+  ownedOf,
+  query,
+  settle,
+  testHost,
+} from './fixtures.ts'
 
 let folder: string
 let file: string
@@ -225,6 +234,38 @@ describe('what is in the file', () => {
     expect((await store.audit()).problems).toEqual([])
     await store.close()
   })
+
+  test.each(['given back', 'owner gone', 'delivered'])(
+    'nor the copy in a batch: %s',
+    async (way) => {
+      const host = testHost()
+      let store = await open({}, host)
+      const personal = `010-${'1234-5678 '.repeat(1_000)}`
+      const records = ['a', 'b'].map((id) =>
+        accept(host, { id, body: JSON.stringify({ personal }) }),
+      )
+      await commitAccepts(store, ...records)
+      const [batch] = await claimAll(store, host, 'endpoint', { size: 2, maxBytes: 100_000 })
+      const both = { kind: 'ids', tenantId: '', ids: ['a', 'b'] } as const
+      expect(await store.eraseEvents(both, host.now, 10)).toMatchObject({ inFlight: 2 })
+      if (way === 'given back') {
+        const { deliveryId = '', token = 0 } = batch ?? {}
+        await store.commit(group({ releases: [{ deliveryId, token, dueAtMs: null }] }))
+      } else if (way === 'delivered') {
+        await store.commit(group({ settlements: [settle(host, batch!)] }))
+      } else {
+        await store.close()
+        store = await open({}, host)
+      }
+      expect(await store.eraseEvents(both, host.now, 10)).toMatchObject({ erased: 2 })
+      const files = readdirSync(folder).map((name) =>
+        readFileSync(path.join(folder, name), 'latin1'),
+      )
+      expect(files.join('')).not.toContain('1234-5678')
+      expect((await store.audit()).problems).toEqual([])
+      await store.close()
+    },
+  )
 })
 
 describe('files and folders', () => {

@@ -51,6 +51,8 @@ describeStore({
     'a repair outlives the process',
     'one that is marked ends when its owner dies',
     'a head that was cancelled lets the next one go when its owner dies',
+    'of what is in flight nothing is sent again, and nothing else of its event',
+    'a batch in flight with an erased event is taken apart when it would wait again',
     'the longest hold counts, and is there after a restart',
     'correctness 14: a breaker is changed from the state that was seen, once',
     'correctness 14: send times are handed out once each, in their distance',

@@ -4,6 +4,7 @@
  */
 import type { CancelledDelivery, CancelResult } from '../repairs.ts'
 import type { Connection } from './connection.ts'
+import { dissolveMarked } from './dissolve.ts'
 import { promote, unblockKeys } from './order.ts'
 import { closedReason, type Session } from './session.ts'
 import { fromText, textArray, toText } from './text.ts'
@@ -70,7 +71,9 @@ export async function cancelDeliveries(
  */
 const endMarked = `
   with gone as (
-    delete from kmsg.live where cancel_reason is not null and owner is null returning *
+    delete from kmsg.live
+     where cancel_reason is not null and owner is null and batch_id is null
+    returning *
   ), written as (
     insert into kmsg.done (id, event_key, endpoint_key, state, reason, round, attempts, token,
                            created_at_ms, settled_at_ms)
@@ -86,6 +89,7 @@ export async function endCancelled(
   connection: Connection,
   nowMs: number | null,
 ): Promise<void> {
+  await dissolveMarked(connection, nowMs)
   const rows = await connection.all<MarkedRow>(endMarked, nowMs)
   const keys = rows.map((row) => ({ endpointKey: row.endpoint_key, key: fromText(row.order_key) }))
   await promote(session, connection, keys, nowMs ?? Math.max(...rows.map((row) => row.due_at_ms)))
@@ -110,7 +114,7 @@ export async function cancelSome(
   reason: string,
   nowMs: number,
 ): Promise<CancelResult[]> {
-  return await session.database.write(async (connection) => {
+  const results = await session.database.write(async (connection) => {
     const live = await connection.all<LiveRow>(lockSome, textArray(ids))
     const owned = live.filter((row) => !row.in_batch && !row.waits).map(({ id }) => id)
     const waiting = live.filter((row) => !row.in_batch && row.waits).map(({ id }) => id)
@@ -125,6 +129,9 @@ export async function cancelSome(
     ])
     return ids.map((id) => results.get(id) ?? 'unknown')
   })
+  // Another process may have it in memory.
+  if (results.includes('marked')) session.hints.marked()
+  return results
 }
 
 interface LiveRow {

@@ -7,7 +7,7 @@
 import { WebhookError } from '../../model/errors.ts'
 import type { CommitGroup, CommitResult, ReleaseRecord } from '../commit-records.ts'
 import { commitAccepts } from './accept.ts'
-import { cancelRows } from './cancel.ts'
+import { cancelRows, endCancelled } from './cancel.ts'
 import { closedReason, type Session } from './session.ts'
 import { commitSettlements } from './settle.ts'
 import { numberArray, textArray } from './text.ts'
@@ -28,8 +28,8 @@ const release = `
      where live.id = given.id
     returning live.id, live.endpoint_key, live.cancel_reason
   )
-  select released.id, released.endpoint_key,
-         coalesce(${closedReason}, released.cancel_reason) as ended
+  select released.id, released.endpoint_key, ${closedReason} as closed,
+         released.cancel_reason is not null as marked
     from released left join kmsg.endpoint on endpoint.key = released.endpoint_key`
 
 export async function commit(session: Session, group: CommitGroup): Promise<CommitResult> {
@@ -73,10 +73,11 @@ async function giveBack(session: Session, releases: readonly ReleaseRecord[]): P
     )
     const cancelled = new Map(releases.map((one) => [one.deliveryId, one.cancelled]))
     // Cancelled meanwhile, or of an endpoint that takes nothing any more: it must not wait for ever.
-    for (const { id, ended } of rows) {
-      const reason = cancelled.get(id) ?? ended
+    for (const { id, closed } of rows) {
+      const reason = cancelled.get(id) ?? closed
       if (reason !== null) await cancelRows(session, connection, [id], reason, nowMs)
     }
+    if (rows.some(({ marked }) => marked)) await endCancelled(session, connection, nowMs)
     return rows
   })
   session.hints.due(rows.map((row) => row.endpoint_key))
@@ -85,5 +86,6 @@ async function giveBack(session: Session, releases: readonly ReleaseRecord[]): P
 interface ReleasedRow {
   readonly id: string
   readonly endpoint_key: string
-  readonly ended: string | null
+  readonly closed: string | null
+  readonly marked: boolean
 }

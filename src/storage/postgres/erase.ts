@@ -1,18 +1,21 @@
 /**
  * Erasure: bodies, what receivers answered, and the fingerprint of the content are gone; the skeleton
- * (ids, types, times, states) stays. What is in flight is left alone and reported, because its body
- * is being read at this moment. The bytes leave the files with the next vacuum and the log.
+ * (ids, types, times, states) stays. What is in flight is marked and reported: its body is being read
+ * at this moment, and its answer will be written yet. The bytes leave the files with the next vacuum and the log.
  */
 import { eventKeyFloor } from '../../model/ids.ts'
+import type { CancelledDelivery } from '../repairs.ts'
 import type { EraseSelection } from '../upkeep.ts'
 import { cancelRows } from './cancel.ts'
 import type { Connection } from './connection.ts'
+import { dissolveBatches, eraseAnswersOfBatches } from './dissolve.ts'
 import type { Session } from './session.ts'
 import { textArray, toText } from './text.ts'
 
 export interface EraseSlice {
   readonly erased: number
   readonly inFlight: number
+  readonly marked: readonly CancelledDelivery[]
   /** Go on after this event key (or number of ids); null when the selection is through. */
   readonly next: string | null
 }
@@ -41,20 +44,15 @@ const lockLive = `
    order by id for update`
 
 const liveOfEvents = `
-  select live.id, live.batch_id, given.key,
-         coalesce(carrier.owner, live.owner) is not null as in_flight
+  select live.id, live.batch_id, live.endpoint_key, given.key,
+         coalesce(carrier.owner, live.owner) is not null as in_flight,
+         coalesce(carrier.owner, live.owner) = $2 as is_own
     from unnest($1::text[]) as given (key)
     join kmsg.live on ${inRange('live.id')}
     left join kmsg.live as carrier on carrier.id = live.batch_id`
 
-/**
- * Sealed batches whose bytes hold an erased event: their other members wait again on their own and
- * are sealed anew. They begin with no attempt, since those made were the batch's.
- */
-const dissolveBatches = `
-  with carrier as (delete from kmsg.live where id = any($1::text[])),
-       closed as (update kmsg.batch set settled_at_ms = $2, body = null where id = any($1::text[]))
-  update kmsg.live set batch_id = null where batch_id = any($1::text[])`
+const mark = `
+  update kmsg.live set cancel_reason = $2 where id = any($1::text[]) and cancel_reason is null`
 
 const batchesOfEvents = `
   select distinct batch_id as id
@@ -62,14 +60,14 @@ const batchesOfEvents = `
    where batch_id is not null`
 
 /** Deliveries that will never be made: the event's sum is kept right by counting them as gone. */
-const eraseBodies = `
+const dropFanOuts = `
   with fans as (
     delete from kmsg.fan_out where event_key = any($1::text[])
     returning event_key, total - position as n)
-  update kmsg.event
-     set body = null, erased_at_ms = $2,
-         pruned = pruned + coalesce((select n from fans where event_key = event.key), 0)
-   where key = any($1::text[])`
+  update kmsg.event set pruned = pruned + n from fans where event_key = event.key`
+
+const eraseBodies = `
+  update kmsg.event set body = null, erased_at_ms = $2 where key = any($1::text[])`
 
 const eraseHashes = `
   update kmsg.event_key set content_hash = ''::bytea
@@ -85,8 +83,8 @@ const eraseAnswers = `
   )
   update kmsg.attempt set error = null, response_body = null
     from unnest($1::text[]) as given (key) where ${inRange('delivery_id')}`
-const eraseAnswersOfBatches = `
-  update kmsg.attempt set error = null, response_body = null where delivery_id = any($1::text[])`
+
+const reason = 'erased'
 
 /** The last key of all. */
 const lastKey = '~'
@@ -98,12 +96,18 @@ export async function eraseSlice(
   limit: number,
   after: string,
 ): Promise<EraseSlice> {
-  return await session.database.write(async (connection) => {
+  const slice = await session.database.write(async (connection) => {
     const { keys, next } = await selectEvents(connection, selection, limit, after)
-    const erasable = await endLive(session, connection, keys, nowMs)
+    const flying = await endLive(session, connection, keys, nowMs)
+    const inFlight = new Set(flying.map(({ key }) => key))
+    const erasable = keys.filter((key) => !inFlight.has(key))
     if (erasable.length > 0) await eraseEvents(connection, textArray(erasable), nowMs)
-    return { erased: erasable.length, inFlight: keys.length - erasable.length, next }
+    return { erased: erasable.length, inFlight: inFlight.size, flying, next }
   })
+  const { flying, ...rest } = slice
+  if (flying.some((row) => !row.is_own)) session.hints.marked()
+  const marked = flying.filter((row) => row.is_own).map(asOwned)
+  return { ...rest, marked }
 }
 
 async function selectEvents(
@@ -149,31 +153,42 @@ async function selectEvents(
   }
 }
 
-/** Ends what waits. @returns the events of which nothing is in flight; only theirs was changed */
+/** Ends what waits, and marks what is in flight. @returns that */
 async function endLive(
   session: Session,
   connection: Connection,
   keys: readonly string[],
   nowMs: number,
-): Promise<string[]> {
+): Promise<LiveRow[]> {
   if (keys.length === 0) return []
   await connection.all(lockLive, textArray(keys))
-  const rows = await connection.all<LiveRow>(liveOfEvents, textArray(keys))
-  const flying = new Set(rows.filter((row) => row.in_flight).map(({ key }) => key))
-  const waiting = rows.filter(({ key }) => !flying.has(key))
+  const { id: ownId } = session.worker
+  const rows = await connection.all<LiveRow>(liveOfEvents, textArray(keys), ownId)
+  const waiting = rows.filter((row) => !row.in_flight)
   const batches = new Set(waiting.flatMap(({ batch_id: id }) => id ?? []))
-  if (batches.size > 0) {
-    await connection.run(dissolveBatches, textArray([...batches]), nowMs)
-    await connection.run(eraseAnswersOfBatches, textArray([...batches]))
-  }
+  if (batches.size > 0) await dissolveBatches(connection, [...batches], nowMs)
   const ids = waiting.map(({ id }) => id)
-  await cancelRows(session, connection, ids, 'erased', nowMs)
-  return keys.filter((key) => !flying.has(key))
+  await cancelRows(session, connection, ids, reason, nowMs)
+  await connection.run(dropFanOuts, textArray(keys))
+  const flying = rows.filter((row) => row.in_flight)
+  const owned = flying.flatMap(({ id, batch_id: batchId }) =>
+    batchId === null ? id : [id, batchId],
+  )
+  if (owned.length > 0) await connection.run(mark, textArray([...new Set(owned)]), reason)
+  return flying
+}
+
+/** What is owned of a member is its batch. */
+function asOwned({ id, batch_id: batchId, endpoint_key: endpointKey }: LiveRow): CancelledDelivery {
+  return { id: batchId ?? id, endpointKey }
 }
 
 async function eraseEvents(connection: Connection, keys: string, nowMs: number): Promise<void> {
   const batches = await connection.all<{ id: string }>(batchesOfEvents, keys)
-  await connection.run(eraseAnswersOfBatches, textArray(batches.map(({ id }) => id)))
+  await eraseAnswersOfBatches(
+    connection,
+    batches.map(({ id }) => id),
+  )
   await connection.run(eraseBodies, keys, nowMs)
   await connection.run(eraseHashes, keys)
   await connection.run(eraseAnswers, keys)
@@ -188,5 +203,7 @@ interface LiveRow {
   readonly id: string
   readonly batch_id: string | null
   readonly key: string
+  readonly endpoint_key: string
   readonly in_flight: boolean
+  readonly is_own: boolean | null
 }

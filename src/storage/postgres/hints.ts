@@ -20,6 +20,8 @@ export interface Hint {
   readonly endpoints?: boolean
   /** The flow of endpoints has changed. */
   readonly flows?: boolean
+  /** Deliveries were cancelled that others own. */
+  readonly marked?: boolean
   /** Workers came, left, or keep to other shares. */
   readonly workers?: boolean
   /** Lanes with something due; null for any. */
@@ -48,6 +50,7 @@ export class Hints {
   readonly #due = new Set<string>()
   #endpoints = false
   #flows = false
+  #marked = false
   #workers = false
   #cancelPause: (() => void) | null = null
 
@@ -75,6 +78,12 @@ export class Hints {
     this.#send()
   }
 
+  marked(): void {
+    if (this.isAlone) return
+    this.#marked = true
+    this.#send()
+  }
+
   /** Also while alone, as far as is known: this is how others learn that one is there. */
   workers(): void {
     this.#workers = true
@@ -87,19 +96,21 @@ export class Hints {
   }
 
   #send(): void {
-    const hasNews = this.#endpoints || this.#flows || this.#workers || this.#due.size > 0
-    if (this.#cancelPause !== null || !hasNews) return
+    const isNews = this.#endpoints || this.#flows || this.#marked || this.#workers
+    if (this.#cancelPause !== null || !(isNews || this.#due.size > 0)) return
     const keys = [...this.#due]
     const due = keys.length > maxKeys ? null : keys
     const payload = toPayload(this.#sender(), {
       endpoints: this.#endpoints,
       flows: this.#flows,
+      marked: this.#marked,
       workers: this.#workers,
       due,
     })
     this.#due.clear()
     this.#endpoints = false
     this.#flows = false
+    this.#marked = false
     this.#workers = false
     this.#cancelPause = this.#setTimer(() => {
       this.#cancelPause = null

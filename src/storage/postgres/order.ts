@@ -51,6 +51,9 @@ const findBlocked = `
      and ($2::text is null or b.endpoint_key = $2)
    order by b.at_ms, b.delivery_id limit $3`
 
+const findBlocking = `
+  select delivery_id as id from kmsg.order_block where delivery_id = any($1::text[])`
+
 const putFirst = `
   with freed as (
     delete from kmsg.order_block b using kmsg.done
@@ -60,6 +63,11 @@ const putFirst = `
   )
   update kmsg.live set order_key = freed.order_key, order_no = 0, order_blocks = true
     from freed where live.id = freed.retried_as`
+
+/** Of `done` deliveries between two ids: whether each holds a key up, which outlives retention. */
+export const isBlocking = (from: string, to: string) => `
+  done.id in (select delivery_id from kmsg.order_block
+               where delivery_id >= ${from} and delivery_id < ${to})`
 
 /** For the due time of a new row of this key: whether anything is before it. */
 export const isBehind = `
@@ -137,6 +145,15 @@ interface BlockRow {
   readonly order_key: string
   readonly delivery_id: string
   readonly at_ms: number
+}
+
+/** Those of the deliveries that hold a key up. */
+export async function blockingOf(
+  connection: Connection,
+  ids: readonly string[],
+): Promise<Set<string>> {
+  const rows = await connection.all<{ id: string }>(findBlocking, textArray(ids))
+  return new Set(rows.map(({ id }) => id))
 }
 
 export async function releaseOrder(

@@ -8,6 +8,7 @@
 import type { RetentionCutoffs } from '../upkeep.ts'
 import type { Connection } from './connection.ts'
 import { boundsOf, type DailyTable, type Day, keyColumns } from './days.ts'
+import { isBlocking } from './order.ts'
 import { deleteDeliveryRows, forgetIds, pruneEventRows } from './prune-rows.ts'
 import {
   examineDeliveries,
@@ -116,7 +117,8 @@ export async function pruneDeliveriesOfDay(
   const { from, to } = boundsOf('done', day)
   const rows = await connection.once<{ id: string }>(
     `select id from kmsg.done
-      where id >= ${from} and id < ${to} and settled_at_ms < $1::bigint limit ${limit}`,
+      where id >= ${from} and id < ${to} and settled_at_ms < $1::bigint
+        and not ${isBlocking(from, to)} limit ${limit}`,
     Math.floor(cutoffs.settledBeforeMs),
   )
   const ids = rows.map(({ id }) => id)

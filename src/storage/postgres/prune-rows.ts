@@ -98,7 +98,10 @@ const judgeEvents = `
   select key, accepted_at_ms, body is not null as has_body,
          exists (select from kmsg.live
                   where live.id >= 'dlv_' || event.key || '_' and live.id < 'dlv_' || event.key || '\`')
-           or exists (select from kmsg.fan_out where event_key = event.key) as unsettled,
+           or exists (select from kmsg.fan_out where event_key = event.key)
+           or exists (select from kmsg.order_block
+                       where delivery_id >= 'dlv_' || event.key || '_'
+                         and delivery_id < 'dlv_' || event.key || '\`') as unsettled,
          ended.n as ended, ended.failed_at_ms
     from kmsg.event cross join lateral (
       select count(*) as n, max(settled_at_ms) filter (where state <> 'delivered') as failed_at_ms
@@ -121,6 +124,7 @@ interface EventRow {
   readonly key: string
   readonly accepted_at_ms: number
   readonly has_body: boolean
+  /** Something of it is to be sent yet, or holds a key up and may be sent again. */
   readonly unsettled: boolean
   readonly ended: number
   readonly failed_at_ms: number | null

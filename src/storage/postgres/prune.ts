@@ -2,11 +2,13 @@
  * Retention: deletes what has outlived its time, in steps of bounded cost, one process at a time.
  * Days that are over leave as a whole (prune-days.ts); rows one by one only where there are few of
  * them, or where they lie in no day (prune-rows.ts). What must outlive its time stays: a body that is
- * still to be sent, the row and the id of an event that has deliveries.
+ * still to be sent, a delivery that holds its key up (and its body, so that it can be retried), the row
+ * and the id of an event that has deliveries.
  */
 import { eventKeyFloor } from '../../model/ids.ts'
 import type { RetentionCutoffs } from '../upkeep.ts'
 import { readDays } from './days.ts'
+import { blockingOf } from './order.ts'
 import {
   type DayNotes,
   type DayWalk,
@@ -134,7 +136,9 @@ async function pruneStrayDeliveries(
     ...[after, below, limit],
   )
   const old = rows.filter((row) => row.settled_at_ms < settledBeforeMs).map(({ id }) => id)
-  const deleted = await deleteDeliveryRows(connection, old)
+  const blocking = await blockingOf(connection, old)
+  const gone = old.filter((id) => !blocking.has(id))
+  const deleted = await deleteDeliveryRows(connection, gone)
   return { deleted, next: onwards('deliveries', rows[limit - 1]?.id), gone: [] }
 }
 

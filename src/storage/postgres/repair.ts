@@ -27,7 +27,9 @@ const insertRepair = `
   values ($1, $2, $3, $4, $5, $6, 'running', $7, $8::bigint, $9, $8::bigint) on conflict do nothing`
 
 const selectRepairs = `
-  select repair.*, (select count(*) from (
+  select repair.*,
+         (select id from kmsg.endpoint where key = repair.endpoint_key) as endpoint_id,
+         (select count(*) from (
            select from kmsg.live where repair_id = repair.id and due_at_ms <= $1
             limit ${maxPendingCounted}) as due) as pending
     from kmsg.repair`
@@ -263,6 +265,7 @@ interface RepairRow {
   readonly kind: RepairKind
   readonly tenant_id: string
   readonly endpoint_key: string
+  readonly endpoint_id: string | null
   readonly criteria: string
   readonly max_per_second: number
   readonly state: RepairState
@@ -284,6 +287,7 @@ function toRecord(row: RepairRow, { worker }: Session): RepairRecord {
     kind: row.kind,
     tenantId: fromText(row.tenant_id),
     endpointKey: row.endpoint_key,
+    endpointId: row.endpoint_id === null ? row.endpoint_key : fromText(row.endpoint_id),
     criteria: JSON.parse(fromText(row.criteria)) as RepairCriteria,
     maxPerSecond: row.max_per_second,
     state: row.state,

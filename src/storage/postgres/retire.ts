@@ -6,6 +6,7 @@
 import type { RetentionCutoffs } from '../upkeep.ts'
 import type { Connection } from './connection.ts'
 import { boundsOf, type Day, type Days } from './days.ts'
+import { isBlocking } from './order.ts'
 import {
   aboutAll,
   allOrNothing,
@@ -30,7 +31,8 @@ export async function examineDeliveries(
 ): Promise<DayOfDeliveries> {
   const { from, to } = boundsOf('done', day)
   const [found] = await connection.once<DayOfDeliveries>(
-    `select count(*) as total, count(*) filter (where settled_at_ms < $1::bigint) as over
+    `select count(*) as total,
+            count(*) filter (where settled_at_ms < $1::bigint and not ${isBlocking(from, to)}) as over
        from kmsg.done where id >= ${from} and id < ${to}`,
     Math.floor(settledBeforeMs),
   )
@@ -57,11 +59,16 @@ async function moveDeliveries(
   const { from, to } = boundsOf('done', day)
   const cutoff = Math.max(0, Math.floor(settledBeforeMs))
   const inDay = `done.id >= ${from} and done.id < ${to}`
+  // Read once: one that is let go meanwhile is not both counted as gone and kept.
+  const blocking = await connection.once<{ id: string }>(
+    `select done.id from kmsg.done where ${inDay} and ${isBlocking(from, to)}`,
+  )
+  const staying = `(settled_at_ms >= ${cutoff} or id = any(${idList(blocking)}))`
   await connection.once(`
     insert into kmsg.pruned as p (endpoint_key, state, deliveries, attempts)
     select endpoint_key, state, count(*),
            coalesce(sum(attempts) filter (where batch_id is null), 0)
-      from kmsg.done where ${inDay} and settled_at_ms < ${cutoff}
+      from kmsg.done where ${inDay} and not ${staying}
      group by 1, 2 order by 1, 2
     on conflict (endpoint_key, state)
        do update set deliveries = p.deliveries + excluded.deliveries,
@@ -77,7 +84,7 @@ async function moveDeliveries(
     connection,
     `with kept as (
        insert into ${done.fresh}
-       select done.* from kmsg.done where ${inDay} and settled_at_ms >= ${cutoff} returning 1)
+       select done.* from kmsg.done where ${inDay} and ${staying} returning 1)
      select count(*) as n from kept`,
   )
   const attempts = await countOf(
@@ -96,6 +103,11 @@ async function moveDeliveries(
     { table: 'attempt', isKept: attempts > 0, names: attempt },
   ] as const
   return (await replaceDay(connection, day, tables)) ? [done.gone, attempt.gone] : null
+}
+
+/** Ids hold nothing that a literal must escape. */
+function idList(rows: readonly { readonly id: string }[]): string {
+  return `'{${rows.map(({ id }) => id).join(',')}}'::text[]`
 }
 
 /**
@@ -149,6 +161,9 @@ function fateOf(days: Days, cutoffs: RetentionCutoffs): string {
     ), unsettled as materialized (
       select event_key from kmsg.live where id >= ${deliveries.from} and id < ${deliveries.to}
       union select event_key from kmsg.fan_out where event_key >= ${from} and event_key < ${to}
+      -- What holds a key up may be sent again.
+      union select substr(delivery_id, 5, 24) from kmsg.order_block
+             where delivery_id >= ${deliveries.from} and delivery_id < ${deliveries.to}
     ), judged as (
       select event.key, body is not null as has_body,
              unsettled.event_key is null

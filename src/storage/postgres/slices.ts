@@ -3,6 +3,7 @@
  * row stays locked and no snapshot stays open for long.
  */
 import type { DeliveryFound, DeliveryQuery } from '../questions.ts'
+import type { CancelledDelivery } from '../repairs.ts'
 import type { EraseResult, EraseSelection, RetentionCutoffs } from '../upkeep.ts'
 import { eraseSlice } from './erase.ts'
 import { listSlice, rowsPerSlice } from './list.ts'
@@ -73,18 +74,20 @@ export function createErasing(
     const name = JSON.stringify(selection)
     let { after, inFlight } = positions.get(name) ?? { after: start(selection), inFlight: 0 }
     let erased = 0
+    const marked: CancelledDelivery[] = []
     for (;;) {
       const slice = await eraseSlice(session, selection, nowMs, limit, after)
       erased += slice.erased
       inFlight += slice.inFlight
+      for (const one of slice.marked) marked.push(one)
       if (slice.next === null) {
         positions.delete(name)
-        return { erased, inFlight, more: inFlight > 0 }
+        return { erased, inFlight, marked, more: inFlight > 0 }
       }
       after = slice.next
       if (erased < limit) continue
       positions.set(name, { after, inFlight })
-      return { erased, inFlight, more: true }
+      return { erased, inFlight, marked, more: true }
     }
   }
 }

@@ -34,7 +34,9 @@ const whoAndWhat = `
          exists (select from kmsg.repair where state = 'running') as repairs,
          (extract(epoch from clock_timestamp()) * 1000)::float8 as now_ms,
          pg_snapshot_xmin(pg_current_snapshot())::text as mark,
-         (select json_agg(${flowAsJson}) from kmsg.endpoint_flow where changed >= $1::xid8) as flows
+         (select json_agg(${flowAsJson}) from kmsg.endpoint_flow where changed >= $1::xid8) as flows,
+         (select json_agg(json_build_object('id', id, 'endpointKey', endpoint_key)) from kmsg.live
+           where cancel_reason is not null and owner = $3) as marked
     from kmsg.endpoints_version`
 
 const isThereIntake = `
@@ -48,6 +50,7 @@ interface Seen {
   readonly now_ms: number
   readonly mark: string
   readonly flows: string | null
+  readonly marked: string | null
 }
 
 type WorkerRow = [
@@ -124,13 +127,13 @@ export class Watch {
     this.#watcher?.endpointsChanged(version)
   }
 
-  heard(sender: number, { endpoints, flows, workers, due = [], intake }: Hint): void {
+  heard(sender: number, { endpoints, flows, marked, workers, due = [], intake }: Hint): void {
     if (sender === this.#session.worker.id || this.#stopped) return
     if (intake) this.#watcher?.intake()
     const nowMs = this.#session.nowMs()
     if (due) this.#watcher?.due(due.map((endpointKey) => ({ endpointKey, dueAtMs: nowMs })))
     else this.#headsNotBeforeMs = 0
-    if (endpoints || flows || workers || !due) void this.poll()
+    if (endpoints || flows || marked || workers || !due) void this.poll()
   }
 
   /** Never rejects. A poll that is asked for while one runs follows it. */
@@ -158,7 +161,7 @@ export class Watch {
     const { database, worker, hints } = this.#session
     const askedMs = this.#clock.steadyMs()
     const row = await database.read((connection) =>
-      connection.get<Seen>(whoAndWhat, this.#flowMark, refusedKeys(this.#session)),
+      connection.get<Seen>(whoAndWhat, this.#flowMark, refusedKeys(this.#session), worker.id),
     )
     if (row === undefined) return
     this.#host.follow?.(row.now_ms, this.#clock.steadyMs() - askedMs)
@@ -167,6 +170,7 @@ export class Watch {
     this.sawVersion(row.version)
     this.#flowMark = row.mark
     if (row.flows !== null) this.#watcher?.flowsChanged(fromJson(row.flows))
+    if (row.marked !== null) this.#watcher?.marked(JSON.parse(row.marked))
     if (row.intake) this.#sawIntake()
     if (row.repairs) this.#watcher?.repairs()
     hints.isAlone = workers.length < 2

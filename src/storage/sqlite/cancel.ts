@@ -5,6 +5,7 @@
  */
 import type { CancelledDelivery, CancelResult } from '../repairs.ts'
 import { membersFromJson } from './batch.ts'
+import { dissolveBatch } from './dissolve.ts'
 import { removeLive, unblockKeys } from './order.ts'
 import { closedReason, type Session } from './session.ts'
 
@@ -31,6 +32,7 @@ const findMembers = 'select members from batch where id = ?'
 const deleteLive = 'delete from live where id = ?'
 const findLive = "select batch_id from live where id = ? and kind = 'single'"
 const mark = 'update live set cancel_reason = ? where id = ?'
+const findReason = 'select cancel_reason as reason from live where id = ?'
 const closeBatch = 'update batch set settled_at_ms = ?, body = null where id = ?'
 
 /** @returns ids of the deliveries that ended; a batch counts all its members */
@@ -112,7 +114,16 @@ export function cancelBatch(session: Session, id: string, reason: string, nowMs:
   const ids = membersFromJson(members).map(({ deliveryId }) => deliveryId)
   for (const member of ids) connection.run(deleteLive, member)
   connection.run(deleteLive, id)
-  connection.run(closeBatch, nowMs, id)
+  connection.erasing(() => connection.run(closeBatch, nowMs, id))
   tally.add(-ids.length, 0)
   return ids
+}
+
+/** A batch that was marked while it was in flight waits again: it is taken apart, what is marked ends. */
+export function dissolveMarked(session: Session, id: string, nowMs: number): void {
+  const { connection } = session
+  for (const member of connection.erasing(() => dissolveBatch(session, id, nowMs))) {
+    const row = connection.get<{ reason: string | null }>(findReason, member)
+    if (row?.reason) cancelSingle(session, member, row.reason, nowMs)
+  }
 }

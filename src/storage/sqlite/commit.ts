@@ -5,7 +5,7 @@
  */
 import { insertAccepts } from './accept.ts'
 import { memberCount } from './batch.ts'
-import { cancelBatch, cancelSingle } from './cancel.ts'
+import { cancelBatch, cancelSingle, dissolveMarked } from './cancel.ts'
 import { closedReason, type Session } from './session.ts'
 import { MustSettleSingly, writeSettlements } from './settle.ts'
 import { ByteReader, type CommitOnWire, type CommitResultOnWire, releaseWidth } from './wire.ts'
@@ -67,7 +67,18 @@ function giveBack(
   const deliveries = isBatch ? memberCount(session, id) : 1
   tally.add(deliveries, -deliveries)
   // Cancelled meanwhile, or of an endpoint that takes nothing any more: it must not wait for ever.
-  const ended = cancelled ?? closedReason(session, row.endpoint_key) ?? row.cancel_reason
+  const ended = cancelled ?? closedReason(session, row.endpoint_key)
+  if (ended === null && isBatch && row.cancel_reason !== null) dissolveMarked(session, id, nowMs)
+  else endReleased(session, id, isBatch, ended ?? row.cancel_reason, nowMs)
+}
+
+function endReleased(
+  session: Session,
+  id: string,
+  isBatch: boolean,
+  ended: string | null,
+  nowMs: number,
+): void {
   if (ended === null) return
   if (isBatch) cancelBatch(session, id, ended, nowMs)
   else cancelSingle(session, id, ended, nowMs)

@@ -1,33 +1,36 @@
 /**
  * Erasure: bodies, what receivers answered, and the fingerprint of the content are gone, also from
  * the free pages of the file; the skeleton (ids, types, times, states) stays. What is in flight is
- * left alone and reported, because its body is being read at this moment.
+ * marked and reported: its body is being read at this moment, and its answer will be written yet.
  */
 import { deliveryIdRange, eventKeyFloor } from '../../model/ids.ts'
+import type { CancelledDelivery } from '../repairs.ts'
 import type { EraseSelection } from '../upkeep.ts'
-import { membersFromJson } from './batch.ts'
 import { cancelSingle } from './cancel.ts'
+import { dissolveBatch, eraseAnswersOfBatch } from './dissolve.ts'
 import type { Session } from './session.ts'
 
 export interface EraseSlice {
   readonly erased: number
   readonly inFlight: number
+  readonly marked: readonly CancelledDelivery[]
   /** Go on after this event key (or number of ids); null when the selection is through. */
   readonly next: string | null
 }
 
+/** From the list to the tables: the planner would read all ids of the tenant. */
 const eventsById = `
   select event.key, event.erased_at_ms
     from json_each(?2) each
-    join event_key on event_key.tenant_id = ?1 and event_key.id = each.value
-    join event on event.key = event_key.key`
+   cross join event_key on event_key.tenant_id = ?1 and event_key.id = each.value
+   cross join event on event.key = event_key.key`
 
 const eventsInOrder = `
   select key, tenant_id, erased_at_ms, accepted_at_ms
     from event where key > ? and key < ? order by key limit ?`
 
 const liveOfEvent = `
-  select live.id, live.batch_id,
+  select live.id, live.endpoint_key, live.batch_id,
          coalesce(carrier.owner, live.owner) is not null as in_flight
     from live left join live carrier on carrier.id = live.batch_id
    where live.id >= ? and live.id < ?`
@@ -43,14 +46,15 @@ const eraseAnswers = `
    where delivery_id >= ? and delivery_id < ?`
 const eraseLastAnswers = `
   update done set last_error = null, last_response_body = null where id >= ? and id < ?`
-const eraseAnswersOfBatch = `
-  update attempt set error = null, response_body = null where delivery_id = ?`
 
 /** Deliveries that will never be made: the event's sum is kept right by counting them as gone. */
 const dropFanOut = `
   update event
      set pruned = pruned + (select total - position from fan_out where event_key = ?1)
    where key = ?1 and exists (select 1 from fan_out where event_key = ?1)`
+
+const mark = 'update live set cancel_reason = ? where id = ? and cancel_reason is null'
+const reason = 'erased'
 
 /** The last key of all. */
 const lastKey = '~'
@@ -83,13 +87,15 @@ function eraseSome(
 ): EraseSlice {
   const { keys, next } = selectEvents(session, selection, limit, after)
   let erased = 0
-  let inFlight = 0
+  const marked: CancelledDelivery[] = []
   for (const key of keys) {
-    const isInFlight = !eraseOne(session, key, nowMs)
-    if (isInFlight) inFlight += 1
-    else erased += 1
+    const flying = endLive(session, key, nowMs)
+    marked.push(...flying)
+    if (flying.length > 0) continue
+    eraseOne(session, key, nowMs)
+    erased += 1
   }
-  return { erased, inFlight, next }
+  return { erased, inFlight: keys.length - erased, marked, next }
 }
 
 function selectEvents(
@@ -129,40 +135,36 @@ function selectEvents(
   }
 }
 
-/** @returns false when a delivery of it is in flight; nothing of it is changed then */
-function eraseOne(session: Session, key: string, nowMs: number): boolean {
+/** Ends what waits of an event, and marks what is in flight. @returns that */
+function endLive(session: Session, key: string, nowMs: number): CancelledDelivery[] {
   const { connection } = session
   const { from, to } = deliveryIdRange(key)
-  const live = connection.all<LiveRow>(liveOfEvent, from, to)
-  if (live.some((row) => row.in_flight === 1)) return false
-  for (const row of live) {
-    if (row.batch_id !== null) dissolveBatch(session, row.batch_id, nowMs)
-    cancelSingle(session, row.id, 'erased', nowMs)
-  }
-  for (const row of connection.all<{ batch_id: string }>(batchesOfEvent, from, to)) {
-    connection.run(eraseAnswersOfBatch, row.batch_id)
+  const flying: CancelledDelivery[] = []
+  for (const row of connection.all<LiveRow>(liveOfEvent, from, to)) {
+    const { id, batch_id: batchId, endpoint_key: endpointKey } = row
+    if (row.in_flight === 1) {
+      flying.push({ id: batchId ?? id, endpointKey })
+      connection.run(mark, reason, id)
+      if (batchId !== null) connection.run(mark, reason, batchId)
+      continue
+    }
+    if (batchId !== null) dissolveBatch(session, batchId, nowMs)
+    cancelSingle(session, id, reason, nowMs)
   }
   connection.run(dropFanOut, key)
   connection.run('delete from fan_out where event_key = ?', key)
+  return flying
+}
+
+function eraseOne({ connection }: Session, key: string, nowMs: number): void {
+  const { from, to } = deliveryIdRange(key)
+  for (const row of connection.all<{ batch_id: string }>(batchesOfEvent, from, to)) {
+    eraseAnswersOfBatch(connection, row.batch_id)
+  }
   connection.run(eraseEvent, nowMs, key)
   connection.run(eraseHash, key)
   connection.run(eraseAnswers, from, to)
   connection.run(eraseLastAnswers, from, to)
-  return true
-}
-
-/**
- * A sealed batch whose bytes hold an erased event: its other members wait again on their own and
- * are sealed anew. They begin with no attempt, since those made were the batch's.
- */
-function dissolveBatch({ connection }: Session, id: string, nowMs: number): void {
-  const row = connection.get<{ members: string }>('select members from batch where id = ?', id)
-  for (const { deliveryId } of membersFromJson(row?.members ?? '[]')) {
-    connection.run('update live set batch_id = null where id = ?', deliveryId)
-  }
-  connection.run('delete from live where id = ?', id)
-  connection.run('update batch set settled_at_ms = ?, body = null where id = ?', nowMs, id)
-  connection.run(eraseAnswersOfBatch, id)
 }
 
 interface SelectedRow {
@@ -172,6 +174,7 @@ interface SelectedRow {
 
 interface LiveRow {
   readonly id: string
+  readonly endpoint_key: string
   readonly batch_id: string | null
   readonly in_flight: number
 }

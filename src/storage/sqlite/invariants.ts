@@ -66,7 +66,9 @@ export const invariants: readonly Invariant[] = [
   {
     // It would be sent although somebody has cancelled it.
     name: 'cancelled_delivery_does_not_wait',
-    sql: 'select id from live where cancel_reason is not null and owner is null',
+    sql: `
+      select id from live
+       where cancel_reason is not null and owner is null and batch_id is null`,
   },
   {
     name: 'ended_with_a_reason',

@@ -2,8 +2,9 @@
  * Retention: deletes what has outlived its time, in slices of bounded cost. Three walks along the
  * order of ids, which is the order of time: ended deliveries with their attempts, settled batches,
  * events with their ids; then the slots that nothing is left in, and repairs that have ended. What
- * must outlive its time is passed over: a body that is still to be sent, the row and the id of an event
- * that has deliveries. What goes is counted, so that the audit still adds up.
+ * must outlive its time is passed over: a body that is still to be sent, a delivery that holds its key
+ * up (and its body, so that it can be retried), the row and the id of an event that has deliveries. What
+ * goes is counted, so that the audit still adds up.
  */
 import { deliveryIdRange, eventKeyFloor } from '../../model/ids.ts'
 import type { RetentionCutoffs } from '../upkeep.ts'
@@ -25,8 +26,10 @@ export interface PruneSlice {
 
 export const pruneStart: PrunePosition = { walk: 'deliveries', after: '' }
 
+/** Read once per slice: they are few, and are not found by their delivery. */
 const oldDeliveries = `
-  select id, event_key, endpoint_key, state, round, attempts, batch_id, settled_at_ms
+  select id, event_key, endpoint_key, state, round, attempts, batch_id, settled_at_ms,
+         id in (select delivery_id from order_block) as is_blocking
     from done where id > ? and id < ? order by id limit ?`
 
 const oldBatches = `
@@ -34,7 +37,8 @@ const oldBatches = `
     from batch where id > ? and id < ? order by id limit ?`
 
 const oldEvents = `
-  select key, tenant_id, id, accepted_at_ms, body is not null as has_body
+  select key, tenant_id, id, accepted_at_ms, body is not null as has_body,
+         key in (select substr(delivery_id, 5, 24) from order_block) as is_blocking
     from event where key > ? and key < ? order by key limit ?`
 
 const oldRepairs = `
@@ -97,7 +101,7 @@ function pruneDeliveries(
   const rows = connection.all<DeliveryRow>(oldDeliveries, after, below, limit)
   let deleted = 0
   for (const row of rows) {
-    if (row.settled_at_ms >= settledBeforeMs) continue
+    if (row.settled_at_ms >= settledBeforeMs || row.is_blocking === 1) continue
     // The attempts of a batch are counted once, with the batch.
     const attempts = row.batch_id === null ? row.attempts : 0
     connection.run('delete from done where id = ?', row.id)
@@ -152,7 +156,7 @@ function pruneEvents(
 function pruneEvent({ connection }: Session, cutoffs: RetentionCutoffs, row: EventRow): number {
   const { key, accepted_at_ms: acceptedAtMs } = row
   const rowMayGo = acceptedAtMs < Math.min(cutoffs.eventIdsBeforeMs, cutoffs.settledBeforeMs)
-  if (row.has_body === 0 && !rowMayGo) return 0
+  if (row.is_blocking === 1 || (row.has_body === 0 && !rowMayGo)) return 0
   const { from, to } = deliveryIdRange(key)
   if (connection.get<{ unsettled: number }>(unsettled, from, to, key)?.unsettled === 1) return 0
   const { ended, failed_at_ms: failedAtMs } = connection.get<EndedRow>(endedOfEvent, from, to) ?? {
@@ -202,6 +206,7 @@ interface DeliveryRow {
   readonly attempts: number
   readonly batch_id: string | null
   readonly settled_at_ms: number
+  readonly is_blocking: number
 }
 
 interface BatchRow {
@@ -217,6 +222,7 @@ interface EventRow {
   readonly id: string
   readonly accepted_at_ms: number
   readonly has_body: number
+  readonly is_blocking: number
 }
 
 interface EndedRow {

@@ -23,7 +23,9 @@ const insertRepair = `
   values (?1, ?2, ?3, ?4, ?5, ?6, 'running', ?7, ?8, ?9, ?8) on conflict do nothing`
 
 const selectRepairs = `
-  select repair.*, (select count(*) from (
+  select repair.*,
+         (select id from endpoint where key = repair.endpoint_key) as endpoint_id,
+         (select count(*) from (
            select 1 from live where repair_id = repair.id and due_at_ms <= ?1
             limit ${maxPendingCounted})) as pending
     from repair`
@@ -170,6 +172,7 @@ interface RepairRow {
   readonly kind: RepairKind
   readonly tenant_id: string
   readonly endpoint_key: string
+  readonly endpoint_id: string | null
   readonly criteria: string
   readonly max_per_second: number
   readonly state: RepairState
@@ -190,6 +193,7 @@ function toRecord(row: RepairRow): RepairRecord {
     kind: row.kind,
     tenantId: row.tenant_id,
     endpointKey: row.endpoint_key,
+    endpointId: row.endpoint_id ?? row.endpoint_key,
     criteria: JSON.parse(row.criteria) as RepairCriteria,
     maxPerSecond: row.max_per_second,
     state: row.state,

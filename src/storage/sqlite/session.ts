@@ -7,6 +7,7 @@ import { randomBytes } from 'node:crypto'
 import type { EndpointStatus } from '../../model/endpoint.ts'
 import { createKeyMaker } from '../../model/ids.ts'
 import { Connection } from './connection.ts'
+import { dissolveBatch } from './dissolve.ts'
 import type { Database } from './driver.ts'
 import { removeLive } from './order.ts'
 import type { Resume } from './protocol.ts'
@@ -51,8 +52,11 @@ const endCancelled = `
                     created_at_ms, settled_at_ms)
   select id, event_key, endpoint_key, 'cancelled', cancel_reason, round, attempts, token,
          created_at_ms, ?
-    from live where cancel_reason is not null and owner is null`
-const findCancelled = 'select id from live where cancel_reason is not null and owner is null'
+    from live where cancel_reason is not null and owner is null and batch_id is null`
+const findCancelled = `
+  select id from live where cancel_reason is not null and owner is null and batch_id is null`
+const findMarkedBatches = `
+  select id from live where cancel_reason is not null and owner is null and kind = 'batch'`
 
 const startIncarnation = 'insert into worker (started_at_ms) values (?) returning id'
 
@@ -99,6 +103,9 @@ function takeOver(connection: Connection, { nowMs, resume }: OpenOptions): numbe
   if (resume) {
     for (const claimNo of resume.unansweredClaims) connection.run(releaseClaim, claimNo)
   } else connection.run(releaseDeadOwners)
+  for (const { id } of connection.all<{ id: string }>(findMarkedBatches)) {
+    connection.erasing(() => dissolveBatch({ connection }, id, nowMs))
+  }
   connection.run(endCancelled, nowMs)
   for (const { id } of connection.all<{ id: string }>(findCancelled)) {
     removeLive({ connection }, id, nowMs, false)

@@ -6,6 +6,7 @@
 import type { EndpointEffect } from '../../model/settlement.ts'
 import type { SettlementResult } from '../commit-records.ts'
 import { membersByType } from './batch.ts'
+import { dissolveMarked } from './cancel.ts'
 import type { Connection } from './connection.ts'
 import type { SqlValue } from './driver.ts'
 import { applyEffect } from './effect.ts'
@@ -50,7 +51,9 @@ const wait = `
   update live
      set state = 'waiting', owner = null, claim_no = null, alone = 1, attempts = attempts + 1,
          due_at_ms = ?, reason = ?
-   where id = ? and token = ? and state = 'delivering' and cancel_reason is null`
+   where id = ? and token = ? and state = 'delivering'
+     and (cancel_reason is null or kind = 'batch')`
+const isMarked = 'select 1 from live where id = ? and cancel_reason is not null'
 
 /** Looked for only when a delivery that is to wait again did not. */
 const findMark = `
@@ -208,7 +211,13 @@ function writeSingly(session: Session, given: Settled, rollup: Rollup): Settleme
   }
   if (settled.isBatch || settled.state === 'waiting') keepAttempt(connection, settled, false)
   follow(session, settled, members, rollup)
+  if (settled.isBatch && settled.state === 'waiting') dissolveIfMarked(session, settled)
   return 'written'
+}
+
+/** It holds an event that was erased while it was in flight. */
+function dissolveIfMarked(session: Session, { id, settledAtMs }: Settled): void {
+  if (session.connection.get(isMarked, id)) dissolveMarked(session, id, settledAtMs)
 }
 
 function keepAttempt(connection: Connection, settled: Settled, late: boolean): void {
@@ -268,7 +277,8 @@ function move(session: Session, settled: Settled): boolean {
   if (isBatch) {
     if (connection.run(endMembers, state, reason, settledAtMs, id, token) === 0) return false
     connection.run(deleteMembers, id)
-    connection.run(closeBatch, settledAtMs, id)
+    // Its copy of the bodies would stay in free pages, where no erasure finds it.
+    connection.erasing(() => connection.run(closeBatch, settledAtMs, id))
   } else {
     const values: SqlValue[] = []
     pushEnd(values, settled)

@@ -3,6 +3,7 @@
  * get their turn in between.
  */
 import type { DeliveryFound, DeliveryQuery } from '../questions.ts'
+import type { CancelledDelivery } from '../repairs.ts'
 import type { EraseResult, EraseSelection, RetentionCutoffs } from '../upkeep.ts'
 import type { EraseSlice } from './erase.ts'
 import { type ListSlice, rowsPerSlice } from './list.ts'
@@ -55,18 +56,20 @@ export function createErasing(
     const name = JSON.stringify(selection)
     let { after, inFlight } = positions.get(name) ?? { after: start(selection), inFlight: 0 }
     let erased = 0
+    const marked: CancelledDelivery[] = []
     for (;;) {
       const slice: EraseSlice = await thread.call('eraseSlice', selection, nowMs, limit, after)
       erased += slice.erased
       inFlight += slice.inFlight
+      for (const one of slice.marked) marked.push(one)
       if (slice.next === null) {
         positions.delete(name)
-        return { erased, inFlight, more: inFlight > 0 }
+        return { erased, inFlight, marked, more: inFlight > 0 }
       }
       after = slice.next
       if (erased < limit) continue
       positions.set(name, { after, inFlight })
-      return { erased, inFlight, more: true }
+      return { erased, inFlight, marked, more: true }
     }
   }
 }

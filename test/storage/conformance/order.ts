@@ -8,6 +8,7 @@ import {
   change,
   claimAll,
   commitAccepts,
+  day,
   delivered,
   endpoint,
   endpointKey,
@@ -278,4 +279,54 @@ export const orderStories: Stories = {
     expect([...(await claimed(scene)).keys()]).toEqual(['a3'])
     await expectSound(store)
   },
+
+  'what holds a key up outlives retention, with its body, until it is let go': async (scene) => {
+    const { store, host } = scene
+    const key = endpointKey('endpoint')
+    await store.saveEndpoint(endpoint('endpoint'), change('registered'))
+    const [first = '', , other = ''] = await acceptAll(
+      scene,
+      ...([
+        ['a1', 'a'],
+        ['a2', 'a'],
+        ['b1', 'b'],
+        ['b2', 'b'],
+      ] as [string, string][]),
+    )
+    const heads = await claimed(scene)
+    await end(scene, heads.get('a1'), exhausted)
+    await end(scene, heads.get('b1'), rejected)
+    host.now += 60 * day
+    await pruneAll(store, host.now)
+    expect(await store.findDelivery(first)).toMatchObject({ state: 'exhausted' })
+    expect((await store.findEvent('', 'b1'))?.body).not.toBeNull()
+    expect((await store.blockedKeys(null, key, 9)).map(({ deliveryId }) => deliveryId)).toEqual(
+      [first, other].sort(),
+    )
+    await expectSound(store)
+    // The one is sent again before what waits, the other is skipped.
+    expect(await store.retryDelivery(first, host.now)).toMatchObject({ kind: 'created' })
+    expect(await store.releaseOrder(key, other, host.now)).toBe(true)
+    const next = await claimed(scene)
+    expect([...next.keys()].sort()).toEqual(['a1', 'b2'])
+    await end(scene, next.get('a1'))
+    await end(scene, next.get('b2'))
+    await end(scene, (await claimed(scene)).get('a2'))
+    host.now += 60 * day
+    await pruneAll(store, host.now)
+    await pruneAll(store, host.now)
+    expect((await store.audit()).counts).toMatchObject({ events: 0, exhausted: 0, rejected: 0 })
+    await expectSound(store)
+  },
+}
+
+/** Everything that was there before, as far as retention may take it. */
+async function pruneAll(store: Store, ms: number): Promise<void> {
+  const cutoffs = {
+    settledBeforeMs: ms,
+    deliveredBodiesBeforeMs: ms,
+    failedBodiesBeforeMs: ms,
+    eventIdsBeforeMs: ms,
+  }
+  for (let some = 1; some > 0; ) some = await store.prune(cutoffs, 5)
 }

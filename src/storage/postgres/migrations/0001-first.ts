@@ -216,6 +216,7 @@ create table kmsg.order_block (
   at_ms bigint not null,
   primary key (endpoint_key, order_key)
 );
+create index order_block_delivery on kmsg.order_block (delivery_id);
 
 create table kmsg.done (
   id text collate "C" primary key,
