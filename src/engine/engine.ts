@@ -186,7 +186,10 @@ export class Engine {
         )
       },
       flowsChanged: (changed) => {
-        for (const flow of changed) this.scheduler.flowChanged(flows.note(flow))
+        // A new address lifts a hold: it is read before anything is sent because of that.
+        void this.#refresh.rest().then(() => {
+          for (const flow of changed) this.scheduler.flowChanged(flows.note(flow))
+        })
       },
       sharesChanged: () => this.scheduler.sharesChanged(),
       intake: () => this.#rest.during(this.#janitor.takeIntake()),
@@ -394,7 +397,7 @@ export class Engine {
   }
 
   #createRecorder(): Recorder {
-    const { clock, random, retries } = this.#parts
+    const { clock, random, retries, registry } = this.#parts
     const consequences = new Consequences({
       ...this.#parts,
       scheduler: this.scheduler,
@@ -409,6 +412,7 @@ export class Engine {
       random,
       retries,
       commits: this.commits,
+      endpoint: (key) => registry.byKey(key),
       recorded: (claim, record, endpoint, result, outcome) =>
         consequences.recorded(claim, record, endpoint, result, outcome),
     })

@@ -11,7 +11,7 @@
  */
 import type { Clock } from '../model/clock.ts'
 import type { EndpointRecord } from '../model/endpoint.ts'
-import type { EndpointFlow } from '../model/flow.ts'
+import { type EndpointFlow, heldUntil } from '../model/flow.ts'
 import type { Claim } from '../storage/claims.ts'
 import type { ReleaseRecord } from '../storage/commit-records.ts'
 import type { Store } from '../storage/storage.ts'
@@ -283,11 +283,20 @@ export class Scheduler {
   }
 
   /** What is stored of an endpoint's hold and breaker, whoever changed it. */
-  flowChanged({ endpointKey, heldUntilMs, breaker }: EndpointFlow): void {
-    const lane = this.#lanes.find(endpointKey)
+  flowChanged(flow: EndpointFlow): void {
+    const lane = this.#lanes.find(flow.endpointKey)
     if (lane === undefined) return
-    this.hold(endpointKey, heldUntilMs)
-    if (!lane.isChanging) this.#breakers.adopt(lane, breaker)
+    const heldUntilMs = heldUntil(lane, flow)
+    if (heldUntilMs < lane.heldUntilMs) this.#lift(lane, heldUntilMs)
+    else this.hold(flow.endpointKey, heldUntilMs)
+    if (!lane.isChanging) this.#breakers.adopt(lane, flow.breaker)
+  }
+
+  #lift(lane: Lane, heldUntilMs: number): void {
+    lane.heldUntilMs = heldUntilMs
+    this.#agenda.watch(lane)
+    this.#precedence.join(lane)
+    this.#sending.pump()
   }
 
   /**

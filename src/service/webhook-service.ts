@@ -316,7 +316,10 @@ export class WebhookService implements AsyncDisposable {
     return this.resumeEndpoint(id, reason, scope)
   }
 
-  /** Makes it active again, whether it was paused or disabled. */
+  /**
+   * Makes it active again, whether it was paused or disabled. What keeps it back ends, also of one that
+   * is active: a `Retry-After` of its receiver, an open breaker.
+   */
   async resumeEndpoint(
     id: string,
     reason = 'by request',

@@ -327,6 +327,7 @@ describe('a change that is on its way to the store', () => {
         })
       },
       remove: () => Promise.resolve(),
+      isHeldUp: () => Promise.resolve(false),
       changed: () => {},
       changedSince: (version: number) =>
         Promise.resolve({ version, endpoints: [], removedKeys: [] }),
@@ -511,6 +512,7 @@ describe('endpoints that other processes change too', () => {
         rows.delete(key)
         changes.push(key)
       },
+      isHeldUp: () => Promise.resolve(false),
       changed: ({ id }, { what }) => seen.push([id, what]),
       changedSince: async (version) => {
         const keys = [...new Set(changes.slice(Math.max(0, version)))]

@@ -1,0 +1,185 @@
+// What an operator does takes effect: at once, for all that waits, and whoever listens is told.
+
+import type { WebhookService } from '@k-msg/webhook'
+import { describe, expect } from 'vitest'
+import { gate, journey, type Stage } from './stage.ts'
+
+const seconds = 1_000
+const hours = 3_600 * seconds
+
+function held(stage: Stage): void {
+  stage.inbox.setAnswer(() => ({ status: 429, headers: { 'retry-after': '86400' } }))
+}
+
+async function flowOf(service: WebhookService): Promise<unknown> {
+  const { heldUntil, breaker } = (await service.getEndpoint('shop')) ?? {}
+  return { heldUntil, breaker }
+}
+
+const free = { heldUntil: null, breaker: { state: 'closed', until: null } }
+
+/** Its receiver wants to be left alone for a day, and an event came after that. */
+async function heldWithOneWaiting(stage: Stage): Promise<WebhookService> {
+  const service = await stage.open({ retryScheduleMs: 'standard' })
+  held(stage)
+  await service.registerEndpoint(stage.endpoint('shop'))
+  await service.dispatchEvent(stage.event({ id: 'first' }))
+  await service.runDue()
+  await service.dispatchEvent(stage.event({ id: 'second' }))
+  await service.runDue()
+  expect(stage.inbox.received).toHaveLength(1)
+  stage.inbox.setAnswer(() => undefined)
+  return service
+}
+
+describe('a hold', () => {
+  journey('is lifted by another address, to which it never belonged', async (stage) => {
+    const service = await heldWithOneWaiting(stage)
+    await service.updateEndpoint('shop', { name: 'the shop' })
+    await service.testEndpoint('shop')
+    await service.runDue()
+    expect(stage.at('shop')).toHaveLength(2)
+    const updated = await service.updateEndpoint('shop', { url: `${stage.inbox.url}/new` })
+    expect(updated.heldUntil).toBeNull()
+    await service.runDue()
+    expect(stage.at('new').map(({ events }) => events[0]?.id)).toEqual(['second'])
+    // Its own next attempt stays where it was.
+    expect((await stage.delivery(service, 'first', 'shop')).state).toBe('waiting')
+    await service.dispatchEvent(stage.event())
+    await service.runDue()
+    expect(stage.at('new')).toHaveLength(2)
+  })
+
+  journey('is lifted by a registration with another address', async (stage) => {
+    const service = await heldWithOneWaiting(stage)
+    await service.registerEndpoint(stage.endpoint('shop', { url: `${stage.inbox.url}/new` }))
+    await service.runDue()
+    expect(stage.at('new')).toHaveLength(1)
+  })
+
+  journey('is lifted by resumeEndpoint, of an active endpoint as well', async (stage) => {
+    const service = await heldWithOneWaiting(stage)
+    const { version } = await service.resumeEndpoint('shop', 'they have seen to it')
+    expect(await flowOf(service)).toEqual(free)
+    await service.runDue()
+    expect(stage.at('shop').map(({ events }) => events[0]?.id)).toEqual(['first', 'second'])
+    expect((await service.getEndpointHistory('shop')).at(-1)).toMatchObject({
+      what: 'resumed',
+      reason: 'they have seen to it',
+    })
+    // Nothing keeps it back any more: nothing changes.
+    expect(await service.resumeEndpoint('shop')).toMatchObject({ version })
+  })
+
+  journey('is lifted by pause and resume, and by disable and enable', async (stage) => {
+    const service = await heldWithOneWaiting(stage)
+    await service.pauseEndpoint('shop')
+    expect((await service.getEndpoint('shop'))?.heldUntil).not.toBeNull()
+    await service.resumeEndpoint('shop')
+    await service.runDue()
+    expect(stage.at('shop')).toHaveLength(2)
+    held(stage)
+    await service.dispatchEvent(stage.event())
+    await service.runDue()
+    expect((await service.getEndpoint('shop'))?.heldUntil).not.toBeNull()
+    stage.inbox.setAnswer(() => undefined)
+    await service.disableEndpoint('shop')
+    await service.enableEndpoint('shop')
+    await service.dispatchEvent(stage.event({ id: 'last' }))
+    await service.runDue()
+    expect(stage.at('shop').at(-1)?.events[0]?.id).toBe('last')
+  })
+
+  journey('is lifted for good: a restart does not know of it', async (stage) => {
+    const first = await heldWithOneWaiting(stage)
+    await first.pauseEndpoint('shop')
+    await first.resumeEndpoint('shop')
+    await first.close()
+    const second = await stage.open({ retryScheduleMs: 'standard' })
+    expect(await flowOf(second)).toEqual(free)
+    await second.runDue()
+    expect(stage.at('shop')).toHaveLength(2)
+  })
+
+  journey('stays when one delivery is retried', async (stage) => {
+    const service = await heldWithOneWaiting(stage)
+    await service.retryDelivery((await stage.delivery(service, 'first', 'shop')).id)
+    await service.runDue()
+    expect(stage.at('shop')).toHaveLength(1)
+  })
+
+  journey('that the old address asks for late is none of the new one', async (stage) => {
+    const answer = gate()
+    stage.inbox.setAnswer(({ path }) =>
+      path === '/shop'
+        ? { status: 503, headers: { 'retry-after': '86400' }, after: answer.opened }
+        : undefined,
+    )
+    const service = await stage.open({ retryScheduleMs: [10 * seconds] })
+    await service.registerEndpoint(stage.endpoint('shop'))
+    await service.dispatchEvent(stage.event())
+    await stage.inbox.waitForCount(1)
+    await service.updateEndpoint('shop', { url: `${stage.inbox.url}/new` })
+    answer.open()
+    await service.runDue()
+    expect(await flowOf(service)).toEqual(free)
+    await stage.passTime(service, stage.clock.nowMs() + 10 * seconds)
+    expect(stage.at('new')).toHaveLength(1)
+  })
+
+  journey('that is asked for after it was lifted counts', async (stage) => {
+    const service = await heldWithOneWaiting(stage)
+    held(stage)
+    await service.resumeEndpoint('shop')
+    await service.runDue()
+    expect(stage.at('shop')).toHaveLength(2)
+    const heldUntil = new Date(stage.clock.nowMs() + 24 * hours)
+    expect(await service.getEndpoint('shop')).toMatchObject({ heldUntil })
+    await service.dispatchEvent(stage.event())
+    await service.runDue()
+    expect(stage.at('shop')).toHaveLength(2)
+  })
+})
+
+describe('an open breaker', () => {
+  async function broken(stage: Stage): Promise<WebhookService> {
+    const service = await stage.open({ retryScheduleMs: Array(50).fill(15 * seconds) })
+    stage.inbox.setAnswer(() => ({ status: 500 }))
+    await service.registerEndpoint(stage.endpoint('shop', { concurrency: 1 }))
+    await service.dispatchEvents(Array.from({ length: 25 }, () => stage.event()))
+    await service.runDue()
+    stage.clock.advance(15 * seconds)
+    await service.runDue()
+    expect((await service.getEndpoint('shop'))?.breaker.state).toBe('open')
+    await service.dispatchEvent(stage.event({ id: 'after' }))
+    await service.runDue()
+    stage.inbox.setAnswer(() => undefined)
+    return service
+  }
+
+  journey('is closed by another address', async (stage) => {
+    const service = await broken(stage)
+    await service.updateEndpoint('shop', { url: `${stage.inbox.url}/new` })
+    await service.runDue()
+    expect(stage.at('new').map(({ events }) => events[0]?.id)).toContain('after')
+    expect(await flowOf(service)).toEqual(free)
+  })
+
+  journey('is closed by enableEndpoint, and opens again for the first time', async (stage) => {
+    const service = await broken(stage)
+    const told: number[] = []
+    service.on('endpoint.breaker.opened', ({ openings }) => told.push(openings))
+    let closed = 0
+    service.on('endpoint.breaker.closed', () => {
+      closed += 1
+    })
+    await service.enableEndpoint('shop', 'repaired')
+    expect(closed).toBe(1)
+    expect(await flowOf(service)).toEqual(free)
+    const before = stage.at('shop').length
+    stage.inbox.setAnswer(() => ({ status: 500 }))
+    await stage.passTime(service, stage.clock.nowMs() + 60 * seconds)
+    expect(stage.at('shop').length).toBeGreaterThan(before + 19)
+    expect(told[0]).toBe(1)
+  })
+})
