@@ -57,6 +57,7 @@ export class Cancelling {
     if (result === 'cancelled') this.tell([deliveryId], endpointId, reason)
     // When it was to be sent, nobody should wait for any more.
     scheduler.stored(endpointKey, nowMs)
+    scheduler.reread(endpointKey)
     return result
   }
 
@@ -82,6 +83,7 @@ export class Cancelling {
       if (isOurs) scheduler.unsuspend(endpointKey)
       // What was to be sent later is gone: nobody should wait for it.
       scheduler.stored(endpointKey, clock.nowMs())
+      scheduler.reread(endpointKey)
     }
   }
 

@@ -263,7 +263,7 @@ export class Engine {
       erased += step.erased
       if (step.more && step.erased > 0) continue
       // What was to be sent later may be gone: nobody should wait for it.
-      if (erased > 0) this.scheduler.reread()
+      if (erased > 0) this.scheduler.rereadAll()
       return { erased, inFlight: step.inFlight }
     }
   }
@@ -339,6 +339,7 @@ export class Engine {
       backlog: this.#backlog,
       commits: this.commits,
       stored: this.#stored,
+      reread: (endpointKey) => this.scheduler.reread(endpointKey),
       refresh: () => this.#refresh.refresh(),
       takeIntake: () => this.#intake.takeOver(),
       syncHealth: () => this.#health.sync(),

@@ -23,6 +23,8 @@ export interface JanitorTools {
   readonly backlog: Backlog | null
   /** A delivery of this endpoint is in the store and due then. */
   readonly stored: (endpointKey: string, dueAtMs: number) => void
+  /** Deliveries of this endpoint are gone from the store. */
+  readonly reread: (endpointKey: string) => void
   /** Takes over what callers' transactions have brought, until nothing is left. */
   readonly takeIntake: () => Promise<void>
   /** Learns which endpoints fail elsewhere. */
@@ -205,7 +207,7 @@ export class Janitor {
 
   /** What expires while it waits: for a paused endpoint, or for one that asked for time. */
   async #expire(): Promise<void> {
-    const { store, clock, registry, facts, stored } = this.#tools
+    const { store, clock, registry, facts, stored, reread } = this.#tools
     for (let more = true; more && !this.#stopped; ) {
       const ended = await store.expireDeliveries(clock.nowMs(), cancelStep)
       for (const { id: deliveryId, endpointKey } of ended) {
@@ -213,6 +215,7 @@ export class Janitor {
         facts.tell('delivery.cancelled', { deliveryId, endpointId, reason: 'expired' })
         stored(endpointKey, clock.nowMs())
       }
+      for (const key of new Set(ended.map((one) => one.endpointKey))) reread(key)
       more = ended.length === cancelStep
     }
   }

@@ -261,12 +261,23 @@ export class Scheduler {
     this.#lanes.open(endpointKey).startSlowly(true)
   }
 
-  /** Deliveries have vanished from the store: asks it again when each lane's next one is due. */
-  reread(): void {
-    const nowMs = this.#tools.clock.nowMs()
-    for (const lane of this.#lanes) {
-      if (lane.storedDueMs !== never) this.stored(lane.endpointKey, nowMs)
-    }
+  /**
+   * Deliveries have vanished from the store: asks it again when the next one is due, also where nothing
+   * may be sent now, so that nobody waits for what is gone.
+   */
+  reread(endpointKey: string): void {
+    const lane = this.#lanes.find(endpointKey)
+    if (lane !== undefined) this.#reread(lane)
+  }
+
+  rereadAll(): void {
+    for (const lane of this.#lanes) this.#reread(lane)
+  }
+
+  #reread(lane: Lane): void {
+    if (lane.storedDueMs === never && lane.loose === 0 && !lane.claiming) return
+    lane.mustLook = true
+    this.#agenda.watch(lane)
   }
 
   /** Gives one delivery back that waits in memory. @returns false when none does */
@@ -362,6 +373,7 @@ export class Scheduler {
       this.#sending.empty(lane)
       this.#reader.drop(lane)
       lane.storedDueMs = never
+      lane.mustLook = false
       lane.loose = 0
       lane.suspended = false
       this.#forget(lane)

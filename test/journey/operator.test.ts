@@ -183,3 +183,59 @@ describe('an open breaker', () => {
     expect(told[0]).toBe(1)
   })
 })
+
+describe('drain, when nothing is left of what was held', () => {
+  /** Resolves although nobody moves the clock, and says that nothing is due any more. */
+  async function nothingLeft(service: WebhookService): Promise<void> {
+    await service.drain()
+    expect(await service.nextDueAt()).toBeNull()
+    expect((await service.health()).backlog).toMatchObject({ waiting: 0, delivering: 0 })
+  }
+
+  journey('waits no longer than for what was cancelled', async (stage) => {
+    const service = await heldWithOneWaiting(stage)
+    expect(await service.nextDueAt()).not.toBeNull()
+    const { id } = await stage.delivery(service, 'second', 'shop')
+    await service.cancelDelivery(id)
+    expect(await service.nextDueAt()).toEqual(new Date(stage.clock.nowMs() + 24 * hours))
+    await service.cancelPending('shop')
+    await nothingLeft(service)
+    await service.dispatchEvent(stage.event({ id: 'third' }))
+    await service.cancelDelivery((await stage.delivery(service, 'third', 'shop')).id)
+    await nothingLeft(service)
+  })
+
+  journey('does not wait for what was erased', async (stage) => {
+    const service = await heldWithOneWaiting(stage)
+    await service.eraseEvents({ ids: ['first', 'second'] })
+    await nothingLeft(service)
+  })
+
+  journey('does not wait for what has expired', async (stage) => {
+    const service = await heldWithOneWaiting(stage)
+    await service.cancelPending('shop')
+    const expiresAt = new Date(stage.clock.nowMs() + 30 * seconds)
+    await service.dispatchEvent(stage.event(), { expiresAt })
+    const expired = new Promise((resolve) => service.on('delivery.cancelled', resolve))
+    stage.clock.advance(120 * seconds)
+    await expired
+    await nothingLeft(service)
+  })
+
+  journey('does not wait for a breaker either, nor for a batch', async (stage) => {
+    const service = await stage.open({ retryScheduleMs: Array(50).fill(15 * seconds) })
+    stage.inbox.setAnswer(() => ({ status: 500 }))
+    const batch = { size: 5, timeoutMs: 60 * seconds }
+    await service.registerEndpoint(stage.endpoint('shop', { concurrency: 1 }))
+    await service.dispatchEvents(Array.from({ length: 25 }, () => stage.event()))
+    await service.runDue()
+    stage.clock.advance(15 * seconds)
+    await service.runDue()
+    expect((await service.getEndpoint('shop'))?.breaker.state).toBe('open')
+    await service.updateEndpoint('shop', { batch })
+    await service.dispatchEvents(Array.from({ length: 7 }, () => stage.event()))
+    expect(await service.cancelPending('shop')).toBe(32)
+    await nothingLeft(service)
+    expect((await service.getEndpoint('shop'))?.breaker.state).toBe('open')
+  })
+})
