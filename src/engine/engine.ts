@@ -156,6 +156,7 @@ export class Engine {
       scheduler: this.scheduler,
       health: this.#health,
       orphaned: (endpointKey) => this.#cancelOrphans(endpointKey),
+      endWaiting: (endpointKey) => this.#janitor.endWaiting(endpointKey),
       during: this.#during,
     })
     const voided = await registry.attach(endpoints, backing, {
@@ -340,6 +341,7 @@ export class Engine {
       commits: this.commits,
       stored: this.#stored,
       reread: (endpointKey) => this.scheduler.reread(endpointKey),
+      isClaiming: (endpointKey) => this.scheduler.isClaiming(endpointKey),
       refresh: () => this.#refresh.refresh(),
       takeIntake: () => this.#intake.takeOver(),
       syncHealth: () => this.#health.sync(),

@@ -25,6 +25,8 @@ export interface JanitorTools {
   readonly stored: (endpointKey: string, dueAtMs: number) => void
   /** Deliveries of this endpoint are gone from the store. */
   readonly reread: (endpointKey: string) => void
+  /** A claim is under way that may bring deliveries of this endpoint. */
+  readonly isClaiming: (endpointKey: string) => boolean
   /** Takes over what callers' transactions have brought, until nothing is left. */
   readonly takeIntake: () => Promise<void>
   /** Learns which endpoints fail elsewhere. */
@@ -126,6 +128,20 @@ export class Janitor {
       this.#cancelling = null
     })
     return this.#cancelling
+  }
+
+  /**
+   * Resolves when nothing waits any more of a disabled endpoint: then it may be enabled.
+   *
+   * @throws what the store throws
+   */
+  async endWaiting(endpointKey: string): Promise<void> {
+    for (;;) {
+      // What a claim brings that is under way goes back as well, and is ended the next time.
+      const wasClaiming = this.#tools.isClaiming(endpointKey)
+      await this.#cancelAllOf(endpointKey)
+      if (!wasClaiming) return
+    }
   }
 
   async #cancelAllOf(endpointKey: string): Promise<void> {

@@ -31,6 +31,8 @@ export interface RegistryBackingTools {
   readonly logger: Logger
   /** What waits for this endpoint, which is disabled or gone, must be ended. */
   readonly orphaned: (endpointKey: string) => void
+  /** Resolves when all of that is ended. */
+  readonly endWaiting: (endpointKey: string) => Promise<void>
   /** Counts as unrest until it is done. */
   readonly during: (work: Promise<unknown>) => void
 }
@@ -48,6 +50,7 @@ export function createRegistryBacking(tools: RegistryBackingTools): RegistryBack
       if (isWritten && liftsFlow(record, change)) await noteLifted(tools, record)
       return isWritten
     },
+    endWaiting: tools.endWaiting,
     async isHeldUp(endpointKey) {
       const flow = await store.findFlow(endpointKey)
       if (flow === null) return false

@@ -239,3 +239,70 @@ describe('drain, when nothing is left of what was held', () => {
     expect((await service.getEndpoint('shop'))?.breaker.state).toBe('open')
   })
 })
+
+describe('enableEndpoint', () => {
+  async function ends(service: WebhookService): Promise<Record<string, number>> {
+    const found: Record<string, number> = {}
+    for (let cursor: string | undefined; ; ) {
+      const page = await service.listDeliveries({ limit: 1_000, cursor })
+      for (const { state, reason } of page.deliveries) {
+        const end = reason === null ? state : `${state} ${reason}`
+        found[end] = (found[end] ?? 0) + 1
+      }
+      if (page.nextCursor === null) return found
+      cursor = page.nextCursor
+    }
+  }
+
+  const many = (stage: Stage, count: number) => Array.from({ length: count }, () => stage.event())
+
+  journey('begins after the end of all that waited when it was disabled', async (stage) => {
+    const service = await stage.open()
+    await service.registerEndpoint(stage.endpoint('shop'))
+    await service.pauseEndpoint('shop')
+    await service.dispatchEvents(many(stage, 3_000))
+    await Promise.all([service.disableEndpoint('shop'), service.enableEndpoint('shop')])
+    expect(await ends(service)).toEqual({ 'cancelled endpoint_disabled': 3_000 })
+    await service.dispatchEvent(stage.event({ id: 'after' }))
+    await service.runDue()
+    expect(stage.at('shop').map(({ events }) => events[0]?.id)).toEqual(['after'])
+    await service.pauseEndpoint('shop')
+    await service.dispatchEvents(many(stage, 2_500))
+    await service.disableEndpoint('shop')
+    expect(await service.updateEndpoint('shop', { active: true })).toMatchObject({
+      status: 'active',
+    })
+    await service.runDue()
+    expect(stage.at('shop')).toHaveLength(1)
+  })
+
+  journey('lets nothing go that lay in a lane, and the request under way end', async (stage) => {
+    const hold = gate()
+    stage.inbox.setAnswer(() => ({ after: hold.opened }))
+    const service = await stage.open()
+    await service.registerEndpoint(stage.endpoint('shop', { concurrency: 1 }))
+    await service.dispatchEvents(many(stage, 500))
+    await stage.inbox.waitForCount(1)
+    await service.disableEndpoint('shop')
+    await service.enableEndpoint('shop')
+    hold.open()
+    await service.drain()
+    expect(await ends(service)).toEqual({
+      'cancelled endpoint_disabled': 499,
+      'delivered accepted': 1,
+    })
+  })
+
+  journey('ends what a process left that was stopped', async (stage) => {
+    const first = await stage.open()
+    await first.registerEndpoint(stage.endpoint('shop', { status: 'paused' }))
+    await first.dispatchEvents(many(stage, 2_500))
+    await first.disableEndpoint('shop')
+    await first.close()
+    const second = await stage.open()
+    await second.enableEndpoint('shop')
+    await second.runDue()
+    expect(await ends(second)).toEqual({ 'cancelled endpoint_disabled': 2_500 })
+    expect(stage.at('shop')).toHaveLength(0)
+  })
+})
