@@ -2,7 +2,7 @@
 
 import type { WebhookService } from '@k-msg/webhook'
 import { describe, expect } from 'vitest'
-import { gate, journey, type Stage } from './stage.ts'
+import { between, gate, journey, type Stage } from './stage.ts'
 
 const seconds = 1_000
 const hours = 3_600 * seconds
@@ -256,24 +256,60 @@ describe('enableEndpoint', () => {
 
   const many = (stage: Stage, count: number) => Array.from({ length: count }, () => stage.event())
 
+  /** A store whose cancelling stands still until it is let go. */
+  function slowlyCancelling(stage: Stage) {
+    const hold = gate()
+    const asked: (() => void)[] = []
+    let count = 0
+    const storage = between(stage.storage(), async (verb, ask) => {
+      if (verb !== 'cancelDeliveries') return ask()
+      count += 1
+      for (const tell of asked.splice(0)) tell()
+      await hold.opened
+      return ask()
+    })
+    const askedTimes = async (times: number) => {
+      while (count < times) await new Promise<void>((resolve) => asked.push(resolve))
+    }
+    return { storage, open: hold.open, askedTimes }
+  }
+
   journey('begins after the end of all that waited when it was disabled', async (stage) => {
-    const service = await stage.open()
-    await service.registerEndpoint(stage.endpoint('shop'))
-    await service.pauseEndpoint('shop')
-    await service.dispatchEvents(many(stage, 3_000))
-    await Promise.all([service.disableEndpoint('shop'), service.enableEndpoint('shop')])
-    expect(await ends(service)).toEqual({ 'cancelled endpoint_disabled': 3_000 })
+    const { storage, open, askedTimes } = slowlyCancelling(stage)
+    const service = await stage.open({ storage })
+    await service.registerEndpoint(stage.endpoint('shop', { status: 'paused' }))
+    await service.dispatchEvents(many(stage, 1_500))
+    const changed = [service.disableEndpoint('shop'), service.enableEndpoint('shop')] as const
+    const enabled = changed[1].then(() => 'enabled')
+    // Once by the disabling, in the background, and once for the enabling.
+    expect(await Promise.race([enabled, askedTimes(2)])).toBeUndefined()
+    expect((await service.getEndpoint('shop'))?.status).toBe('disabled')
+    open()
+    await enabled
+    expect(await ends(service)).toEqual({ 'cancelled endpoint_disabled': 1_500 })
     await service.dispatchEvent(stage.event({ id: 'after' }))
     await service.runDue()
     expect(stage.at('shop').map(({ events }) => events[0]?.id)).toEqual(['after'])
-    await service.pauseEndpoint('shop')
-    await service.dispatchEvents(many(stage, 2_500))
-    await service.disableEndpoint('shop')
-    expect(await service.updateEndpoint('shop', { active: true })).toMatchObject({
-      status: 'active',
-    })
-    await service.runDue()
-    expect(stage.at('shop')).toHaveLength(1)
+  })
+
+  journey('of updateEndpoint ends what a process left that was stopped', async (stage) => {
+    // It cancels nothing, as if it had been killed before it could.
+    const killed = between(stage.storage(), async (verb, ask) =>
+      verb === 'cancelDeliveries' ? [] : ask(),
+    )
+    const first = await stage.open({ storage: killed })
+    await first.registerEndpoint(stage.endpoint('shop', { status: 'paused' }))
+    await first.dispatchEvents(many(stage, 20))
+    await first.disableEndpoint('shop')
+    await first.close()
+    const again = slowlyCancelling(stage)
+    const second = await stage.open({ storage: again.storage })
+    const enabled = second.updateEndpoint('shop', { active: true }).then(({ status }) => status)
+    expect(await Promise.race([enabled, again.askedTimes(2)])).toBeUndefined()
+    again.open()
+    expect(await enabled).toBe('active')
+    await second.runDue()
+    expect(await ends(second)).toEqual({ 'cancelled endpoint_disabled': 20 })
   })
 
   journey('lets nothing go that lay in a lane, and the request under way end', async (stage) => {
@@ -291,18 +327,5 @@ describe('enableEndpoint', () => {
       'cancelled endpoint_disabled': 499,
       'delivered accepted': 1,
     })
-  })
-
-  journey('ends what a process left that was stopped', async (stage) => {
-    const first = await stage.open()
-    await first.registerEndpoint(stage.endpoint('shop', { status: 'paused' }))
-    await first.dispatchEvents(many(stage, 2_500))
-    await first.disableEndpoint('shop')
-    await first.close()
-    const second = await stage.open()
-    await second.enableEndpoint('shop')
-    await second.runDue()
-    expect(await ends(second)).toEqual({ 'cancelled endpoint_disabled': 2_500 })
-    expect(stage.at('shop')).toHaveLength(0)
   })
 })
