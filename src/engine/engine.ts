@@ -288,6 +288,7 @@ export class Engine {
       random: this.#parts.random,
       log: (level, message, fields) => tellStore(this.#parts, level, message, fields),
       isSending: () => this.scheduler.active > 0,
+      cancelled: (ended) => this.cancelling.tellEnded(ended),
       relieved: () => {
         this.scheduler.pump()
         this.#rest.look()
@@ -342,6 +343,7 @@ export class Engine {
       stored: this.#stored,
       reread: (endpointKey) => this.scheduler.reread(endpointKey),
       isClaiming: (endpointKey) => this.scheduler.isClaiming(endpointKey),
+      cancelled: (ended) => this.cancelling.tellEnded(ended),
       refresh: () => this.#refresh.refresh(),
       takeIntake: () => this.#intake.takeOver(),
       syncHealth: () => this.#health.sync(),
@@ -395,6 +397,7 @@ export class Engine {
       },
       batchTimeoutMs: (endpoint) =>
         laneLimits(endpoint, options, store.shares).batch?.timeoutMs ?? null,
+      cancelled: (ended) => this.cancelling.tellEnded(ended),
       accepted: (event, receipt) => tellAccepted(facts, event, receipt),
     }
   }

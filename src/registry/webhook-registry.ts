@@ -173,6 +173,11 @@ export class WebhookRegistry {
     return this.#table.byKey(key)
   }
 
+  /** @internal Its id, also of one that was removed a while ago. */
+  idOf(key: string): string {
+    return this.#table.idOf(key)
+  }
+
   /** @internal */
   records(scope?: TenantScope): EndpointRecord[] {
     const tenantId = scopedTenantId(scope?.tenantId)

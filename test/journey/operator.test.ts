@@ -329,3 +329,111 @@ describe('enableEndpoint', () => {
     })
   })
 })
+
+describe('delivery.cancelled', () => {
+  interface Told {
+    deliveryId: string
+    endpointId: string
+    reason: string
+  }
+
+  function listen(service: WebhookService): Told[] {
+    const told: Told[] = []
+    service.on('delivery.cancelled', (fact) => told.push(fact))
+    return told
+  }
+
+  /** Each that ended so was told once, with its reason. */
+  async function eachToldOnce(service: WebhookService, told: readonly Told[]): Promise<void> {
+    const { deliveries } = await service.listDeliveries({ state: 'cancelled', limit: 1_000 })
+    const idOf = ({ deliveryId }: Told) => deliveryId
+    const ended = deliveries.map(({ id, endpointId, reason }) => ({
+      deliveryId: id,
+      endpointId: endpointId ?? 'shop',
+      reason: reason ?? '',
+    }))
+    const byId = (list: readonly Told[]) =>
+      list.toSorted((a, b) => (idOf(a) < idOf(b) ? -1 : 1)).map((one) => JSON.stringify(one))
+    expect(byId(told)).toEqual(byId(ended))
+  }
+
+  async function oneUnderWay(stage: Stage, count: number) {
+    const hold = gate()
+    stage.inbox.setAnswer(() => ({ status: 503, after: hold.opened }))
+    const service = await stage.open({ retryScheduleMs: 'standard' })
+    const told = listen(service)
+    await service.registerEndpoint(stage.endpoint('shop', { concurrency: 1 }))
+    await service.dispatchEvents(Array.from({ length: count }, () => stage.event()))
+    await stage.inbox.waitForCount(1)
+    return { service, told, open: hold.open }
+  }
+
+  journey(
+    'of a disabled endpoint: what lay in its lane, and the retry that is none',
+    async (stage) => {
+      const { service, told, open } = await oneUnderWay(stage, 10)
+      await service.disableEndpoint('shop')
+      open()
+      await service.drain()
+      expect(told).toHaveLength(10)
+      await eachToldOnce(service, told)
+    },
+  )
+
+  journey('of a removed endpoint, by its name', async (stage) => {
+    const { service, told, open } = await oneUnderWay(stage, 10)
+    await service.removeEndpoint('shop')
+    open()
+    await service.drain()
+    expect(new Set(told.map(({ endpointId }) => endpointId))).toEqual(new Set(['shop']))
+    expect(told.map(({ reason }) => reason)).toEqual(Array(10).fill('endpoint_removed'))
+    expect(new Set(told.map(({ deliveryId }) => deliveryId)).size).toBe(10)
+  })
+
+  journey('of one by one: under way, in the lane, in the store', async (stage) => {
+    const { service, told, open } = await oneUnderWay(stage, 3)
+    for (const id of ['evt_1', 'evt_2']) {
+      await service.cancelDelivery((await stage.delivery(service, id, 'shop')).id)
+    }
+    open()
+    await service.runDue()
+    await service.cancelDelivery((await stage.delivery(service, 'evt_3', 'shop')).id)
+    await service.drain()
+    expect(told).toHaveLength(3)
+    await eachToldOnce(service, told)
+  })
+
+  journey('of a batch: each of its members', async (stage) => {
+    const hold = gate()
+    stage.inbox.setAnswer(() => ({ status: 503, after: hold.opened }))
+    const service = await stage.open({ retryScheduleMs: 'standard' })
+    const told = listen(service)
+    const batch = { size: 3, timeoutMs: 60 * seconds }
+    await service.registerEndpoint(stage.endpoint('shop', { concurrency: 1, batch }))
+    await service.dispatchEvents(Array.from({ length: 8 }, () => stage.event()))
+    await stage.inbox.waitForCount(1)
+    await service.disableEndpoint('shop')
+    hold.open()
+    await service.drain()
+    expect(told).toHaveLength(8)
+    await eachToldOnce(service, told)
+  })
+
+  journey('of what an endpoint holds too much of, and of what expires', async (stage) => {
+    const service = await stage.open({ maxBacklog: 8 })
+    const told = listen(service)
+    await service.registerEndpoint(stage.endpoint('shop', { status: 'paused' }))
+    const expiresAt = new Date(stage.clock.nowMs() + 10 * seconds)
+    for (let i = 0; i < 6; i += 1) await service.dispatchEvent(stage.event(), { expiresAt })
+    expect(told.map(({ reason }) => reason)).toEqual([
+      'endpoint_backlog_full',
+      'endpoint_backlog_full',
+    ])
+    stage.clock.advance(10 * seconds)
+    await service.resumeEndpoint('shop')
+    await service.drain()
+    expect(told).toHaveLength(6)
+    await eachToldOnce(service, told)
+    expect(stage.at('shop')).toHaveLength(0)
+  })
+})

@@ -149,6 +149,11 @@ export function memberCount({ connection }: Session, id: string): number {
   return row?.member_count ?? 0
 }
 
+export function memberIds({ connection }: Session, id: string): string[] {
+  const row = connection.get<{ members: string }>('select members from batch where id = ?', id)
+  return membersFromJson(row?.members ?? '[]').map(({ deliveryId }) => deliveryId)
+}
+
 function membersToJson(members: readonly BatchMember[]): string {
   return JSON.stringify(members.map((m) => [m.deliveryId, m.eventId, m.eventType]))
 }

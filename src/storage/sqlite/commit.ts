@@ -3,6 +3,7 @@
  * settlement that disables an endpoint leaves its fresh deliveries to the engine's cancelling, as it
  * does those accepted before.
  */
+import type { Cancellation } from '../commit-records.ts'
 import { insertAccepts } from './accept.ts'
 import { memberCount } from './batch.ts'
 import { cancelBatch, cancelSingle } from './cancel.ts'
@@ -43,12 +44,13 @@ function writeGroup(
   together: boolean,
 ): CommitResultOnWire {
   const bytes = new ByteReader(group.bytes)
-  const accepts = insertAccepts(session, group, bytes, nowMs)
-  const settlements = writeSettlements(session, group, bytes, together)
+  const ended: Cancellation[] = []
+  const accepts = insertAccepts(session, group, bytes, nowMs, ended)
+  const settlements = writeSettlements(session, group, bytes, together, ended)
   for (let i = 0; i < group.releases.length; i += releaseWidth) {
-    giveBack(session, group.releases, i, nowMs)
+    giveBack(session, group.releases, i, nowMs, ended)
   }
-  return { accepts, settlements }
+  return { accepts, settlements, cancelled: ended.length === 0 ? null : ended }
 }
 
 function giveBack(
@@ -56,6 +58,7 @@ function giveBack(
   releases: CommitOnWire['releases'],
   i: number,
   nowMs: number,
+  cancellations: Cancellation[],
 ): void {
   const { connection, tally } = session
   const [id, token] = [releases[i] as string, releases[i + 1] as number]
@@ -69,8 +72,9 @@ function giveBack(
   // Cancelled meanwhile, or of an endpoint that takes nothing any more: it must not wait for ever.
   const ended = cancelled ?? closedReason(session, row.endpoint_key) ?? row.cancel_reason
   if (ended === null) return
-  if (isBatch) cancelBatch(session, id, ended, nowMs)
-  else cancelSingle(session, id, ended, nowMs)
+  const ids = isBatch ? cancelBatch(session, id, ended, nowMs) : [id]
+  if (!isBatch) cancelSingle(session, id, ended, nowMs)
+  for (const one of ids) cancellations.push({ id: one, reason: ended })
 }
 
 interface ReleasedRow {

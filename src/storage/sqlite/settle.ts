@@ -4,8 +4,8 @@
  * was written before, or is late. Runs inside the transaction of a commit.
  */
 import type { EndpointEffect } from '../../model/settlement.ts'
-import type { SettlementResult } from '../commit-records.ts'
-import { memberCount } from './batch.ts'
+import type { Cancellation, SettlementResult } from '../commit-records.ts'
+import { memberCount, memberIds } from './batch.ts'
 import type { Connection } from './connection.ts'
 import type { SqlValue } from './driver.ts'
 import { applyEffect } from './effect.ts'
@@ -86,6 +86,8 @@ interface Settled {
   readonly outcome: string
   readonly state: string
   readonly reason: string
+  /** It was to be tried again, and ends instead. */
+  readonly isCutOff: boolean
   readonly dueAtMs: number
   readonly effect: EndpointEffect | null
   readonly isBatch: boolean
@@ -111,8 +113,9 @@ export function writeSettlements(
   { settlements: flat }: CommitOnWire,
   bytes: ByteReader,
   together: boolean,
+  cancelled: Cancellation[],
 ): SettlementResult[] | null {
-  const rollup = new Rollup()
+  const sums = { rollup: new Rollup(), cancelled }
   const results: SettlementResult[] = []
   const ends: Settled[] = []
   for (let i = 0; i < flat.length; i += settlementWidth) {
@@ -122,24 +125,31 @@ export function writeSettlements(
       ends.push(settled)
       continue
     }
-    const result = writeSingly(session, settled, rollup)
+    const result = writeSingly(session, settled, sums)
     if (result !== 'written') results[i / settlementWidth] = result
   }
-  writeEnds(session, ends, rollup)
-  rollup.write(session.connection)
+  writeEnds(session, ends, sums)
+  sums.rollup.write(session.connection)
   if (results.length === 0) return null
   return Array.from({ length: flat.length / settlementWidth }, (_, i) => results[i] ?? 'written')
 }
 
-function writeEnds(session: Session, ends: readonly Settled[], rollup: Rollup): void {
+/** What all settlements of a commit come to. */
+interface Sums {
+  readonly rollup: Rollup
+  /** Retries that will not be. */
+  readonly cancelled: Cancellation[]
+}
+
+function writeEnds(session: Session, ends: readonly Settled[], sums: Sums): void {
   let i = 0
   for (; i + rowsAtOnce <= ends.length; i += rowsAtOnce) {
     const some = ends.slice(i, i + rowsAtOnce)
     endTogether(session.connection, some)
-    for (const settled of some) follow(session, settled, 1, rollup)
+    for (const settled of some) follow(session, settled, 1, sums)
   }
   for (const settled of ends.slice(i)) {
-    if (writeSingly(session, settled, rollup) !== 'written') throw new MustSettleSingly()
+    if (writeSingly(session, settled, sums) !== 'written') throw new MustSettleSingly()
   }
 }
 
@@ -188,6 +198,7 @@ function readSettled(
     outcome: flat[i + 9] as string,
     state,
     reason,
+    isCutOff: closed !== null,
     dueAtMs: flat[i + 16] as number,
     effect: flat[i + 17] as EndpointEffect | null,
     isBatch: id.startsWith('bat_'),
@@ -197,7 +208,7 @@ function readSettled(
   }
 }
 
-function writeSingly(session: Session, given: Settled, rollup: Rollup): SettlementResult {
+function writeSingly(session: Session, given: Settled, sums: Sums): SettlementResult {
   const { connection } = session
   const deliveries = given.isBatch ? memberCount(session, given.id) : 1
   const settled = moved(session, given)
@@ -207,7 +218,7 @@ function writeSingly(session: Session, given: Settled, rollup: Rollup): Settleme
     return 'late'
   }
   if (settled.isBatch || settled.state === 'waiting') keepAttempt(connection, settled, false)
-  follow(session, settled, deliveries, rollup)
+  follow(session, settled, deliveries, sums)
   return 'written'
 }
 
@@ -225,14 +236,19 @@ function moved(session: Session, settled: Settled): Settled | null {
   const { id, token } = settled
   const mark = session.connection.get<{ cancel_reason: string }>(findMark, id, token)
   if (mark === undefined || settled.state !== 'waiting') return null
-  const cancelled = { ...settled, state: 'cancelled', reason: mark.cancel_reason }
+  const reason = mark.cancel_reason
+  const cancelled = { ...settled, state: 'cancelled', reason, isCutOff: true }
   return move(session, cancelled) ? cancelled : null
 }
 
 /** What a settlement that was written brings with it. */
-function follow(session: Session, settled: Settled, deliveries: number, rollup: Rollup): void {
+function follow(session: Session, settled: Settled, deliveries: number, sums: Sums): void {
   session.tally.add(settled.state === 'waiting' ? deliveries : 0, -deliveries)
-  rollup.count(settled, deliveries)
+  sums.rollup.count(settled, deliveries)
+  if (settled.isCutOff) {
+    const ids = settled.isBatch ? memberIds(session, settled.id) : [settled.id]
+    for (const id of ids) sums.cancelled.push({ id, reason: settled.reason })
+  }
   if (settled.effect) {
     applyEffect(session, settled.endpointKey, settled.effect, settled.settledAtMs)
   }
