@@ -5,7 +5,7 @@
 import { WebhookError } from '../model/errors.ts'
 import type { EventRecord } from '../model/event-record.ts'
 import type { Claim } from '../storage/claims.ts'
-import type { AcceptResult, NewDelivery } from '../storage/commit-records.ts'
+import type { AcceptResult, Cancellation, NewDelivery } from '../storage/commit-records.ts'
 import type { Backlog } from './backlog.ts'
 import { sameContent } from './event-input.ts'
 
@@ -30,6 +30,8 @@ export interface HandoverTools {
   }
   /** Null: nothing is limited. */
   readonly backlog: Backlog | null
+  /** These have ended at once. */
+  readonly cancelled: (ended: readonly Cancellation[]) => void
   readonly accepted: (event: EventRecord, receipt: DispatchReceipt) => void
 }
 
@@ -65,7 +67,10 @@ export class Handover {
   }
 
   #handOver(event: EventRecord, delivery: NewDelivery): void {
-    if (delivery.ended !== undefined) return
+    if (delivery.ended !== undefined) {
+      this.#tools.cancelled([{ id: delivery.id, reason: delivery.ended }])
+      return
+    }
     if (!delivery.owned) {
       const loose = delivery.terms === undefined && delivery.dueAtMs > event.acceptedAtMs
       this.#tools.lanes.stored(delivery.endpointKey, delivery.dueAtMs, loose)

@@ -34,7 +34,10 @@ function setUp(...turns: (Error | readonly [match: number, AcceptResult['kind']]
     batchTimeoutMs: () => null,
     refused: () => {},
   }
-  const intake = new Intake(tools, new Handover({ lanes, backlog, accepted: () => {} }))
+  const intake = new Intake(
+    tools,
+    new Handover({ lanes, backlog, accepted: () => {}, cancelled: () => {} }),
+  )
   /** How many more deliveries of the endpoint may wait: half of the limit is the most. */
   const room = () => {
     let count = 0

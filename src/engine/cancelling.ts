@@ -7,7 +7,7 @@ import { parseDeliveryId } from '../model/ids.ts'
 import type { Facts } from '../observe/facts.ts'
 import type { WebhookRegistry } from '../registry/webhook-registry.ts'
 import type { Scheduler } from '../schedule/scheduler.ts'
-import type { ReleaseRecord, SettlementRecord } from '../storage/commit-records.ts'
+import type { Cancellation, ReleaseRecord, SettlementRecord } from '../storage/commit-records.ts'
 import type { GroupCommit } from '../storage/group-commit.ts'
 import type { DeliveryFound } from '../storage/questions.ts'
 import type { CancelledDelivery, CancelResult } from '../storage/repairs.ts'
@@ -57,6 +57,7 @@ export class Cancelling {
     if (result === 'cancelled') this.tell([deliveryId], endpointId, reason)
     // When it was to be sent, nobody should wait for any more.
     scheduler.stored(endpointKey, nowMs)
+    scheduler.reread(endpointKey)
     return result
   }
 
@@ -103,6 +104,7 @@ export class Cancelling {
       if (isOurs) scheduler.unsuspend(endpointKey)
       // What was to be sent later is gone: nobody should wait for it.
       scheduler.stored(endpointKey, clock.nowMs())
+      scheduler.reread(endpointKey)
     }
   }
 
@@ -112,14 +114,24 @@ export class Cancelling {
     }
   }
 
+  /** They have ended, by a commit or as a wide event became deliveries. */
+  tellEnded(ended: readonly Cancellation[]): void {
+    const { facts, registry } = this.#tools
+    if (!facts.wants('delivery.cancelled')) return
+    for (const { id, reason } of ended) {
+      // Whoever erases has the count; of what waits in the store no ids come back.
+      if (reason === 'erased') continue
+      this.tell([id], registry.idOf(parseDeliveryId(id)?.endpointKey ?? ''), reason)
+    }
+  }
+
   /** A claim goes back to the store. Where it ends there, what waited behind it may go on. */
   release(record: ReleaseRecord): void {
-    const { commits, registry, scheduler, clock, during } = this.#tools
+    const { commits, scheduler, clock, during } = this.#tools
     commits.release(record)
     const { deliveryId, cancelled: reason } = record
     if (reason === undefined) return
     const endpointKey = parseDeliveryId(deliveryId)?.endpointKey ?? ''
-    this.tell([deliveryId], registry.byKey(endpointKey)?.id ?? endpointKey, reason)
     // What waited behind it is due once that is written.
     const look = () => scheduler.stored(endpointKey, clock.nowMs())
     during(commits.written().then(look))

@@ -73,8 +73,11 @@ export class Consequences {
     if (effect === null) return
     const endpoint = registry.byKey(used.key)
     if (endpoint === undefined) return
-    if (effect.kind === 'hold') registry.flows.noteHold(used.key, effect.untilMs)
-    else if (effect.kind === 'disable' && endpoint.status !== 'disabled') {
+    if (effect.kind === 'hold') {
+      registry.flows.noteHold(used.key, effect.untilMs)
+      // Again: what was lifted while this was on its way was another one.
+      scheduler.hold(used.key, effect.untilMs)
+    } else if (effect.kind === 'disable' && endpoint.status !== 'disabled') {
       this.#disabled(endpoint, effect.reason, settledAtMs)
     } else if (effect.kind === 'warn' && endpoint.warning !== effect.warning) {
       this.#takeOver(endpoint, settledAtMs, 'warned', effect.warning, { warning: effect.warning })

@@ -48,6 +48,11 @@ export class EndpointRefresh {
     return this.#refreshing
   }
 
+  /** Resolves when no reading is under way; it may have failed. */
+  async rest(): Promise<void> {
+    await this.#refreshing?.catch(() => {})
+  }
+
   async #read(): Promise<void> {
     const version = await this.#registry.refresh()
     this.#version = version

@@ -156,6 +156,7 @@ export class Engine {
       scheduler: this.scheduler,
       health: this.#health,
       orphaned: (endpointKey) => this.#cancelOrphans(endpointKey),
+      endWaiting: (endpointKey) => this.#janitor.endWaiting(endpointKey),
       during: this.#during,
     })
     const voided = await registry.attach(endpoints, backing, {
@@ -186,7 +187,10 @@ export class Engine {
         )
       },
       flowsChanged: (changed) => {
-        for (const flow of changed) this.scheduler.flowChanged(flows.note(flow))
+        // A new address lifts a hold: it is read before anything is sent because of that.
+        void this.#refresh.rest().then(() => {
+          for (const flow of changed) this.scheduler.flowChanged(flows.note(flow))
+        })
       },
       sharesChanged: () => this.scheduler.sharesChanged(),
       marked: (deliveries) => void this.cancelling.takeBack(deliveries),
@@ -273,7 +277,7 @@ export class Engine {
       if (ended > 0) await this.commits.written()
       if (step.more && step.erased + ended > 0) continue
       // What was to be sent later may be gone: nobody should wait for it.
-      if (erased > 0) this.scheduler.reread()
+      if (erased > 0) this.scheduler.rereadAll()
       return { erased, inFlight: step.inFlight }
     }
   }
@@ -297,6 +301,7 @@ export class Engine {
       random: this.#parts.random,
       log: (level, message, fields) => tellStore(this.#parts, level, message, fields),
       isSending: () => this.scheduler.active > 0,
+      cancelled: (ended) => this.cancelling.tellEnded(ended),
       relieved: () => {
         this.scheduler.pump()
         this.#rest.look()
@@ -349,6 +354,9 @@ export class Engine {
       backlog: this.#backlog,
       commits: this.commits,
       stored: this.#stored,
+      reread: (endpointKey) => this.scheduler.reread(endpointKey),
+      isClaiming: (endpointKey) => this.scheduler.isClaiming(endpointKey),
+      cancelled: (ended) => this.cancelling.tellEnded(ended),
       refresh: () => this.#refresh.refresh(),
       takeIntake: () => this.#intake.takeOver(),
       syncHealth: () => this.#health.sync(),
@@ -402,12 +410,13 @@ export class Engine {
       },
       batchTimeoutMs: (endpoint) =>
         laneLimits(endpoint, options, store.shares).batch?.timeoutMs ?? null,
+      cancelled: (ended) => this.cancelling.tellEnded(ended),
       accepted: (event, receipt) => tellAccepted(facts, event, receipt),
     }
   }
 
   #createRecorder(): Recorder {
-    const { clock, random, retries } = this.#parts
+    const { clock, random, retries, registry } = this.#parts
     const consequences = new Consequences({
       ...this.#parts,
       scheduler: this.scheduler,
@@ -422,6 +431,7 @@ export class Engine {
       random,
       retries,
       commits: this.commits,
+      endpoint: (key) => registry.byKey(key),
       recorded: (claim, record, endpoint, result, outcome) =>
         consequences.recorded(claim, record, endpoint, result, outcome),
     })

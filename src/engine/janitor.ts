@@ -7,6 +7,7 @@ import type { Clock } from '../model/clock.ts'
 import type { Facts } from '../observe/facts.ts'
 import type { Logger } from '../observe/log.ts'
 import type { WebhookRegistry } from '../registry/webhook-registry.ts'
+import type { Cancellation } from '../storage/commit-records.ts'
 import type { GroupCommit } from '../storage/group-commit.ts'
 import type { Store } from '../storage/storage.ts'
 import type { ServiceOptions } from './options.ts'
@@ -23,6 +24,12 @@ export interface JanitorTools {
   readonly backlog: Backlog | null
   /** A delivery of this endpoint is in the store and due then. */
   readonly stored: (endpointKey: string, dueAtMs: number) => void
+  /** Deliveries of this endpoint are gone from the store. */
+  readonly reread: (endpointKey: string) => void
+  /** These have ended at once. */
+  readonly cancelled: (ended: readonly Cancellation[]) => void
+  /** A claim is under way that may bring deliveries of this endpoint. */
+  readonly isClaiming: (endpointKey: string) => boolean
   /** Takes over what callers' transactions have brought, until nothing is left. */
   readonly takeIntake: () => Promise<void>
   /** Learns which endpoints fail elsewhere. */
@@ -102,13 +109,14 @@ export class Janitor {
   }
 
   async #fanOutSome(): Promise<void> {
-    const { store, clock, stored } = this.#tools
+    const { store, clock, stored, cancelled } = this.#tools
     const nowMs = clock.nowMs()
     // An event that is committed while this runs may not be in its answer.
     this.#wideEvents = false
     try {
       const result = await store.fanOut(fanOutStep, nowMs)
       for (const endpointKey of result.endpointKeys) stored(endpointKey, nowMs)
+      if (result.cancelled.length > 0) cancelled(result.cancelled)
       this.#wideEvents ||= result.more
     } catch (error) {
       this.#wideEvents = true
@@ -124,6 +132,20 @@ export class Janitor {
       this.#cancelling = null
     })
     return this.#cancelling
+  }
+
+  /**
+   * Resolves when nothing waits any more of a disabled endpoint: then it may be enabled.
+   *
+   * @throws what the store throws
+   */
+  async endWaiting(endpointKey: string): Promise<void> {
+    for (;;) {
+      // What a claim brings that is under way goes back as well, and is ended the next time.
+      const wasClaiming = this.#tools.isClaiming(endpointKey)
+      await this.#cancelAllOf(endpointKey)
+      if (!wasClaiming) return
+    }
   }
 
   async #cancelAllOf(endpointKey: string): Promise<void> {
@@ -147,7 +169,7 @@ export class Janitor {
         })
       if (ended.length === 0) return
       for (const deliveryId of ended) {
-        const endpointId = endpoint?.id ?? endpointKey
+        const endpointId = registry.idOf(endpointKey)
         facts.tell('delivery.cancelled', { deliveryId, endpointId, reason })
       }
     }
@@ -205,14 +227,15 @@ export class Janitor {
 
   /** What expires while it waits: for a paused endpoint, or for one that asked for time. */
   async #expire(): Promise<void> {
-    const { store, clock, registry, facts, stored } = this.#tools
+    const { store, clock, registry, facts, stored, reread } = this.#tools
     for (let more = true; more && !this.#stopped; ) {
       const ended = await store.expireDeliveries(clock.nowMs(), cancelStep)
       for (const { id: deliveryId, endpointKey } of ended) {
-        const endpointId = registry.byKey(endpointKey)?.id ?? endpointKey
+        const endpointId = registry.idOf(endpointKey)
         facts.tell('delivery.cancelled', { deliveryId, endpointId, reason: 'expired' })
         stored(endpointKey, clock.nowMs())
       }
+      for (const key of new Set(ended.map((one) => one.endpointKey))) reread(key)
       more = ended.length === cancelStep
     }
   }

@@ -10,13 +10,13 @@ import type { Logger } from '../observe/log.ts'
 import type { RegistryBacking } from '../registry/backing.ts'
 import type { WebhookRegistry } from '../registry/webhook-registry.ts'
 import type { Scheduler } from '../schedule/scheduler.ts'
-import type { EndpointChange } from '../storage/endpoints.ts'
+import { type EndpointChange, liftsFlow } from '../storage/endpoints.ts'
 import type { Store } from '../storage/storage.ts'
 import type { EndpointEncryption } from './endpoint-encryption.ts'
 import type { HealthKeeper } from './health-keeper.ts'
 import { warnOfNewSecret } from './notices.ts'
 import type { ServiceOptions } from './options.ts'
-import { tellEndpointChange } from './tell.ts'
+import { tellBreaker, tellEndpointChange } from './tell.ts'
 
 export interface RegistryBackingTools {
   readonly store: Store
@@ -31,12 +31,14 @@ export interface RegistryBackingTools {
   readonly logger: Logger
   /** What waits for this endpoint, which is disabled or gone, must be ended. */
   readonly orphaned: (endpointKey: string) => void
+  /** Resolves when all of that is ended. */
+  readonly endWaiting: (endpointKey: string) => Promise<void>
   /** Counts as unrest until it is done. */
   readonly during: (work: Promise<unknown>) => void
 }
 
 export function createRegistryBacking(tools: RegistryBackingTools): RegistryBacking {
-  const { store, options, dispatcher, encryption } = tools
+  const { store, options, dispatcher, encryption, clock } = tools
   return {
     needsSecret: options.enableSecurity,
     sharedSecret: options.secretKey,
@@ -45,7 +47,14 @@ export function createRegistryBacking(tools: RegistryBackingTools): RegistryBack
     async save(record, change, seenVersion) {
       const isWritten = await store.saveEndpoint(encryption.seal(record), change, seenVersion)
       if (isWritten) encryption.settled(record.key)
+      if (isWritten && liftsFlow(record, change)) await noteLifted(tools, record)
       return isWritten
+    },
+    endWaiting: tools.endWaiting,
+    async isHeldUp(endpointKey) {
+      const flow = await store.findFlow(endpointKey)
+      if (flow === null) return false
+      return flow.heldUntilMs > clock.nowMs() || flow.breaker.state !== 'closed'
     },
     async changedSince(version) {
       const changed = await store.changedEndpoints(version)
@@ -69,6 +78,8 @@ function followChange(
   warnOfNewSecret(logger, record, change)
   if (change.what === 'removed') registry.flows.remove(record.key)
   scheduler.refresh(record.key)
+  // Not before the lane has the endpoint as it is now: the next request must not go to the old address.
+  if (liftsFlow(record, change)) scheduler.flowChanged(registry.flows.get(record.key))
   if (record.status === 'disabled') orphaned(record.key)
   // Memory forgot what a disabled endpoint had in the store; not all of it need be ended yet.
   else if (record.status === 'active' && change.fields.includes('status')) {
@@ -77,6 +88,21 @@ function followChange(
   if (change.fields.includes('url')) health.clear(record.key, change.atMs)
   if (change.fields.includes('ordering')) during(releaseOrder(tools, record.key))
   tellEndpointChange(facts, record, change)
+}
+
+/** As the store has made it. Where it cannot be read, the endpoint is sent to when its time is over. */
+async function noteLifted(tools: RegistryBackingTools, endpoint: EndpointRecord): Promise<void> {
+  const { store, registry, logger } = tools
+  try {
+    const flow = await store.findFlow(endpoint.key)
+    if (flow === null) return
+    const before = registry.flows.get(endpoint.key).breaker
+    const { breaker } = registry.flows.note(flow)
+    if (before.state !== 'closed' && breaker.state === 'closed')
+      tellBreaker(tools, endpoint, breaker)
+  } catch (error) {
+    logger.warn({ error: String(error) }, 'what was lifted of an endpoint cannot be read')
+  }
 }
 
 /** By other rules than those by which they were held up. */

@@ -86,7 +86,7 @@ export function tellSettled(
 }
 
 export function tellBreaker(
-  { facts, logger }: TellTools,
+  { facts, logger }: Pick<TellTools, 'facts' | 'logger'>,
   { id, tenantId, url }: EndpointRecord,
   { state, untilMs, openings }: Breaker,
 ): void {

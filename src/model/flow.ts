@@ -36,6 +36,19 @@ export interface RateLimit {
 
 export const closedBreaker: Breaker = { state: 'closed', epoch: 0, untilMs: 0, openings: 0 }
 
+/**
+ * Until when it is held, by what was known and by what is told: a hold only grows, until a closed
+ * breaker of a later epoch says that it was lifted. What is told of an earlier epoch is no news.
+ */
+export function heldUntil(
+  known: Pick<EndpointFlow, 'heldUntilMs' | 'breaker'>,
+  told: Pick<EndpointFlow, 'heldUntilMs' | 'breaker'>,
+): number {
+  if (told.breaker.epoch < known.breaker.epoch) return known.heldUntilMs
+  const mayBeLifted = told.breaker.epoch > known.breaker.epoch && told.breaker.state === 'closed'
+  return mayBeLifted ? told.heldUntilMs : Math.max(known.heldUntilMs, told.heldUntilMs)
+}
+
 /** An endpoint of which nothing is stored. */
 export function freeFlow(endpointKey: string): EndpointFlow {
   return { endpointKey, heldUntilMs: 0, breaker: closedBreaker, nextSendAtMs: 0 }

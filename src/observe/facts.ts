@@ -73,6 +73,11 @@ export interface WebhookFacts {
   'delivery.delivered': DeliveryFact
   /** It ended as `exhausted` or `rejected`. */
   'delivery.failed': DeliveryFact & { state: 'exhausted' | 'rejected' }
+  /**
+   * Ended without being sent (again), by this process; each member of a batch for itself. Not told:
+   * what `eraseEvents` ends, which returns how many, and what had been cancelled while it was under
+   * way in a process that died.
+   */
   'delivery.cancelled': { deliveryId: string; endpointId: string; reason: string }
   'endpoint.changed': {
     endpointId: string

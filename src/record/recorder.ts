@@ -20,6 +20,8 @@ export interface RecorderTools {
   readonly random: Random
   readonly retries: RetryManager
   readonly commits: GroupCommit
+  /** As it is now. */
+  readonly endpoint: (endpointKey: string) => EndpointRecord | undefined
   /** After the settlement is written. */
   readonly recorded: (
     claim: Claim,
@@ -46,7 +48,8 @@ export class Recorder {
     const nowMs = clock.nowMs()
     const policy = this.#policy(endpoint)
     const { expiresAtMs = null } = claim
-    const settlement = settle(number, report.outcome, policy, nowMs, random, expiresAtMs)
+    const outcome = this.#asOfAddress(report.outcome, endpoint)
+    const settlement = settle(number, outcome, policy, nowMs, random, expiresAtMs)
     const record: SettlementRecord = {
       deliveryId: claim.deliveryId,
       endpointKey: claim.endpointKey,
@@ -69,6 +72,13 @@ export class Recorder {
     }
     commits.settle(record, (result) => recorded(claim, record, endpoint, result, report.outcome))
     return settlement
+  }
+
+  /** For how long an address wants to be left alone says nothing about the one that replaced it. */
+  #asOfAddress(outcome: Outcome, used: EndpointRecord): Outcome {
+    if (!('retryAfterMs' in outcome) || outcome.retryAfterMs === null) return outcome
+    const url = this.#tools.endpoint(used.key)?.url ?? used.url
+    return url === used.url ? outcome : { ...outcome, retryAfterMs: null }
   }
 
   #policy(endpoint: EndpointRecord): RetryPolicy {

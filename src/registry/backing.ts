@@ -9,6 +9,10 @@ import type { WritesTo } from './endpoint-writes.ts'
 /** What the service puts behind the registry. */
 export interface RegistryBacking extends ChangeRules, WritesTo {
   remove(record: EndpointRecord, change: EndpointChange): Promise<void>
+  /** Resolves when nothing waits any more of this endpoint, which is disabled. */
+  endWaiting(endpointKey: string): Promise<void>
+  /** It was told to wait, or its breaker is not closed. */
+  isHeldUp(endpointKey: string): Promise<boolean>
   /** Signatures of endpoints that do not say otherwise. */
   readonly schemes: readonly SignatureScheme[]
 }
@@ -23,6 +27,8 @@ export interface Terms {
 export const memoryBacking = {
   save: () => Promise.resolve(true),
   remove: () => Promise.resolve(),
+  endWaiting: () => Promise.resolve(),
+  isHeldUp: () => Promise.resolve(false),
   changed: () => {},
   changedSince: (version) => Promise.resolve({ version, endpoints: [], removedKeys: [] }),
   needsSecret: true,

@@ -135,7 +135,7 @@ export function statusChange(
     version,
     updatedAtMs: nowMs,
   }
-  const resumed = status === 'active' && known.status === 'paused'
+  const resumed = status === 'active' && known.status !== 'disabled'
   const what = resumed ? 'resumed' : statusWords[status]
   return { record, change: { atMs: nowMs, version, what, reason, fields: ['status'] } }
 }

@@ -190,9 +190,14 @@ export class EndpointEdits {
     status: EndpointRecord['status'],
     reason: string,
   ): Promise<EndpointRecord> {
-    if (known.status === status) return known
+    if (known.status === status && !(await this.#isToLift(known))) return known
     const changed = statusChange(known, status, reason, this.#terms.nowMs())
     return await this.#tools.writes.write(changed.record, changed.change)
+  }
+
+  /** Resuming what is active says that it may be sent to: it ends what keeps it back, if anything does. */
+  async #isToLift({ key, status }: EndpointRecord): Promise<boolean> {
+    return status === 'active' && (await this.#terms.backing.isHeldUp(key))
   }
 
   async remove(known: EndpointRecord, reason: string): Promise<void> {

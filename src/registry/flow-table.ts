@@ -1,5 +1,5 @@
 /** The flow of endpoints in memory, as it was last told. Endpoints without an entry are free. */
-import { type EndpointFlow, freeFlow } from '../model/flow.ts'
+import { type EndpointFlow, freeFlow, heldUntil } from '../model/flow.ts'
 
 export class FlowTable {
   readonly #flows = new Map<string, EndpointFlow>()
@@ -12,10 +12,11 @@ export class FlowTable {
   note(flow: EndpointFlow): EndpointFlow {
     const { endpointKey } = flow
     const known = this.get(endpointKey)
+    const isLater = flow.breaker.epoch >= known.breaker.epoch
     const noted = {
       endpointKey,
-      heldUntilMs: Math.max(known.heldUntilMs, flow.heldUntilMs),
-      breaker: flow.breaker.epoch >= known.breaker.epoch ? flow.breaker : known.breaker,
+      heldUntilMs: heldUntil(known, flow),
+      breaker: isLater ? flow.breaker : known.breaker,
       nextSendAtMs: flow.nextSendAtMs,
     }
     this.#flows.set(endpointKey, noted)

@@ -110,9 +110,12 @@ export class WebhookRegistry {
     changes: WebhookEndpointChanges,
     scope?: TenantScope,
   ): Promise<WebhookEndpoint> {
-    return this.#inTurn(async () =>
-      this.#view(await this.#edits.update(this.#require(id, scope), changes)),
-    )
+    const update = async (known: EndpointRecord) =>
+      this.#view(await this.#edits.update(known, changes))
+    if (changes?.status === 'active' || changes?.active === true) {
+      return this.#enable(id, scope, update)
+    }
+    return this.#inTurn(() => update(this.#require(id, scope)))
   }
 
   /** @throws WebhookError ENDPOINT_NOT_FOUND */
@@ -122,9 +125,10 @@ export class WebhookRegistry {
     reason: string,
     scope?: TenantScope,
   ): Promise<WebhookEndpoint> {
-    return this.#inTurn(async () =>
-      this.#view(await this.#edits.setStatus(this.#require(id, scope), status, reason)),
-    )
+    const set = async (known: EndpointRecord) =>
+      this.#view(await this.#edits.setStatus(known, status, reason))
+    if (status === 'active') return this.#enable(id, scope, set)
+    return this.#inTurn(() => set(this.#require(id, scope)))
   }
 
   /** @internal Not by request. @returns false when it is not active any more */
@@ -175,6 +179,11 @@ export class WebhookRegistry {
     return this.#table.byKey(key)
   }
 
+  /** @internal Its id, also of one that was removed a while ago. */
+  idOf(key: string): string {
+    return this.#table.idOf(key)
+  }
+
   /** @internal */
   records(scope?: TenantScope): EndpointRecord[] {
     const tenantId = scopedTenantId(scope?.tenantId)
@@ -204,7 +213,7 @@ export class WebhookRegistry {
    * @returns the version of all endpoints that is in force here now
    */
   refresh(): Promise<number> {
-    return this.#inTurn(() => this.#writes.refresh(this.#terms.nowMs()))
+    return this.#inTurn(() => this.#refreshNow())
   }
 
   /** @internal Forgets secrets whose overlap has ended, here and in the store. */
@@ -269,6 +278,33 @@ export class WebhookRegistry {
       'ENDPOINT_NOT_FOUND',
       `Expected the id of a registered endpoint, got ${JSON.stringify(id)}${scope?.tenantId ? ` in tenant ${JSON.stringify(scope.tenantId)}` : ''}; register it first with \`registerEndpoint\`.`,
     )
+  }
+
+  /**
+   * Before a disabled endpoint is enabled, all ends that waited for it, whichever process disabled it.
+   * That can take a while, and nobody else's turn waits for it.
+   */
+  async #enable(
+    id: string,
+    scope: TenantScope | undefined,
+    enable: (known: EndpointRecord) => Promise<WebhookEndpoint>,
+  ): Promise<WebhookEndpoint> {
+    let ended: EndpointRecord | null = null
+    for (;;) {
+      const view: WebhookEndpoint | EndpointRecord = await this.#inTurn(async () => {
+        // Another process may have disabled it a moment ago.
+        if (this.#require(id, scope).status === 'active') await this.#refreshNow()
+        const known = this.#require(id, scope)
+        return known.status === 'disabled' && known !== ended ? known : await enable(known)
+      })
+      if (!('key' in view)) return view
+      await this.#terms.backing.endWaiting(view.key)
+      ended = view
+    }
+  }
+
+  #refreshNow(): Promise<number> {
+    return this.#writes.refresh(this.#terms.nowMs())
   }
 
   #inTurn<T>(change: () => Promise<T>): Promise<T> {

@@ -117,10 +117,11 @@ export class Agenda {
     if (atMs !== never && atMs > nowMs) this.#sendAlarm.watch(pace)
   }
 
-  /** For deliveries; or, while the breaker is not closed, whether it may probe with one. */
+  /** For deliveries, or when the next is due; or, while the breaker is not closed, whether it may probe with one. */
   #ask(lane: Lane): void {
     const { reader, breakers, isStopped } = this.#tools
-    if (lane.breaker.state === 'closed' || lane.probe === 'next') reader.want(lane)
+    const mayClaim = lane.breaker.state === 'closed' || lane.probe === 'next'
+    if (mayClaim || lane.mustLook) reader.want(lane)
     else if (!isStopped()) breakers.askToProbe(lane)
   }
 }

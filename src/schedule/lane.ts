@@ -40,6 +40,8 @@ export class Lane implements Watched {
   /** Set while a claim is under way: the earliest due time that arrived meanwhile. */
   storedDuringClaimMs = never
   claiming = false
+  /** What it had in the store may be gone: it asks when the next is due, whether it may send or not. */
+  mustLook = false
   /** Loose deliveries of a batched endpoint, as far as known: enough of them seal a batch. */
   loose = 0
   /** Of these, those that arrived while a claim was under way. */
@@ -171,6 +173,7 @@ export class Lane implements Watched {
    */
   get claimAtMs(): number {
     if (this.isClosed) return never
+    if (this.mustLook) return this.claimNotBeforeMs
     const fullBatch = this.batchSize !== null && this.loose >= this.batchSize
     const dueMs = fullBatch ? 0 : this.storedDueMs
     const atMs = Math.max(dueMs, this.heldUntilMs, this.claimNotBeforeMs)

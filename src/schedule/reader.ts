@@ -104,14 +104,16 @@ export class Reader {
       }
       // A probe is one request.
       const most = lane.probe === 'next' ? 1 : share
-      const limit = Math.min(this.#tools.memory.room(lane), most, rows)
-      if (limit <= 0) {
+      const room = lane.isBlocked(nowMs) ? 0 : this.#tools.memory.room(lane)
+      const limit = Math.max(0, Math.min(room, most, rows))
+      if (limit === 0 && !lane.mustLook) {
         // It asks again when one of its requests has ended. Left in here, ten thousand full lanes
         // would be looked at for every delivery: 145 µs instead of 2.
         continue
       }
       rows -= limit
       lane.claiming = true
+      lane.mustLook = false
       lanes.push(lane)
       const { endpointKey, storedDueMs: headMs } = lane
       rooms.push({ endpointKey, limit, batch: this.#batchOf(lane), headMs })
@@ -151,6 +153,7 @@ export class Reader {
       lane.claiming = false
       lane.storedDuringClaimMs = never
       lane.looseDuringClaim = 0
+      lane.mustLook = true
     }
     this.#tools.claims.failed(error)
     const again = () => {

@@ -11,7 +11,7 @@
  */
 import type { Clock } from '../model/clock.ts'
 import type { EndpointRecord } from '../model/endpoint.ts'
-import type { EndpointFlow } from '../model/flow.ts'
+import { type EndpointFlow, heldUntil } from '../model/flow.ts'
 import type { Claim } from '../storage/claims.ts'
 import type { ReleaseRecord } from '../storage/commit-records.ts'
 import type { Store } from '../storage/storage.ts'
@@ -269,12 +269,23 @@ export class Scheduler {
     this.#lanes.open(endpointKey).startSlowly(true)
   }
 
-  /** Deliveries have vanished from the store: asks it again when each lane's next one is due. */
-  reread(): void {
-    const nowMs = this.#tools.clock.nowMs()
-    for (const lane of this.#lanes) {
-      if (lane.storedDueMs !== never) this.stored(lane.endpointKey, nowMs)
-    }
+  /**
+   * Deliveries have vanished from the store: asks it again when the next one is due, also where nothing
+   * may be sent now, so that nobody waits for what is gone.
+   */
+  reread(endpointKey: string): void {
+    const lane = this.#lanes.find(endpointKey)
+    if (lane !== undefined) this.#reread(lane)
+  }
+
+  rereadAll(): void {
+    for (const lane of this.#lanes) this.#reread(lane)
+  }
+
+  #reread(lane: Lane): void {
+    if (lane.storedDueMs === never && lane.loose === 0 && !lane.claiming) return
+    lane.mustLook = true
+    this.#agenda.watch(lane)
   }
 
   /** Gives one delivery back that waits in memory. @returns false when none does */
@@ -300,11 +311,20 @@ export class Scheduler {
   }
 
   /** What is stored of an endpoint's hold and breaker, whoever changed it. */
-  flowChanged({ endpointKey, heldUntilMs, breaker }: EndpointFlow): void {
-    const lane = this.#lanes.find(endpointKey)
+  flowChanged(flow: EndpointFlow): void {
+    const lane = this.#lanes.find(flow.endpointKey)
     if (lane === undefined) return
-    this.hold(endpointKey, heldUntilMs)
-    if (!lane.isChanging) this.#breakers.adopt(lane, breaker)
+    const heldUntilMs = heldUntil(lane, flow)
+    if (heldUntilMs < lane.heldUntilMs) this.#lift(lane, heldUntilMs)
+    else this.hold(flow.endpointKey, heldUntilMs)
+    if (!lane.isChanging) this.#breakers.adopt(lane, flow.breaker)
+  }
+
+  #lift(lane: Lane, heldUntilMs: number): void {
+    lane.heldUntilMs = heldUntilMs
+    this.#agenda.watch(lane)
+    this.#precedence.join(lane)
+    this.#sending.pump()
   }
 
   /**
@@ -372,6 +392,7 @@ export class Scheduler {
       this.#sending.empty(lane)
       this.#reader.drop(lane)
       lane.storedDueMs = never
+      lane.mustLook = false
       lane.loose = 0
       lane.suspended = false
       this.#forget(lane)

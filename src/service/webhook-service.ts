@@ -300,7 +300,11 @@ export class WebhookService implements AsyncDisposable {
     return this.registry.finishRotation(id, scope)
   }
 
-  /** Its waiting deliveries end as cancelled; what has ended stays readable. */
+  /**
+   * Its waiting deliveries end as cancelled; what has ended stays readable. Resolves when no further
+   * request begins here, in other processes within a second: what waits is still being ended then,
+   * thousands a second, and requests under way come to their end.
+   */
   async removeEndpoint(id: string, options?: RemoveOptions): Promise<void> {
     await this.#use()
     checkOptions(options, ['tenantId', 'reason'], 'removeEndpoint')
@@ -330,7 +334,11 @@ export class WebhookService implements AsyncDisposable {
     return this.registry.setStatus(id, 'paused', reason, scope)
   }
 
-  /** Its waiting deliveries end as cancelled, and no event is kept for it until it is enabled. */
+  /**
+   * Its waiting deliveries end as cancelled, and no event is kept for it until it is enabled. Resolves
+   * when no further request begins here, in other processes within a second: what waits is still being
+   * ended then, thousands a second, and requests under way come to their end.
+   */
   async disableEndpoint(
     id: string,
     reason = 'by request',
@@ -341,12 +349,19 @@ export class WebhookService implements AsyncDisposable {
     return this.registry.setStatus(id, 'disabled', reason, scope)
   }
 
-  /** The same as `resumeEndpoint`, by the name that fits a disabled one. */
+  /**
+   * The same as `resumeEndpoint`, by the name that fits a disabled one. What waited when it was disabled
+   * has ended as cancelled when this resolves, but for what another process holds in memory that has had
+   * less than a second to learn of the disabling.
+   */
   enableEndpoint(id: string, reason?: string, scope?: TenantScope): Promise<WebhookEndpoint> {
     return this.resumeEndpoint(id, reason, scope)
   }
 
-  /** Makes it active again, whether it was paused or disabled. */
+  /**
+   * Makes it active again, whether it was paused or disabled. What keeps it back ends, also of one that
+   * is active: a `Retry-After` of its receiver, an open breaker.
+   */
   async resumeEndpoint(
     id: string,
     reason = 'by request',

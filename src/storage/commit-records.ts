@@ -89,6 +89,19 @@ export interface CommitResult {
   readonly accepts: readonly AcceptResult[]
   /** In the order of `settlements`. */
   readonly settlements: readonly SettlementResult[]
+  /**
+   * What ended as cancelled by this commit: claims given back to end or for an endpoint that takes
+   * nothing any more, retries that will not be, what was cancelled while it was owned. Not what its
+   * accepts and settlements say themselves. Left out when nothing did; a repeated group tells only what
+   * the repetition has ended.
+   */
+  readonly cancelled?: readonly Cancellation[]
+}
+
+/** A delivery, each member of a batch for itself, that has ended as cancelled. */
+export interface Cancellation {
+  readonly id: string
+  readonly reason: string
 }
 
 export type AcceptResult =
@@ -117,5 +130,7 @@ export type SettlementResult = 'written' | 'repeated' | 'late'
 
 export interface FanOutResult {
   readonly endpointKeys: readonly string[]
+  /** What ended at once. */
+  readonly cancelled: readonly Cancellation[]
   readonly more: boolean
 }

@@ -25,6 +25,14 @@ export interface EndpointChange {
   readonly fields: readonly string[]
 }
 
+/**
+ * What was learned of an endpoint's address says nothing any more: it has another one, or somebody
+ * has seen to it and says that it may be sent to.
+ */
+export function liftsFlow({ status }: Pick<EndpointRecord, 'status'>, { fields }: EndpointChange) {
+  return fields.includes('url') || (status === 'active' && fields.includes('status'))
+}
+
 /** A store keeps so many changes of each endpoint, the newest. */
 export const historyLength = 1_000
 

@@ -14,6 +14,7 @@ import type { Clock } from '../model/clock.ts'
 import { isTransientStorageError, WebhookError } from '../model/errors.ts'
 import { AcceptQueue } from './accept-queue.ts'
 import type {
+  Cancellation,
   CommitResult,
   ReleaseRecord,
   SettlementRecord,
@@ -39,6 +40,8 @@ export interface GroupCommitTools extends WriteTroubleTools {
   readonly isSending: () => boolean
   /** After every commit: sending may go on, and who waits for rest may look. */
   readonly relieved: () => void
+  /** These have ended by a commit, and nobody has said so. */
+  readonly cancelled: (ended: readonly Cancellation[]) => void
 }
 
 /** Deliveries of one transaction at the most; two may be with the store, see `#goAhead`. */
@@ -347,6 +350,7 @@ export class GroupCommit {
       const one = result.accepts[i]
       if (one !== undefined) group.accepts[i]?.committed(one)
     }
+    if (result.cancelled !== undefined) this.#tools.cancelled(result.cancelled)
     if (wasInTrouble) this.#tools.log('info', 'the store takes writes again', {})
     this.#tools.relieved()
   }

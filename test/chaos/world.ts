@@ -264,6 +264,8 @@ export class World {
       else if (['resumed', 'enabled', 'registered'].includes(what)) {
         run.status.set(endpointId, 'active')
         run.gone.delete(endpointId)
+        // Somebody has seen to it: it may be sent to.
+        run.heldUntilMs.delete(endpointId)
       }
     })
     service.on('attempt.settled', ({ deliveryId, nextAttemptAt, attempt }) => {
@@ -288,7 +290,7 @@ export class World {
     if (isEarly && !this.#hurried.has(anyRound(deliveryId))) {
       this.#breaks(`${deliveryId} was sent before its time`)
     }
-    if (sent.atMs < (run.heldUntilMs.get(endpoint.key) ?? 0)) {
+    if (sent.atMs < (run.heldUntilMs.get(endpoint.id) ?? 0)) {
       this.#breaks(`${deliveryId} was sent while its endpoint had asked for time`)
     }
     const underWay = run.underWay.get(endpoint.key) ?? new Set()
@@ -307,8 +309,8 @@ export class World {
     if (outcome?.kind === 'gone') run.gone.add(request.endpoint.id)
     if (outcome?.kind === 'throttled' && outcome.retryAfterMs !== null) {
       const untilMs = this.#clock.nowMs() + Math.max(1_000, outcome.retryAfterMs)
-      const known = run.heldUntilMs.get(request.endpoint.key) ?? 0
-      run.heldUntilMs.set(request.endpoint.key, Math.max(known, untilMs))
+      const known = run.heldUntilMs.get(request.endpoint.id) ?? 0
+      run.heldUntilMs.set(request.endpoint.id, Math.max(known, untilMs))
     }
   }
 

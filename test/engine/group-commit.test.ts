@@ -43,6 +43,7 @@ function setUp(gatherMs = 0, commitsInOrder = false) {
     log: (level, message) => logs.push(`${level}: ${message}`),
     isSending: () => state.isSending,
     relieved: () => {},
+    cancelled: () => {},
   })
   /** What the n-th commit carried. */
   const carried = (n: number) => {
@@ -70,7 +71,14 @@ function setUpWith(answer: (group: CommitGroup) => Error | null) {
         })
       },
     } as unknown as Store,
-    { clock, random: () => 0.5, log: () => {}, isSending: () => false, relieved: () => {} },
+    {
+      clock,
+      random: () => 0.5,
+      log: () => {},
+      isSending: () => false,
+      relieved: () => {},
+      cancelled: () => {},
+    },
   )
   return { clock, commits }
 }

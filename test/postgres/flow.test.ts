@@ -105,6 +105,35 @@ describe('services on one database', () => {
     },
   )
 
+  test.each([true, false])(
+    'what one process lifts is sent by another, to the new address alone (NOTIFY: %s)',
+    async (listens) => {
+      const front = await open(listens, { deliver: false })
+      const back = await open(listens)
+      await front.registerEndpoint(hook())
+      const isHeld = async () => ((await back.getEndpoint('hook'))?.heldUntil ?? null) !== null
+      const wantTime = () => ({ status: 429, headers: { 'retry-after': '3600' } })
+      inbox.setAnswer(wantTime)
+      await front.dispatchEvent(event())
+      await until(isHeld)
+      await front.dispatchEvents(Array.from({ length: 20 }, event))
+      inbox.setAnswer(({ path }) => (path === '/hook' ? wantTime() : undefined))
+      await front.updateEndpoint('hook', { url: `${inbox.url}/new` })
+      expect(await until(async () => !(await isHeld()))).toBeLessThan(1_500)
+      await inbox.waitForCount(21)
+      expect(inbox.received.filter(({ path }) => path === '/hook')).toHaveLength(1)
+      inbox.setAnswer(wantTime)
+      await front.dispatchEvent(event())
+      await until(isHeld)
+      await front.dispatchEvent(event())
+      inbox.setAnswer(() => undefined)
+      // Active all the time: it is about the hold alone.
+      await front.resumeEndpoint('hook')
+      await inbox.waitForCount(23)
+      expect(await isHeld()).toBe(false)
+    },
+  )
+
   test('one that only accepts leaves sending to the others, which begin at once', async () => {
     const front = await open(true, { deliver: false })
     await front.registerEndpoint(hook())

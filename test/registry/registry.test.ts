@@ -366,6 +366,8 @@ describe('a change that is on its way to the store', () => {
         })
       },
       remove: () => Promise.resolve(),
+      isHeldUp: () => Promise.resolve(false),
+      endWaiting: () => Promise.resolve(),
       changed: () => {},
       changedSince: (version: number) =>
         Promise.resolve({ version, endpoints: [], removedKeys: [] }),
@@ -550,6 +552,8 @@ describe('endpoints that other processes change too', () => {
         rows.delete(key)
         changes.push(key)
       },
+      isHeldUp: () => Promise.resolve(false),
+      endWaiting: () => Promise.resolve(),
       changed: ({ id }, { what }) => seen.push([id, what]),
       changedSince: async (version) => {
         const keys = [...new Set(changes.slice(Math.max(0, version)))]

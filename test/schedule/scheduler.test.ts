@@ -147,14 +147,14 @@ describe('reading back from the store', () => {
     expect(admit('a', 'new')).toBe(true)
   })
 
-  it('asks again after reread() when what was due has vanished', async () => {
+  it('asks again after rereadAll() when what was due has vanished', async () => {
     const { scheduler, add, store, left, asked } = setUp()
     add('a')
     scheduler.start()
     store('a', 'erased', 60_000)
     expect(scheduler.isDrained).toBe(false)
     left('a')
-    scheduler.reread()
+    scheduler.rereadAll()
     await settled()
     expect(asked).toHaveLength(1)
     expect(scheduler.nextDueAtMs).toBe(60_000)

@@ -10,7 +10,13 @@
  */
 
 import { behindMs } from '../../model/delivery.ts'
-import type { AcceptRecord, AcceptResult, DeliveryTerms, NewDelivery } from '../commit-records.ts'
+import type {
+  AcceptRecord,
+  AcceptResult,
+  Cancellation,
+  DeliveryTerms,
+  NewDelivery,
+} from '../commit-records.ts'
 import { deliveryColumns, eventColumns, fanColumns, keyColumns } from './accept-columns.ts'
 import { insertNew } from './accept-new.ts'
 import { int4Array, int8Array } from './binary-array.ts'
@@ -93,7 +99,13 @@ const insertSql = ({ closing, ordered }: Holding) => `
   select (select count(*) from me) as alive, (select count(*) from fresh) as fresh,
          case when (select count(*) from fresh) < cardinality($2::text[])
               then (select json_agg(key) from fresh) end as keys,
-         (select number from kmsg.endpoints_version) as version`
+         (select number from kmsg.endpoints_version) as version
+         ${closing ? closedNow : ''}`
+
+/** What the accept itself does not end. */
+const closedNow = `,
+         (select json_agg(json_build_object('id', id, 'reason', closed)) from delivery
+           where closed is not null and ended is null) as closed`
 
 /** Those that end at once end in the same statement. */
 const judged = ({ ordered }: Holding) => `, delivery as materialized (
@@ -124,8 +136,8 @@ const insertOrdered = insertSql({ closing: true, ordered: true })
 export async function commitAccepts(
   session: Session,
   accepts: readonly AcceptRecord[],
-): Promise<AcceptResult[]> {
-  if (accepts.length === 0) return []
+): Promise<{ results: AcceptResult[]; cancelled: readonly Cancellation[] }> {
+  if (accepts.length === 0) return { results: [], cancelled: [] }
   const { database } = session
   const way = wayOf(session, accepts)
   const work = async (connection: Connection) => {
@@ -140,7 +152,7 @@ export async function commitAccepts(
   // Turns among the keys of ordered deliveries end with a transaction.
   const accepted = await (isOrdered(accepts) ? database.write(work) : database.read(work))
   accepted.committed()
-  return accepted.results
+  return accepted
 }
 
 const uniqueViolation = '23505'
@@ -160,13 +172,19 @@ function wayOf(session: Session, accepts: readonly AcceptRecord[]): Way {
   return leftMs > 0 && leftMs <= lookForIdsMs ? 'looking' : 'new'
 }
 
+interface Inserted {
+  readonly results: AcceptResult[]
+  readonly cancelled: readonly Cancellation[]
+  committed(): void
+}
+
 /** One statement, and another only when some event is not new. */
 export async function insert(
   session: Session,
   connection: Connection,
   accepts: readonly AcceptRecord[],
   way: Way = 'safe',
-): Promise<{ results: AcceptResult[]; committed(): void }> {
+): Promise<Inserted> {
   const slots = new SlotsToWrite(session)
   const { id: owner } = session.worker
   const values = toColumns(accepts.toSorted(inOrderOfIds), slots)
@@ -192,6 +210,7 @@ export async function insert(
       : await findKnown(connection, accepts, new Set(JSON.parse(row.keys ?? '[]')), version)
   return {
     results,
+    cancelled: JSON.parse(row.closed ?? '[]') as Cancellation[],
     committed() {
       slots.written()
       session.hints.due(values.waiting)
@@ -217,6 +236,8 @@ interface Accepted {
   /** Of the events that are new; null when all of them are. */
   readonly keys: string | null
   readonly version: number
+  /** Left out where nothing may end at once. */
+  readonly closed?: string | null
 }
 
 /** Whether some delivery may end at once. */

@@ -2,6 +2,7 @@
  * Ends what waits without sending it: the endpoint is gone, the event was erased, or somebody wants
  * it. What is in flight is at most marked.
  */
+import type { Cancellation } from '../commit-records.ts'
 import type { CancelledDelivery, CancelResult } from '../repairs.ts'
 import type { Connection } from './connection.ts'
 import { dissolveMarked } from './dissolve.ts'
@@ -81,23 +82,31 @@ const endMarked = `
            created_at_ms, coalesce($1::bigint, greatest(created_at_ms, due_at_ms))
       from gone
   )
-  select endpoint_key, order_key, due_at_ms from gone where order_key is not null`
+  select id, endpoint_key, order_key, cancel_reason, due_at_ms from gone`
 
-/** @param nowMs null when they may have ended at any time since they were due */
+/**
+ * @param nowMs null when they may have ended at any time since they were due
+ * @returns what has ended
+ */
 export async function endCancelled(
   session: Pick<Session, 'database'>,
   connection: Connection,
   nowMs: number | null,
-): Promise<void> {
+): Promise<Cancellation[]> {
   await dissolveMarked(connection, nowMs)
   const rows = await connection.all<MarkedRow>(endMarked, nowMs)
-  const keys = rows.map((row) => ({ endpointKey: row.endpoint_key, key: fromText(row.order_key) }))
+  const keys = rows.flatMap(({ endpoint_key: endpointKey, order_key: key }) =>
+    key === null ? [] : [{ endpointKey, key: fromText(key) }],
+  )
   await promote(session, connection, keys, nowMs ?? Math.max(...rows.map((row) => row.due_at_ms)))
+  return rows.map(({ id, cancel_reason: reason }) => ({ id, reason: fromText(reason) }))
 }
 
 interface MarkedRow {
+  readonly id: string
   readonly endpoint_key: string
-  readonly order_key: string
+  readonly order_key: string | null
+  readonly cancel_reason: string
   readonly due_at_ms: number
 }
 

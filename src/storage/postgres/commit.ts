@@ -5,7 +5,7 @@
  * missing is repeated whole.
  */
 import { WebhookError } from '../../model/errors.ts'
-import type { CommitGroup, CommitResult, ReleaseRecord } from '../commit-records.ts'
+import type { Cancellation, CommitGroup, CommitResult, ReleaseRecord } from '../commit-records.ts'
 import { commitAccepts } from './accept.ts'
 import { cancelRows, endCancelled } from './cancel.ts'
 import { closedReason, type Session } from './session.ts'
@@ -43,12 +43,17 @@ export async function commit(session: Session, group: CommitGroup): Promise<Comm
     const isStored = group.accepts.length > 0 && parts[0].status === 'fulfilled'
     throw isStored ? partly(part.reason) : part.reason
   }
-  const [accepts, settlements] = parts as [
-    PromiseFulfilledResult<CommitResult['accepts']>,
-    PromiseFulfilledResult<CommitResult['settlements']>,
-    unknown,
+  const [accepts, settlements, released] = parts as [
+    PromiseFulfilledResult<Awaited<ReturnType<typeof commitAccepts>>>,
+    PromiseFulfilledResult<Awaited<ReturnType<typeof commitSettlements>>>,
+    PromiseFulfilledResult<Cancellation[]>,
   ]
-  return { accepts: accepts.value, settlements: settlements.value }
+  const cancelled = [...accepts.value.cancelled, ...settlements.value.cancelled, ...released.value]
+  return {
+    accepts: accepts.value.results,
+    settlements: settlements.value.results,
+    ...(cancelled.length > 0 && { cancelled }),
+  }
 }
 
 /** Its events are stored and this process owns them: nobody may be told that nothing was written. */
@@ -61,10 +66,13 @@ function partly(reason: unknown): unknown {
   )
 }
 
-async function giveBack(session: Session, releases: readonly ReleaseRecord[]): Promise<void> {
-  if (releases.length === 0) return
+async function giveBack(
+  session: Session,
+  releases: readonly ReleaseRecord[],
+): Promise<Cancellation[]> {
+  if (releases.length === 0) return []
   const nowMs = session.nowMs()
-  const rows = await session.database.write(async (connection) => {
+  const { rows, ended } = await session.database.write(async (connection) => {
     const rows = await connection.all<ReleasedRow>(
       release,
       textArray(releases.map(({ deliveryId }) => deliveryId)),
@@ -73,14 +81,26 @@ async function giveBack(session: Session, releases: readonly ReleaseRecord[]): P
     )
     const cancelled = new Map(releases.map((one) => [one.deliveryId, one.cancelled]))
     // Cancelled meanwhile, or of an endpoint that takes nothing any more: it must not wait for ever.
+    const idsOf = new Map<string, string[]>()
     for (const { id, closed } of rows) {
       const reason = cancelled.get(id) ?? closed
-      if (reason !== null) await cancelRows(session, connection, [id], reason, nowMs)
+      if (reason === null) continue
+      const ids = idsOf.get(reason)
+      if (ids === undefined) idsOf.set(reason, [id])
+      else ids.push(id)
     }
-    if (rows.some(({ marked }) => marked)) await endCancelled(session, connection, nowMs)
-    return rows
+    const ended: Cancellation[] = []
+    for (const [reason, ids] of idsOf) {
+      const some = await cancelRows(session, connection, ids, reason, nowMs)
+      for (const id of some) ended.push({ id, reason })
+    }
+    if (rows.some(({ marked }) => marked)) {
+      ended.push(...(await endCancelled(session, connection, nowMs)))
+    }
+    return { rows, ended }
   })
   session.hints.due(rows.map((row) => row.endpoint_key))
+  return ended
 }
 
 interface ReleasedRow {

@@ -7,11 +7,12 @@ import {
   type ChangedEndpoints,
   type EndpointChange,
   historyLength,
+  liftsFlow,
   type StoredEndpoint,
 } from '../endpoints.ts'
 import { type EndpointRow, endpointOf } from '../rows.ts'
 import type { Connection, SqlValue } from './connection.ts'
-import { removeFlow, restartSendTimes } from './flow.ts'
+import { liftFlow, removeFlow, restartSendTimes } from './flow.ts'
 import type { Session } from './session.ts'
 import { fromText, textArray, toText } from './text.ts'
 
@@ -146,6 +147,7 @@ export async function saveEndpoint(
     if (rows === 0) return (await connection.get(isThere, ...values)) !== undefined
     await appendChange(connection, record.key, change)
     if (change.fields.includes('rateLimit')) await restartSendTimes(connection, record.key)
+    if (liftsFlow(record, change)) await liftFlow(connection, record.key)
     await raiseVersion(connection, [record.key])
     return true
   })

@@ -4,7 +4,7 @@
  * processes work on different events.
  */
 import { behindMs } from '../../model/delivery.ts'
-import type { DeliveryTerms, FanOutResult } from '../commit-records.ts'
+import type { Cancellation, DeliveryTerms, FanOutResult } from '../commit-records.ts'
 import { orderColumns, termColumns } from './accept.ts'
 import type { Connection } from './connection.ts'
 import { isBehind, lastNo, lockKeys } from './order.ts'
@@ -40,7 +40,8 @@ const create = `
     select id, $1, endpoint_key, 'cancelled', closed, 1, 0, 0, accepted_at_ms, $5::bigint
       from target where closed is not null
   )
-  select endpoint_key from waits`
+  select endpoint_key, null as id, null as reason from waits
+  union all select endpoint_key, id, closed from target where closed is not null`
 
 const moveOn = 'update kmsg.fan_out set position = $1 where event_key = $2'
 const finish = 'delete from kmsg.fan_out where event_key = $1'
@@ -60,12 +61,15 @@ export async function fanOut(
 ): Promise<FanOutResult> {
   const result = await session.database.write(async (connection) => {
     const endpointKeys = new Set<string>()
+    const cancelled: Cancellation[] = []
     for (let room = limit; room > 0; ) {
       const wide = await connection.get<FanOutRow>(oldestFanOut)
       if (wide === undefined) break
       const { event_key: eventKey, position, total } = wide
       const targets = (JSON.parse(wide.targets) as Target[]).slice(position, position + room)
-      await createSome(session, connection, eventKey, targets, nowMs, endpointKeys)
+      cancelled.push(
+        ...(await createSome(session, connection, eventKey, targets, nowMs, endpointKeys)),
+      )
       const next = position + targets.length
       if (next === total) await connection.run(finish, eventKey)
       else await connection.run(moveOn, next, eventKey)
@@ -73,6 +77,7 @@ export async function fanOut(
     }
     return {
       endpointKeys: [...endpointKeys],
+      cancelled,
       more: (await connection.get(anyFanOut)) !== undefined,
     }
   })
@@ -87,6 +92,14 @@ interface FanOutRow {
   readonly position: number
 }
 
+interface CreatedRow {
+  readonly endpoint_key: string
+  /** Null: it waits. */
+  readonly id: string | null
+  readonly reason: string | null
+}
+
+/** @returns what ended at once */
 async function createSome(
   session: Session,
   connection: Connection,
@@ -94,7 +107,7 @@ async function createSome(
   targets: readonly Target[],
   nowMs: number,
   endpointKeys: Set<string>,
-): Promise<void> {
+): Promise<Cancellation[]> {
   // Slots of an older event may have been forgotten meanwhile, so memory is not asked.
   const slots = new SlotsToWrite({ ...session, knownSlots: new Set() })
   for (const [id, endpointKey] of targets) slots.add(endpointKey, id)
@@ -103,7 +116,7 @@ async function createSome(
     terms?.order === undefined ? [] : [{ endpointKey, key: terms.order.key }],
   )
   if (keys.length > 0) await lockKeys(session, connection, keys)
-  const waiting = await connection.all<{ endpoint_key: string }>(
+  const rows = await connection.all<CreatedRow>(
     create,
     eventKey,
     textArray(targets.map(([id]) => id)),
@@ -114,6 +127,7 @@ async function createSome(
     ...termColumns(targets.map(([, , , terms]) => terms ?? undefined)),
     ...orderColumns(targets.map(([, , , terms]) => terms ?? undefined)),
   )
-  const waits = new Set(waiting.map((row) => row.endpoint_key))
+  const waits = new Set(rows.flatMap(({ id, endpoint_key: key }) => (id === null ? [key] : [])))
   for (const [, endpointKey] of targets) if (waits.has(endpointKey)) endpointKeys.add(endpointKey)
+  return rows.flatMap(({ id, reason }) => (id === null || reason === null ? [] : [{ id, reason }]))
 }

@@ -63,6 +63,13 @@ const maxAhead = 100
 const freshTimes = `
   update kmsg.endpoint_flow set next_send_at_ms = 0 where endpoint_key = $1`
 
+/** A later epoch, so that nobody goes by an earlier breaker, or by the hold that belonged to it. */
+const lift = `
+  update kmsg.endpoint_flow
+     set held_until_ms = 0, breaker = 'closed', breaker_epoch = breaker_epoch + 1,
+         breaker_until_ms = 0, openings = 0, changed = pg_current_xact_id()
+   where endpoint_key = $1`
+
 const dropFlow = 'delete from kmsg.endpoint_flow where endpoint_key = $1'
 
 export async function loadFlows({ database }: Session): Promise<EndpointFlow[]> {
@@ -135,6 +142,11 @@ export async function takeSendTimes(
 /** Under another rate limit the times handed out so far mean nothing. */
 export async function restartSendTimes(connection: Connection, key: string): Promise<void> {
   await connection.run(freshTimes, key)
+}
+
+/** Neither hold nor breaker keeps anything back any more. */
+export async function liftFlow(connection: Connection, key: string): Promise<void> {
+  await connection.run(lift, key)
 }
 
 export async function removeFlow(connection: Connection, key: string): Promise<void> {

@@ -7,7 +7,7 @@
  */
 
 import { WebhookError } from '../../model/errors.ts'
-import type { SettlementRecord, SettlementResult } from '../commit-records.ts'
+import type { Cancellation, SettlementRecord, SettlementResult } from '../commit-records.ts'
 import { latencyClass } from '../latency-class.ts'
 import { float8Array, int4Array, int8Array } from './binary-array.ts'
 import { endCancelled } from './cancel.ts'
@@ -82,7 +82,8 @@ const givenAll = `
     returning ${endOf},
               case given.state when 'waiting' then 'cancelled' else given.state end as end_state,
               case given.state when 'waiting' then (select closed from gone where gone.id = given.id)
-                               else given.reason end as end_reason, ${ofAttempt}
+                               else given.reason end as end_reason,
+              given.state = 'waiting' as cut_off, ${ofAttempt}
   )`
 
 /** An attempt that ended its delivery is in the delivery's own row. */
@@ -129,13 +130,24 @@ const sumsOf = `
   latency_ms`
 
 /** Of everything that was written, and what came of it. */
-const sumsAndResult = (waits: boolean, counts: Counts) => `, written as materialized (
+const cutOffOf = (members: boolean) => `
+         (select json_agg(json_build_object('id', id, 'reason', end_reason)) from (
+            select id, end_reason from ended where cut_off and kind = 'single'
+            ${members ? 'union all select m.id, b.end_reason from members m join ended b on b.id = m.batch_id where b.cut_off' : ''}
+          ) as cut) as cut_off`
+
+const sumsAndResult = (
+  waits: boolean,
+  counts: Counts,
+  members = false,
+) => `, written as materialized (
     select ${sumsOf} from ended ${waits ? `union all select ${sumsOf} from waits` : ''}
   ), sums as (
     ${addSums(counts)}
   )
   select (select count(*) from written) as written,
          ${waits ? 'exists (select from waits where cancel_reason is not null)' : 'false'} as cancelled,
+         ${waits ? cutOffOf(members) : 'null as cut_off'},
          case when (select count(*) from written) < cardinality($1::text[])
               then (select json_agg(json_build_array(id, token)) from written) end as decided`
 
@@ -153,7 +165,7 @@ const settleBatches =
   insertAttempts(`${ofWaits} union all ${ofBatches}`) +
   endOfBatches +
   ends +
-  sumsAndResult(true, ofMembers)
+  sumsAndResult(true, ofMembers, true)
 const settleOrdered = settleBatches + endedInOrder
 
 function statementFor(records: readonly SettlementRecord[], isOrdered: boolean): string {
@@ -180,8 +192,8 @@ const keepLate = `
 export async function commitSettlements(
   session: Session,
   settlements: readonly SettlementRecord[],
-): Promise<SettlementResult[]> {
-  if (settlements.length === 0) return []
+): Promise<{ results: SettlementResult[]; cancelled: readonly Cancellation[] }> {
+  if (settlements.length === 0) return { results: [], cancelled: [] }
   const once = new Map<string, SettlementRecord>()
   for (const record of settlements) {
     const name = nameOf(record.deliveryId, record.token)
@@ -193,7 +205,7 @@ export async function commitSettlements(
   const isOrdered = records.some(({ ordered }) => ordered)
   let effects = { endpoints: false, flows: false }
   let hinted: string[] = []
-  const { results } =
+  const { results, cancelled } =
     hasEffects || isOrdered
       ? await session.database.write(async (connection) => {
           const written = await writeRecords(session, connection, records, isOrdered)
@@ -210,15 +222,17 @@ export async function commitSettlements(
   if (effects.endpoints) session.hints.endpoints()
   if (effects.flows) session.hints.flows()
   session.hints.due(hinted)
-  return settlements.map((record) =>
-    once.get(keyOf(record)) === record ? (results.get(keyOf(record)) ?? 'repeated') : 'repeated',
-  )
+  const resultOf = (record: SettlementRecord): SettlementResult =>
+    once.get(keyOf(record)) === record ? (results.get(keyOf(record)) ?? 'repeated') : 'repeated'
+  return { results: settlements.map(resultOf), cancelled }
 }
 
 interface Row {
   readonly written: number
   /** Some wait again that were cancelled in flight, perhaps at this very moment. */
   readonly cancelled: boolean
+  /** `{ id, reason }` of those that were to wait again and ended; null when none did. */
+  readonly cut_off: string | null
   /** `[delivery id, token]` of those that decided; null when all did. */
   readonly decided: string | null
   readonly ordered?: string | null
@@ -243,13 +257,19 @@ function asText<Ended extends OrderedKey>(ended: Ended): Ended {
   return { ...ended, key: fromText(ended.key) }
 }
 
-/** @returns results by `keyOf`; none for what was written before */
+interface Written {
+  /** By `keyOf`; none for what was written before. */
+  readonly results: Map<string, SettlementResult>
+  readonly ordered: string | null
+  readonly cancelled: readonly Cancellation[]
+}
+
 async function writeRecords(
   session: Session,
   connection: Connection,
   records: readonly SettlementRecord[],
   isOrdered: boolean,
-): Promise<{ results: Map<string, SettlementResult>; ordered: string | null }> {
+): Promise<Written> {
   const row = await connection.get<Row>(
     statementFor(records, isOrdered),
     ...toColumns(records),
@@ -257,21 +277,22 @@ async function writeRecords(
   )
   if (row === undefined) throw new WebhookError('STORAGE_UNAVAILABLE', 'Expected a row, got none.')
   // Apart, because the statement above does not see a mark that is set while it waits for the row.
+  const cancelled = JSON.parse(row.cut_off ?? '[]') as Cancellation[]
   if (row.cancelled || row.written < records.length) {
-    await endCancelled(session, connection, session.nowMs())
+    cancelled.push(...(await endCancelled(session, connection, session.nowMs())))
   }
   const ordered = row.ordered ?? null
   const results = new Map<string, SettlementResult>()
   if (row.written === records.length) {
     for (const record of records) results.set(keyOf(record), 'written')
-    return { results, ordered }
+    return { results, ordered, cancelled }
   }
   const decided = JSON.parse(row.decided ?? '[]') as [id: string, token: number][]
   for (const [id, token] of decided) results.set(nameOf(id, token), 'written')
   const others = records.filter((record) => !results.has(keyOf(record)))
   const late = await connection.all<{ id: string; token: number }>(keepLate, ...toColumns(others))
   for (const { id, token } of late) results.set(nameOf(id, token), 'late')
-  return { results, ordered }
+  return { results, ordered, cancelled }
 }
 
 function nameOf(deliveryId: string, token: number): string {

@@ -3,7 +3,7 @@
  * stored the event; everybody else finds out whose it is. Runs inside the transaction of a commit.
  */
 import { deliveryIdRange } from '../../model/ids.ts'
-import type { AcceptResult, DeliveryTerms } from '../commit-records.ts'
+import type { AcceptResult, Cancellation, DeliveryTerms } from '../commit-records.ts'
 import type { Connection } from './connection.ts'
 import type { SqlValue } from './driver.ts'
 import { takePlace } from './order.ts'
@@ -76,9 +76,10 @@ export function insertAccepts(
   group: CommitOnWire,
   bytes: ByteReader,
   nowMs: number,
+  cancelled: Cancellation[],
 ): AcceptResult[] | null {
   const events = readEvents(group, bytes)
-  const lives = new LiveRows(session, group.deliveries, nowMs)
+  const lives = new LiveRows(session, group.deliveries, nowMs, cancelled)
   const results: AcceptResult[] = []
   for (let start = 0; start < events.length; start += rowsAtOnce) {
     const some = events.slice(start, start + rowsAtOnce)
@@ -216,9 +217,16 @@ class LiveRows {
   readonly #deliveries: CommitOnWire['deliveries']
   readonly #nowMs: number
   readonly #slots: SlotsToWrite
+  readonly #cancelled: Cancellation[]
   #values: SqlValue[] = []
 
-  constructor(session: Session, deliveries: CommitOnWire['deliveries'], nowMs: number) {
+  constructor(
+    session: Session,
+    deliveries: CommitOnWire['deliveries'],
+    nowMs: number,
+    cancelled: Cancellation[],
+  ) {
+    this.#cancelled = cancelled
     this.#session = session
     this.#deliveries = deliveries
     this.#nowMs = nowMs
@@ -239,6 +247,7 @@ class LiveRows {
         closedReason(this.#session, endpointKey) ?? (typeof how === 'string' ? how : null)
       if (closed !== null) {
         connection.run(insertCancelled, id, key, endpointKey, closed, acceptedAtMs, this.#nowMs)
+        if (closed !== how) this.#cancelled.push({ id, reason: closed })
       } else if (this.#deliveries[i + 4] !== null) {
         const terms = this.#deliveries[i + 4] as DeliveryTerms
         const isOwned = how === 1

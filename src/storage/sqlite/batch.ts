@@ -159,6 +159,11 @@ export function membersByType({ connection }: Session, id: string): Map<string, 
   return byType
 }
 
+export function memberIds({ connection }: Session, id: string): string[] {
+  const row = connection.get<{ members: string }>('select members from batch where id = ?', id)
+  return membersFromJson(row?.members ?? '[]').map(({ deliveryId }) => deliveryId)
+}
+
 function membersToJson(members: readonly BatchMember[]): string {
   return JSON.stringify(members.map((m) => [m.deliveryId, m.eventId, m.eventType]))
 }

@@ -3,6 +3,7 @@
  * settlement that disables an endpoint leaves its fresh deliveries to the engine's cancelling, as it
  * does those accepted before.
  */
+import type { Cancellation } from '../commit-records.ts'
 import { insertAccepts } from './accept.ts'
 import { memberCount } from './batch.ts'
 import { cancelBatch, cancelSingle, dissolveMarked } from './cancel.ts'
@@ -43,12 +44,13 @@ function writeGroup(
   together: boolean,
 ): CommitResultOnWire {
   const bytes = new ByteReader(group.bytes)
-  const accepts = insertAccepts(session, group, bytes, nowMs)
-  const settlements = writeSettlements(session, group, bytes, together)
+  const ended: Cancellation[] = []
+  const accepts = insertAccepts(session, group, bytes, nowMs, ended)
+  const settlements = writeSettlements(session, group, bytes, together, ended)
   for (let i = 0; i < group.releases.length; i += releaseWidth) {
-    giveBack(session, group.releases, i, nowMs)
+    giveBack(session, group.releases, i, nowMs, ended)
   }
-  return { accepts, settlements }
+  return { accepts, settlements, cancelled: ended.length === 0 ? null : ended }
 }
 
 function giveBack(
@@ -56,6 +58,7 @@ function giveBack(
   releases: CommitOnWire['releases'],
   i: number,
   nowMs: number,
+  cancellations: Cancellation[],
 ): void {
   const { connection, tally } = session
   const [id, token] = [releases[i] as string, releases[i + 1] as number]
@@ -67,21 +70,16 @@ function giveBack(
   const deliveries = isBatch ? memberCount(session, id) : 1
   tally.add(deliveries, -deliveries)
   // Cancelled meanwhile, or of an endpoint that takes nothing any more: it must not wait for ever.
-  const ended = cancelled ?? closedReason(session, row.endpoint_key)
-  if (ended === null && isBatch && row.cancel_reason !== null) dissolveMarked(session, id, nowMs)
-  else endReleased(session, id, isBatch, ended ?? row.cancel_reason, nowMs)
-}
-
-function endReleased(
-  session: Session,
-  id: string,
-  isBatch: boolean,
-  ended: string | null,
-  nowMs: number,
-): void {
-  if (ended === null) return
-  if (isBatch) cancelBatch(session, id, ended, nowMs)
-  else cancelSingle(session, id, ended, nowMs)
+  const closed = cancelled ?? closedReason(session, row.endpoint_key)
+  if (closed === null && isBatch && row.cancel_reason !== null) {
+    dissolveMarked(session, id, nowMs)
+    return
+  }
+  const reason = closed ?? row.cancel_reason
+  if (reason === null) return
+  const ids = isBatch ? cancelBatch(session, id, reason, nowMs) : [id]
+  if (!isBatch) cancelSingle(session, id, reason, nowMs)
+  for (const one of ids) cancellations.push({ id: one, reason })
 }
 
 interface ReleasedRow {

@@ -9,10 +9,11 @@ import {
   type EndpointChange,
   encryptedFields,
   historyLength,
+  liftsFlow,
   type StoredEndpoint,
 } from '../endpoints.ts'
 import { type EndpointRow, endpointOf } from '../rows.ts'
-import { removeFlow, restartSendTimes } from './flow.ts'
+import { liftFlow, removeFlow, restartSendTimes } from './flow.ts'
 import type { Session } from './session.ts'
 
 const readEndpoints = 'select * from endpoint where removed_at_ms is null order by key'
@@ -116,6 +117,7 @@ export function saveEndpoint(
     }
     appendChange(session, record.key, change)
     if (change.fields.includes('rateLimit')) restartSendTimes(session, record.key)
+    if (liftsFlow(record, change)) liftFlow(session, record.key)
     const { key, status } = record
     connection.afterCommit(() => endpoints.set(key, { status, removed: false }))
   })

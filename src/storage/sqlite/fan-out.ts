@@ -2,7 +2,7 @@
  * Deliveries of events too wide for one transaction: the matched endpoints were committed as one
  * row, and become deliveries some at a time, between commits that nobody has to wait for.
  */
-import type { DeliveryTerms, FanOutResult } from '../commit-records.ts'
+import type { Cancellation, DeliveryTerms, FanOutResult } from '../commit-records.ts'
 import { insertCancelled, insertLiveWithTerms } from './accept.ts'
 import { closedReason, type Session } from './session.ts'
 import { SlotsToWrite } from './slot.ts'
@@ -33,6 +33,7 @@ export function fanOut(session: Session, limit: number, nowMs: number): FanOutRe
   const { connection } = session
   return connection.write(() => {
     const endpointKeys = new Set<string>()
+    const cancelled: Cancellation[] = []
     const slots = new SlotsToWrite(session)
     let room = limit
     while (room > 0) {
@@ -44,7 +45,9 @@ export function fanOut(session: Session, limit: number, nowMs: number): FanOutRe
       )
       for (const target of targets) {
         slots.add(target[1], target[0])
-        if (create(session, wide.event_key, target, nowMs)) endpointKeys.add(target[1])
+        const reason = create(session, wide.event_key, target, nowMs)
+        if (reason === null) endpointKeys.add(target[1])
+        else cancelled.push({ id: target[0], reason })
       }
       const position = wide.position + targets.length
       if (position === wide.total) connection.run(finish, wide.event_key)
@@ -53,7 +56,7 @@ export function fanOut(session: Session, limit: number, nowMs: number): FanOutRe
     }
     slots.write()
     const more = connection.get(oldestFanOut) !== undefined
-    return { endpointKeys: [...endpointKeys], more }
+    return { endpointKeys: [...endpointKeys], cancelled, more }
   })
 }
 
@@ -64,17 +67,17 @@ interface FanOutRow {
   readonly position: number
 }
 
-/** @returns whether the delivery waits; false when its endpoint takes nothing any more */
+/** @returns why the delivery does not wait: it has ended; null when it does */
 function create(
   session: Session,
   eventKey: string,
   [id, endpointKey, dueAtMs, terms, ended]: Target,
   nowMs: number,
-): boolean {
+): string | null {
   const closed = closedReason(session, endpointKey) ?? ended ?? null
   if (closed !== null) {
     session.connection.run(insertCancelled, id, eventKey, endpointKey, closed, nowMs, nowMs)
-    return false
+    return closed
   }
   if (!terms) {
     session.connection.run(insertWaiting, id, eventKey, endpointKey, dueAtMs)
@@ -84,5 +87,5 @@ function create(
     insertLiveWithTerms(session, terms, false, fresh)
   }
   session.tally.add(1, 0)
-  return true
+  return null
 }

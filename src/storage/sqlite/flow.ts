@@ -39,6 +39,13 @@ const takeTimes = `
 const maxAhead = 100
 
 const freshTimes = 'update endpoint_flow set next_send_at_ms = 0 where endpoint_key = ?'
+/** A later epoch, so that nobody goes by an earlier breaker, or by the hold that belonged to it. */
+const lift = `
+  update endpoint_flow
+     set held_until_ms = 0, breaker = 'closed', breaker_epoch = breaker_epoch + 1,
+         breaker_until_ms = 0, openings = 0
+   where endpoint_key = ?`
+
 const dropFlow = 'delete from endpoint_flow where endpoint_key = ?'
 
 interface FlowRow {
@@ -97,6 +104,11 @@ export function takeSendTimes(
 /** Under another rate limit the times handed out so far mean nothing. */
 export function restartSendTimes({ connection }: Session, key: string): void {
   connection.run(freshTimes, key)
+}
+
+/** Neither hold nor breaker keeps anything back any more. */
+export function liftFlow({ connection }: Session, key: string): void {
+  connection.run(lift, key)
 }
 
 export function removeFlow({ connection }: Session, key: string): void {

@@ -4,8 +4,8 @@
  * was written before, or is late. Runs inside the transaction of a commit.
  */
 import type { EndpointEffect } from '../../model/settlement.ts'
-import type { SettlementResult } from '../commit-records.ts'
-import { membersByType } from './batch.ts'
+import type { Cancellation, SettlementResult } from '../commit-records.ts'
+import { memberIds, membersByType } from './batch.ts'
 import { dissolveMarked } from './cancel.ts'
 import type { Connection } from './connection.ts'
 import type { SqlValue } from './driver.ts'
@@ -89,6 +89,8 @@ interface Settled {
   readonly outcome: string
   readonly state: string
   readonly reason: string
+  /** It was to be tried again, and ends instead. */
+  readonly isCutOff: boolean
   readonly dueAtMs: number
   readonly effect: EndpointEffect | null
   readonly isBatch: boolean
@@ -114,8 +116,9 @@ export function writeSettlements(
   { settlements: flat }: CommitOnWire,
   bytes: ByteReader,
   together: boolean,
+  cancelled: Cancellation[],
 ): SettlementResult[] | null {
-  const rollup = new Rollup()
+  const sums = { rollup: new Rollup(), cancelled }
   const results: SettlementResult[] = []
   const ends: Settled[] = []
   for (let i = 0; i < flat.length; i += settlementWidth) {
@@ -125,24 +128,31 @@ export function writeSettlements(
       ends.push(settled)
       continue
     }
-    const result = writeSingly(session, settled, rollup)
+    const result = writeSingly(session, settled, sums)
     if (result !== 'written') results[i / settlementWidth] = result
   }
-  writeEnds(session, ends, rollup)
-  rollup.write(session.connection)
+  writeEnds(session, ends, sums)
+  sums.rollup.write(session.connection)
   if (results.length === 0) return null
   return Array.from({ length: flat.length / settlementWidth }, (_, i) => results[i] ?? 'written')
 }
 
-function writeEnds(session: Session, ends: readonly Settled[], rollup: Rollup): void {
+/** What all settlements of a commit come to. */
+interface Sums {
+  readonly rollup: Rollup
+  /** Retries that will not be. */
+  readonly cancelled: Cancellation[]
+}
+
+function writeEnds(session: Session, ends: readonly Settled[], sums: Sums): void {
   let i = 0
   for (; i + rowsAtOnce <= ends.length; i += rowsAtOnce) {
     const some = ends.slice(i, i + rowsAtOnce)
     endTogether(session.connection, some)
-    for (const settled of some) follow(session, settled, null, rollup)
+    for (const settled of some) follow(session, settled, null, sums)
   }
   for (const settled of ends.slice(i)) {
-    if (writeSingly(session, settled, rollup) !== 'written') throw new MustSettleSingly()
+    if (writeSingly(session, settled, sums) !== 'written') throw new MustSettleSingly()
   }
 }
 
@@ -191,6 +201,7 @@ function readSettled(
     outcome: flat[i + 9] as string,
     state,
     reason,
+    isCutOff: closed !== null,
     dueAtMs: flat[i + 16] as number,
     effect: flat[i + 17] as EndpointEffect | null,
     isBatch: id.startsWith('bat_'),
@@ -200,7 +211,7 @@ function readSettled(
   }
 }
 
-function writeSingly(session: Session, given: Settled, rollup: Rollup): SettlementResult {
+function writeSingly(session: Session, given: Settled, sums: Sums): SettlementResult {
   const { connection } = session
   const members = given.isBatch ? membersByType(session, given.id) : null
   const settled = moved(session, given)
@@ -210,7 +221,7 @@ function writeSingly(session: Session, given: Settled, rollup: Rollup): Settleme
     return 'late'
   }
   if (settled.isBatch || settled.state === 'waiting') keepAttempt(connection, settled, false)
-  follow(session, settled, members, rollup)
+  follow(session, settled, members, sums)
   if (settled.isBatch && settled.state === 'waiting') dissolveIfMarked(session, settled)
   return 'written'
 }
@@ -234,7 +245,8 @@ function moved(session: Session, settled: Settled): Settled | null {
   const { id, token } = settled
   const mark = session.connection.get<{ cancel_reason: string }>(findMark, id, token)
   if (mark === undefined || settled.state !== 'waiting') return null
-  const cancelled = { ...settled, state: 'cancelled', reason: mark.cancel_reason }
+  const reason = mark.cancel_reason
+  const cancelled = { ...settled, state: 'cancelled', reason, isCutOff: true }
   return move(session, cancelled) ? cancelled : null
 }
 
@@ -243,11 +255,15 @@ function follow(
   session: Session,
   settled: Settled,
   members: ReadonlyMap<string, number> | null,
-  rollup: Rollup,
+  { rollup, cancelled }: Sums,
 ): void {
   const deliveries = members === null ? 1 : countMembers(settled, members, rollup)
   if (members === null) rollup.count(settled, 1, 1)
   session.tally.add(settled.state === 'waiting' ? deliveries : 0, -deliveries)
+  if (settled.isCutOff) {
+    const ids = settled.isBatch ? memberIds(session, settled.id) : [settled.id]
+    for (const id of ids) cancelled.push({ id, reason: settled.reason })
+  }
   if (settled.effect) {
     applyEffect(session, settled.endpointKey, settled.effect, settled.settledAtMs)
   }

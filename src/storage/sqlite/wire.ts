@@ -6,6 +6,7 @@
 import type { EndpointEffect } from '../../model/settlement.ts'
 import type { BatchMember, Claim, ClaimResult, LaneHead } from '../claims.ts'
 import type {
+  Cancellation,
   CommitGroup,
   CommitResult,
   DeliveryTerms,
@@ -37,6 +38,8 @@ export interface CommitResultOnWire {
   readonly accepts: CommitResult['accepts'] | null
   /** Null: all were written. */
   readonly settlements: CommitResult['settlements'] | null
+  /** Null: nothing was. */
+  readonly cancelled: readonly Cancellation[] | null
 }
 
 export function flattenCommit(group: CommitGroup): CommitOnWire {
@@ -128,6 +131,7 @@ export function unflattenResult(group: CommitGroup, wire: CommitResultOnWire): C
   return {
     accepts: wire.accepts ?? group.accepts.map(() => stored),
     settlements: wire.settlements ?? group.settlements.map(() => 'written'),
+    ...(wire.cancelled !== null && { cancelled: wire.cancelled }),
   }
 }
 

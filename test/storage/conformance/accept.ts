@@ -229,7 +229,11 @@ export const acceptStories: Stories = {
     expect(await store.findEvent('', 'wide')).toMatchObject({ pendingFanOut: 25, deliveries: [] })
     expect((await store.audit()).problems).toEqual([])
     const first = await store.fanOut(10, host.now)
-    expect(first).toEqual({ endpointKeys: to.slice(0, 10).map(endpointKey), more: true })
+    expect(first).toEqual({
+      endpointKeys: to.slice(0, 10).map(endpointKey),
+      cancelled: [],
+      more: true,
+    })
     expect(await store.findEvent('', 'wide')).toMatchObject({ pendingFanOut: 15 })
     expect((await store.audit()).problems).toEqual([])
     const second = await store.fanOut(1_000, host.now)
@@ -240,7 +244,11 @@ export const acceptStories: Stories = {
     expect(found?.deliveries[0]?.id).toBe(
       deliveryId(found!.key, found!.deliveries[0]!.endpointKey, 1),
     )
-    expect(await store.fanOut(10, host.now)).toEqual({ endpointKeys: [], more: false })
+    expect(await store.fanOut(10, host.now)).toEqual({
+      endpointKeys: [],
+      cancelled: [],
+      more: false,
+    })
     expect(await store.backlog()).toMatchObject({ waiting: 26 })
   },
 

@@ -64,6 +64,23 @@ export const claimStories: Stories = {
       expect(third.heads).toEqual([{ endpointKey: endpointKey('endpoint'), dueAtMs: null }])
     },
 
+  'without any room a claim tells the head alone, of a batching lane as well': async ({
+    store,
+    host,
+  }) => {
+    const batch = { size: 1, maxBytes: 1_000 }
+    const rooms = [room('endpoint', 0), { ...room('other', 0), batch }]
+    const to = ['endpoint', 'other']
+    const records = [10, 20].map((ms) => accept(host, { dueAtMs: host.now + ms, to }))
+    await commitAccepts(store, ...records)
+    const { claims, heads } = await store.claim(rooms, host.now + 15)
+    expect(claims).toEqual([])
+    expect(heads.map(({ endpointKey: key }) => key)).toEqual(to.map(endpointKey))
+    expect(heads[0]?.dueAtMs).toBe(host.now + 10)
+    expect(heads[1]?.dueAtMs).toBeLessThanOrEqual(host.now + 15)
+    expect(await claimAll(store, { ...host, now: host.now + 30 })).toHaveLength(2)
+  },
+
   'three deliveries that were never tried come before one that was, however long it is due':
     async ({ store, host }) => {
       const retried = [accept(host, { owned: true }), accept(host, { owned: true })]

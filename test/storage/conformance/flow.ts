@@ -93,6 +93,38 @@ export const flowStories: Stories = {
     })
   },
 
+  'another address, and a word that it may be sent to, lift hold and breaker': async ({
+    store,
+    host,
+  }) => {
+    const record = endpoint('one')
+    await store.saveEndpoint(record, change('registered'))
+    await store.changeBreaker(key, open(1, host.now + 5))
+    await hold(store, host, host.now + 60_000)
+    const held = await store.findFlow(key)
+    const others = [change('updated', { version: 2, fields: ['name', 'headers'] })]
+    others.push(change('paused', { version: 2, fields: ['status'] }))
+    for (const other of others) {
+      const status = other.what === 'paused' ? 'paused' : 'active'
+      await store.saveEndpoint({ ...record, status }, other)
+      expect(await store.findFlow(key)).toEqual(held)
+    }
+    await store.saveEndpoint(record, change('resumed', { version: 3, fields: ['status'] }))
+    const lifted = {
+      endpointKey: key,
+      heldUntilMs: 0,
+      breaker: { ...closedBreaker, epoch: 2 },
+      nextSendAtMs: 0,
+    }
+    expect(await store.findFlow(key)).toEqual(lifted)
+    await hold(store, host, host.now + 60_000)
+    await store.saveEndpoint(record, change('updated', { version: 4, fields: ['url'] }))
+    expect(await store.findFlow(key)).toEqual({
+      ...lifted,
+      breaker: { ...closedBreaker, epoch: 3 },
+    })
+  },
+
   'correctness 14: send times are handed out once each, in their distance': async ({
     store,
     host,

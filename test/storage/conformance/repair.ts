@@ -401,12 +401,14 @@ export const repairStories: Stories = {
     const ids = records.map(idOf)
     expect(await store.cancelSome(ids, 'by_request', host.now)).toEqual(ids.map(() => 'marked'))
     const [succeeds, fails, unsent] = records.map((record) => ownedOf(record))
-    await store.commit(
+    const { cancelled = [] } = await store.commit(
       group({
         settlements: [settle(host, succeeds!), settle(host, fails!, retryAt(host.now + hour))],
         releases: [{ deliveryId: ids[2]!, token: unsent!.token, dueAtMs: host.now }],
       }),
     )
+    expect(cancelled.map(({ id }) => id).sort()).toEqual(ids.slice(1).sort())
+    expect(new Set(cancelled.map(({ reason }) => reason))).toEqual(new Set(['by_request']))
     const ends = await Promise.all(ids.map((id) => store.findDelivery(id)))
     expect(ends.map((end) => [end?.state, end?.reason, end?.attempts])).toEqual([
       ['delivered', 'status_200', 1],

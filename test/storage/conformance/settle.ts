@@ -220,6 +220,43 @@ export const settleStories: Stories = {
     expect((await claimAll(store, host))[0]?.token).toBe(2)
   },
 
+  'a commit tells each member of a batch that it cut off, and what it refused': async ({
+    store,
+    host,
+  }) => {
+    await store.saveEndpoint(endpoint('one'), change('registered'))
+    const dueAtMs = host.now + 5_000
+    const story = { to: ['one'], dueAtMs }
+    const records = [1, 2, 3, 4].map(() => accept(host, story))
+    expect((await commitAccepts(store, ...records)).cancelled).toBeUndefined()
+    const rule = { size: 2, maxBytes: 10_000 }
+    const [tried, unsent] = await claimAll(store, host, 'one', rule)
+    const off = endpoint('one', { status: 'disabled' })
+    await store.saveEndpoint(off, change('disabled', { version: 2, fields: ['status'] }))
+    const late = accept(host, { to: ['one'] })
+    const refused = accept(host, { to: ['one'], ended: 'endpoint_backlog_full' })
+    const { cancelled = [] } = await store.commit(
+      group({
+        accepts: [late],
+        settlements: [settle(host, { ...tried!, eventType: 'batch' }, retryAt(dueAtMs))],
+        releases: [{ deliveryId: unsent!.deliveryId, token: unsent!.token, dueAtMs: null }],
+      }),
+    )
+    const ids = [...records, late].map(({ deliveries }) => deliveries[0]!.id).sort()
+    expect(cancelled.map(({ id }) => id).sort()).toEqual(ids)
+    expect(new Set(cancelled.map(({ reason }) => reason))).toEqual(new Set(['endpoint_disabled']))
+    // What the accept says itself is no news; a wide event says it when it becomes deliveries.
+    const on = endpoint('one')
+    await store.saveEndpoint(on, change('enabled', { version: 3, fields: ['status'] }))
+    expect((await commitAccepts(store, refused)).cancelled).toBeUndefined()
+    const wide = accept(host, { to: ['one'], wide: true, ended: 'endpoint_backlog_full' })
+    await commitAccepts(store, wide)
+    expect((await store.fanOut(10, host.now)).cancelled).toEqual([
+      { id: wide.fanOutTo?.[0]?.id, reason: 'endpoint_backlog_full' },
+    ])
+    expect((await store.audit()).problems).toEqual([])
+  },
+
   'correctness 6: a retry for an endpoint that went away ends as cancelled': async ({
     store,
     host,
@@ -229,7 +266,7 @@ export const settleStories: Stories = {
     await commitAccepts(store, ...records)
     const [retried, released, finished] = records.map((record) => ownedOf(record))
     await store.removeEndpoint(endpointKey('one'), change('removed', { version: 2 }))
-    await store.commit(
+    const result = await store.commit(
       group({
         settlements: [
           settle(host, retried!, retryAt(host.now + 10)),
@@ -238,6 +275,9 @@ export const settleStories: Stories = {
         releases: [{ deliveryId: released!.deliveryId, token: 1, dueAtMs: host.now }],
       }),
     )
+    const cutOff = [retried, released].map((one) => one!.deliveryId).sort()
+    const cancelled = result.cancelled?.toSorted((a, b) => (a.id < b.id ? -1 : 1))
+    expect(cancelled).toEqual(cutOff.map((id) => ({ id, reason: 'endpoint_removed' })))
     const states = await Promise.all(
       [retried, released, finished].map(async (one) => {
         const found = await store.findDelivery(one!.deliveryId)
