@@ -5,7 +5,7 @@
 import type { Cancellation } from '../commit-records.ts'
 import type { CancelledDelivery, CancelResult } from '../repairs.ts'
 import type { Connection } from './connection.ts'
-import { dissolveMarked } from './dissolve.ts'
+import { dissolveMarked, endOfGone } from './dissolve.ts'
 import { promote, unblockKeys } from './order.ts'
 import { closedReason, type Session } from './session.ts'
 import { fromText, textArray, toText } from './text.ts'
@@ -75,13 +75,7 @@ const endMarked = `
     delete from kmsg.live
      where cancel_reason is not null and owner is null and batch_id is null
     returning *
-  ), written as (
-    insert into kmsg.done (id, event_key, endpoint_key, state, reason, round, attempts, token,
-                           created_at_ms, settled_at_ms)
-    select id, event_key, endpoint_key, 'cancelled', cancel_reason, round, attempts, token,
-           created_at_ms, coalesce($1::bigint, greatest(created_at_ms, due_at_ms))
-      from gone
-  )
+  ), ${endOfGone}
   select id, endpoint_key, order_key, cancel_reason, due_at_ms from gone`
 
 /**

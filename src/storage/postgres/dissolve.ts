@@ -6,6 +6,15 @@
 import type { Connection } from './connection.ts'
 import { textArray } from './text.ts'
 
+/** What was marked and is deleted as `gone` ends: at `$1`, or when it was due where nobody knows. */
+export const endOfGone = `written as (
+    insert into kmsg.done (id, event_key, endpoint_key, state, reason, round, attempts, token,
+                           created_at_ms, settled_at_ms)
+    select id, event_key, endpoint_key, 'cancelled', cancel_reason, round, attempts, token,
+           created_at_ms, coalesce($1::bigint, greatest(created_at_ms, due_at_ms))
+      from gone
+  )`
+
 const parts = (carriers: string) => `
   with carrier as (
     delete from kmsg.live where ${carriers} returning *
@@ -33,14 +42,9 @@ const dissolveMarkedOnes = `
     delete from kmsg.live using member
      where live.id = member.id and cancel_reason is not null
     returning live.*
-  ), written as (
-    insert into kmsg.done (id, event_key, endpoint_key, state, reason, round, attempts, token,
-                           created_at_ms, settled_at_ms)
-    select id, event_key, endpoint_key, 'cancelled', cancel_reason, round, attempts, token,
-           created_at_ms, coalesce($1::bigint, greatest(created_at_ms, due_at_ms))
-      from gone
-  )
+  ), ${endOfGone}
   select id from carrier`
+
 const eraseAnswers = `
   update kmsg.attempt set error = null, response_body = null where delivery_id = any($1::text[])`
 
