@@ -5,6 +5,7 @@ import { acceptStories } from './conformance/accept.ts'
 import { batchStories } from './conformance/batch.ts'
 import { claimStories } from './conformance/claim.ts'
 import { endpointStories } from './conformance/endpoint.ts'
+import { eraseStories } from './conformance/erase.ts'
 import { flowStories } from './conformance/flow.ts'
 import { healthStories } from './conformance/health.ts'
 import { orderStories } from './conformance/order.ts'
@@ -48,6 +49,7 @@ const chapters: Readonly<Record<string, Stories>> = {
   order: orderStories,
   questions: questionStories,
   repair: repairStories,
+  erase: eraseStories,
   upkeep: upkeepStories,
 }
 
