@@ -38,9 +38,12 @@ interface Run {
   readonly underWay: Map<string, Set<Sent>>
   /** What this process has said of endpoints, by their id. */
   readonly status: Map<string, string>
+  /** By endpoint key: one that is removed and registered anew is another. */
   readonly heldUntilMs: Map<string, number>
-  /** Endpoints that have answered 410. */
+  /** Keys of endpoints that have answered 410. */
   readonly gone: Set<string>
+  /** Keys that requests had, by endpoint id. */
+  readonly keys: Map<string, Set<string>>
 }
 
 export class World {
@@ -247,6 +250,7 @@ export class World {
       status: new Map(),
       heldUntilMs: new Map(),
       gone: new Set(),
+      keys: new Map(),
     }
     this.#run = run
     this.#listen(run)
@@ -263,9 +267,11 @@ export class World {
       if (status !== undefined) run.status.set(endpointId, status)
       else if (['resumed', 'enabled', 'registered'].includes(what)) {
         run.status.set(endpointId, 'active')
-        run.gone.delete(endpointId)
         // Somebody has seen to it: it may be sent to.
-        run.heldUntilMs.delete(endpointId)
+        for (const key of run.keys.get(endpointId) ?? []) {
+          run.gone.delete(key)
+          run.heldUntilMs.delete(key)
+        }
       }
     })
     service.on('attempt.settled', ({ deliveryId, nextAttemptAt, attempt }) => {
@@ -280,17 +286,18 @@ export class World {
   #begins(run: Run, sent: Sent): void {
     const { deliveryId, endpoint } = sent.request
     this.#sent += 1
+    run.keys.set(endpoint.id, (run.keys.get(endpoint.id) ?? new Set()).add(endpoint.key))
     if (this.#ended.has(deliveryId)) this.#breaks(`${deliveryId} was sent after its end`)
     const status = run.status.get(endpoint.id)
     if (status !== undefined && status !== 'active') {
       this.#breaks(`${deliveryId} was sent while its endpoint is ${status}`)
     }
-    if (run.gone.has(endpoint.id)) this.#breaks(`${deliveryId} was sent after a 410`)
+    if (run.gone.has(endpoint.key)) this.#breaks(`${deliveryId} was sent after a 410`)
     const isEarly = sent.atMs < (this.#notBeforeMs.get(deliveryId) ?? 0)
     if (isEarly && !this.#hurried.has(anyRound(deliveryId))) {
       this.#breaks(`${deliveryId} was sent before its time`)
     }
-    if (sent.atMs < (run.heldUntilMs.get(endpoint.id) ?? 0)) {
+    if (sent.atMs < (run.heldUntilMs.get(endpoint.key) ?? 0)) {
       this.#breaks(`${deliveryId} was sent while its endpoint had asked for time`)
     }
     const underWay = run.underWay.get(endpoint.key) ?? new Set()
@@ -304,13 +311,13 @@ export class World {
   }
 
   #ends(run: Run, { request, outcome }: Sent): void {
-    const underWay = run.underWay.get(request.endpoint.key)
+    const { key } = request.endpoint
+    const underWay = run.underWay.get(key)
     for (const one of underWay ?? []) if (one.request === request) underWay?.delete(one)
-    if (outcome?.kind === 'gone') run.gone.add(request.endpoint.id)
+    if (outcome?.kind === 'gone') run.gone.add(key)
     if (outcome?.kind === 'throttled' && outcome.retryAfterMs !== null) {
       const untilMs = this.#clock.nowMs() + Math.max(1_000, outcome.retryAfterMs)
-      const known = run.heldUntilMs.get(request.endpoint.id) ?? 0
-      run.heldUntilMs.set(request.endpoint.id, Math.max(known, untilMs))
+      run.heldUntilMs.set(key, Math.max(run.heldUntilMs.get(key) ?? 0, untilMs))
     }
   }
 
