@@ -1,4 +1,5 @@
 // The thread under the store: it may die, and nobody is told anything wrong because of it.
+import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
@@ -6,8 +7,10 @@ import { Worker } from 'node:worker_threads'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { claim } from '../../src/storage/sqlite/claim.ts'
 import { loadDriver } from '../../src/storage/sqlite/driver.ts'
+import { startThread } from '../../src/storage/sqlite/leaving.ts'
 import { openSession } from '../../src/storage/sqlite/session.ts'
 import { sqlite } from '../../src/storage/sqlite/sqlite.ts'
+import { loadFrom, workerUrl } from '../../src/storage/sqlite/worker-url.ts'
 import type { Store } from '../../src/storage/storage.ts'
 import {
   accept,
@@ -138,4 +141,19 @@ test('correctness 7: close answers what was asked before it, and nothing after',
   for (const { accepts } of await Promise.all(commits)) expect(accepts).toHaveLength(1)
   expect((await audit).problems).toEqual([])
   await store.close()
+})
+
+test('a thread that is closed while it is busy does not look after its log any more', async () => {
+  const job = { kind: 'serve', nowMs: startMs, resume: null } as const
+  const location = path.join(folder, 'busy.db')
+  const thread = startThread({ location, loadFrom: loadFrom(), code: workerUrl(), job }, 'busy')
+  await once(thread, 'message')
+  thread.postMessage([1, 'backlog', []])
+  thread.postMessage([2, 'close', []])
+  // So long that the thread of checkpoints has ended before this one looks at anything else.
+  for (let id = 3; id < 40_000; id += 1) thread.postMessage([id, 'heads', []])
+  const errors: Error[] = []
+  thread.on('error', (error: Error) => errors.push(error))
+  expect(await once(thread, 'exit')).toEqual([0])
+  expect(errors).toEqual([])
 })

@@ -51,10 +51,12 @@ function startCheckpoints({ connection }: Session): Checkpoints {
 function takeCalls(session: Session, checkpoints: Checkpoints | null): void {
   let callId = 0
   let restScheduled = false
+  let isClosing = false
   const verbs = createVerbs(session, () => callId)
   const rest = () => {
     restScheduled = false
-    if (checkpoints !== null) door.pass(() => lookAfterLog(session, checkpoints))
+    // Closing empties the log, and what this would look at can be closed already.
+    if (checkpoints !== null && !isClosing) door.pass(() => lookAfterLog(session, checkpoints))
   }
   const pass = (call: Call) => {
     const said = door.pass(() => answer(verbs, call))
@@ -62,6 +64,7 @@ function takeCalls(session: Session, checkpoints: Checkpoints | null): void {
     if (said !== null) say(said)
   }
   const close = async (call: Call) => {
+    isClosing = true
     await checkpoints?.close()
     pass(call)
     port?.close()
