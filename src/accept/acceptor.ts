@@ -146,12 +146,12 @@ class Accepting implements PendingAccept {
     this.#again = again
   }
 
-  committed(result: AcceptResult): void {
+  committed(result: AcceptResult, ended: ReadonlySet<string> | null): void {
     const { event, fanOutTo } = this.record
     try {
       const wide = fanOutTo !== null
       if (result.kind === 'stale') this.#again(this.#ask, this.#deliveries)
-      else this.#accepted(this.#handover.committed(event, this.#deliveries, wide, result))
+      else this.#accepted(this.#handover.committed(event, this.#deliveries, wide, result, ended))
     } catch (error) {
       this.#refused(asError(error))
     }

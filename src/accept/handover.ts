@@ -42,12 +42,17 @@ export class Handover {
     this.#tools = tools
   }
 
-  /** @throws WebhookError EVENT_ID_CONFLICT */
+  /**
+   * @param ended ids of deliveries that the store ended as it accepted them: their endpoint was
+   *   disabled or removed, and memory need not know of it yet
+   * @throws WebhookError EVENT_ID_CONFLICT
+   */
   committed(
     event: EventRecord,
     deliveries: readonly NewDelivery[],
     wide: boolean,
     result: Exclude<AcceptResult, { kind: 'stale' }>,
+    ended: ReadonlySet<string> | null,
   ): DispatchReceipt {
     if (result.kind === 'duplicate') {
       this.unreserve(event.tenantId, deliveries)
@@ -55,7 +60,12 @@ export class Handover {
     }
     this.#tools.backlog?.committed(event.tenantId, keysOf(deliveries), true)
     if (wide) this.#tools.lanes.fanOut()
-    else for (const delivery of deliveries) this.#handOver(event, delivery)
+    else {
+      for (const delivery of deliveries) {
+        if (ended?.has(delivery.id)) this.#endAtOnce(event, delivery)
+        else this.#handOver(event, delivery)
+      }
+    }
     const receipt: DispatchReceipt = {
       eventId: event.id,
       duplicate: false,
@@ -91,6 +101,11 @@ export class Handover {
       takenAtMs: event.acceptedAtMs,
       expiresAtMs: delivery.terms?.expiresAtMs ?? undefined,
     })
+  }
+
+  #endAtOnce({ tenantId }: EventRecord, { endpointKey, owned }: NewDelivery): void {
+    this.#tools.backlog?.ended(tenantId, endpointKey, 1)
+    if (owned) this.#tools.lanes.unreserve(endpointKey)
   }
 
   /** Nothing of it is stored. */

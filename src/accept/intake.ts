@@ -150,7 +150,7 @@ export class Intake {
     const { deliveries = [] } = this.#counted.get(event.key) ?? {}
     this.#counted.delete(event.key)
     try {
-      this.#handover.committed(event, deliveries, fanOutTo !== null, result)
+      this.#handover.committed(event, deliveries, fanOutTo !== null, result, null)
     } catch (error) {
       this.#tools.refused(event, error instanceof Error ? error : new Error(String(error)))
     }

@@ -346,11 +346,13 @@ export class GroupCommit {
     for (let i = 0; i < group.settlements.length; i += 1) {
       group.settlements[i]?.done(result.settlements[i] ?? 'written')
     }
+    const { cancelled } = result
+    const ended = cancelled === undefined ? null : new Set(cancelled.map(({ id }) => id))
     for (let i = 0; i < group.accepts.length; i += 1) {
       const one = result.accepts[i]
-      if (one !== undefined) group.accepts[i]?.committed(one)
+      if (one !== undefined) group.accepts[i]?.committed(one, ended)
     }
-    if (result.cancelled !== undefined) this.#tools.cancelled(result.cancelled)
+    if (cancelled !== undefined) this.#tools.cancelled(cancelled)
     if (wasInTrouble) this.#tools.log('info', 'the store takes writes again', {})
     this.#tools.relieved()
   }

@@ -11,8 +11,12 @@ import type {
 export interface PendingAccept {
   readonly record: AcceptRecord
   readonly weight: number
-  /** After the commit, even when the caller was told `STORAGE_UNAVAILABLE` meanwhile. */
-  readonly committed: (result: AcceptResult) => void
+  /**
+   * After the commit, even when the caller was told `STORAGE_UNAVAILABLE` meanwhile.
+   *
+   * @param ended ids of deliveries that this commit ended at once; null for none
+   */
+  readonly committed: (result: AcceptResult, ended: ReadonlySet<string> | null) => void
   readonly failed: (error: Error) => void
   /** The caller has had an answer: a hung disk took too long. */
   expired: boolean

@@ -1,6 +1,6 @@
 import type { WebhookService } from '@k-msg/webhook'
 import { describe, expect } from 'vitest'
-import { gate, journey, type Stage } from './stage.ts'
+import { between, fileJourney, gate, journey, type Stage } from './stage.ts'
 
 async function stateOf(stage: Stage, service: WebhookService, eventId: string) {
   const { state, reason, attemptCount } = await stage.delivery(service, eventId, 'shop')
@@ -132,5 +132,41 @@ describe('cancelPending', () => {
     await expect(service.cancelPending('nobody')).rejects.toMatchObject({
       code: 'ENDPOINT_NOT_FOUND',
     })
+  })
+})
+
+describe('a delivery that the store ends as it is accepted', () => {
+  // On a server the event would be matched anew first.
+  fileJourney('is not sent, though memory did not know of the end yet', async (stage) => {
+    const isSaved = gate()
+    const hold = gate()
+    const storage = between(stage.storage(), async (verb, ask, args) => {
+      const result = await ask()
+      const isDisabling = verb === 'saveEndpoint' && JSON.stringify(args).includes('"disabled"')
+      if (!isDisabling) return result
+      isSaved.open()
+      await hold.opened
+      return result
+    })
+    const service = await stage.open({ storage, maxBacklog: 10 })
+    await service.registerEndpoint(stage.endpoint('shop'))
+    const told: unknown[] = []
+    service.on('delivery.cancelled', (fact) => told.push(fact))
+    const disabled = service.updateEndpoint('shop', { active: false })
+    await isSaved.opened
+    const { deliveryIds } = await service.dispatchEvent(stage.event({ id: 'evt_1' }))
+    await service.drain()
+    expect(stage.at('shop')).toEqual([])
+    expect(told).toEqual([
+      { deliveryId: deliveryIds[0], endpointId: 'shop', reason: 'endpoint_disabled' },
+    ])
+    hold.open()
+    await disabled
+    expect(await stateOf(stage, service, 'evt_1')).toEqual(['cancelled', 'endpoint_disabled', 0])
+    expect(await service.enableEndpoint('shop')).toMatchObject({ status: 'active' })
+    // Its place in the lane and in the backlog is free again.
+    await service.dispatchEvents(['a', 'b', 'c', 'd', 'e'].map((id) => stage.event({ id })))
+    await service.drain()
+    expect(stage.at('shop')).toHaveLength(5)
   })
 })
