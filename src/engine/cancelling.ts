@@ -90,7 +90,7 @@ export class Cancelling {
    */
   async whileSuspended(endpointKey: string, work: () => Promise<number>): Promise<number> {
     const { commits, scheduler, clock } = this.#tools
-    const isOurs = scheduler.suspend(endpointKey)
+    scheduler.suspend(endpointKey)
     try {
       let count = 0
       for (;;) {
@@ -101,7 +101,7 @@ export class Cancelling {
         if (!wasClaiming) return count
       }
     } finally {
-      if (isOurs) scheduler.unsuspend(endpointKey)
+      scheduler.unsuspend(endpointKey)
       // What was to be sent later is gone: nobody should wait for it.
       scheduler.stored(endpointKey, clock.nowMs())
       scheduler.reread(endpointKey)

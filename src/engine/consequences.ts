@@ -47,7 +47,8 @@ export class Consequences {
     this.#uncount(claim, record, result)
     const written = cancelling.asWritten(record)
     if (result !== 'late') this.#follow(claim, written, endpoint)
-    else if (record.settlement.effect?.kind === 'disable') scheduler.unsuspend(claim.endpointKey)
+    // Now its endpoint is disabled, or was before, or it came too late to say anything.
+    if (record.settlement.effect?.kind === 'disable') scheduler.unsuspend(claim.endpointKey)
     tellSettled(this.#tools, claim, record, endpoint, result, outcome)
     if (result === 'late') return
     health.attempted(endpoint, {

@@ -71,8 +71,8 @@ export class Lane implements Watched {
   timeoutMs = 0
   /** Its endpoint is paused, disabled or gone. */
   paused = false
-  /** Its endpoint wants nothing more, and that is being written: nothing may begin meanwhile. */
-  suspended = false
+  /** Why nothing may begin for now: what is being written says that its endpoint wants nothing more. */
+  suspensions = 0
   batchSize: number | null = null
   batchTimeoutMs: number | null = null
   /** The earliest entry of this lane that the scheduler's heap holds. */
@@ -94,7 +94,7 @@ export class Lane implements Watched {
 
   /** Nothing is begun and nothing is asked for. Other processes may have all of its concurrency. */
   get isClosed(): boolean {
-    return this.paused || this.suspended || this.concurrency === 0
+    return this.paused || this.suspensions > 0 || this.concurrency === 0
   }
 
   /** What is claimed now could not be sent soon. */
@@ -192,7 +192,7 @@ export class Lane implements Watched {
       this.held === 0 &&
       this.storedDueMs === never &&
       this.loose === 0 &&
-      !this.suspended &&
+      this.suspensions === 0 &&
       !this.claiming &&
       !this.isChanging &&
       this.failures.count === 0 &&

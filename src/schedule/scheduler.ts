@@ -360,24 +360,18 @@ export class Scheduler {
     this.#agenda.watch(lane)
   }
 
-  /**
-   * Begins nothing more for this endpoint, until `unsuspend` or a refresh to disabled.
-   *
-   * @returns false when it was so already
-   */
-  suspend(endpointKey: string): boolean {
+  /** Begins nothing more for this endpoint until each `suspend` has had its `unsuspend`. */
+  suspend(endpointKey: string): void {
     const lane = this.#lanes.open(endpointKey)
-    if (lane.suspended) return false
-    lane.suspended = true
+    lane.suspensions += 1
     this.#sending.empty(lane)
     this.#reader.drop(lane)
-    return true
   }
 
   unsuspend(endpointKey: string): void {
     const lane = this.#lanes.find(endpointKey)
-    if (lane === undefined || !lane.suspended) return
-    lane.suspended = false
+    if (lane === undefined || lane.suspensions === 0) return
+    lane.suspensions -= 1
     this.#agenda.watch(lane)
     this.#forget(lane)
   }
@@ -394,7 +388,6 @@ export class Scheduler {
       lane.storedDueMs = never
       lane.mustLook = false
       lane.loose = 0
-      lane.suspended = false
       this.#forget(lane)
       this.#tools.quiet()
       return

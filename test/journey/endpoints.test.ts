@@ -141,6 +141,27 @@ describe('an endpoint that is gone', () => {
     ])
   })
 
+  journey(
+    '410 that comes after it was disabled does not outlast its being enabled',
+    async (stage) => {
+      const hold = gate()
+      stage.inbox.setAnswer(({ headers }) =>
+        headers['webhook-id'] === 'evt_1' ? { status: 410, after: hold.opened } : {},
+      )
+      const service = await stage.open()
+      await service.registerEndpoint(stage.endpoint('shop'))
+      await service.dispatchEvent(stage.event({ id: 'evt_1' }))
+      await stage.inbox.waitForCount(1)
+      await service.updateEndpoint('shop', { active: false })
+      hold.open()
+      await service.drain()
+      await service.enableEndpoint('shop')
+      await service.dispatchEvent(stage.event({ id: 'evt_2' }))
+      await service.drain()
+      expect(await stage.delivery(service, 'evt_2', 'shop')).toMatchObject({ state: 'delivered' })
+    },
+  )
+
   journey('correctness 6: removing it ends what waits, and drain() notices', async (stage) => {
     stage.inbox.setAnswer(() => ({ status: 500 }))
     const service = await stage.open()

@@ -539,6 +539,7 @@ describe('whatever happens', () => {
         for (const lane of lanes) site.add(lane, { concurrency: 2 })
         scheduler.start()
         const expected: string[] = []
+        const suspended: string[] = []
         const check = () => {
           expect(running.length).toBeLessThanOrEqual(4)
           for (const lane of lanes) {
@@ -558,21 +559,24 @@ describe('whatever happens', () => {
           } else if (one.kind === 'finish') site.finish(one.count)
           else if (one.kind === 'pass') clock.advance(one.ms)
           else if (one.kind === 'hold') scheduler.hold(lane, clock.nowMs() + one.ms)
-          else if (one.kind === 'suspend') scheduler.suspend(lane)
-          else if (one.kind === 'settle') await settled()
+          else if (one.kind === 'suspend') {
+            suspended.push(lane)
+            scheduler.suspend(lane)
+          } else if (one.kind === 'settle') await settled()
           else {
             const status = one.kind === 'pause' ? 'paused' : 'active'
             endpoints.set(lane, endpointRecord(lane, { concurrency: 2, status }))
             scheduler.refresh(lane)
-            if (one.kind === 'resume') scheduler.unsuspend(lane)
+            const i = one.kind === 'resume' ? suspended.indexOf(lane) : -1
+            if (i >= 0) scheduler.unsuspend(suspended.splice(i, 1)[0] ?? lane)
           }
           check()
         }
         for (const lane of lanes) {
           endpoints.set(lane, endpointRecord(lane, { concurrency: 2 }))
           scheduler.refresh(lane)
-          scheduler.unsuspend(lane)
         }
+        for (const lane of suspended) scheduler.unsuspend(lane)
         for (let i = 0; i < 400 && !scheduler.isDrained; i += 1) {
           await settled()
           site.finish(running.length)
