@@ -28,6 +28,8 @@ export class Cancelling {
   readonly #tools: CancellingTools
   /** Deliveries that this process sends and somebody has cancelled: they will not wait again. */
   readonly #cancelled = new Set<string>()
+  /** Endpoint keys of what was released since it was last seen to. */
+  #goingBack: Set<string> | null = null
 
   constructor(tools: CancellingTools) {
     this.#tools = tools
@@ -125,15 +127,27 @@ export class Cancelling {
     }
   }
 
-  /** A claim goes back to the store. Where it ends there, what waited behind it may go on. */
-  release(record: ReleaseRecord): void {
-    const { commits, scheduler, clock, during } = this.#tools
-    commits.release(record)
-    const { deliveryId, cancelled: reason } = record
-    if (reason === undefined) return
-    const endpointKey = parseDeliveryId(deliveryId)?.endpointKey ?? ''
-    // What waited behind it is due once that is written.
-    const look = () => scheduler.stored(endpointKey, clock.nowMs())
+  /**
+   * A claim goes back to the store. Only once that is written a lane may look for it: a claim that comes
+   * before finds nothing, and nobody would ask again.
+   */
+  release(record: ReleaseRecord, endpointKey: string): void {
+    this.#tools.commits.release(record)
+    if (this.#goingBack === null) {
+      this.#goingBack = new Set()
+      // With all that goes back now.
+      queueMicrotask(() => this.#lookOnceWritten())
+    }
+    this.#goingBack.add(endpointKey)
+  }
+
+  #lookOnceWritten(): void {
+    const { commits, scheduler, during } = this.#tools
+    const lanes = this.#goingBack ?? []
+    this.#goingBack = null
+    const look = () => {
+      for (const endpointKey of lanes) scheduler.released(endpointKey)
+    }
     during(commits.written().then(look))
   }
 

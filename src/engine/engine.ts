@@ -320,7 +320,7 @@ export class Engine {
         flow: (key) => registry.flows.get(key),
         breakerChanged: (flow) => this.#breakerChanged(flow),
         run: (claim, endpoint) => this.#attempts.run(claim, endpoint),
-        release: (record) => this.cancelling.release(record),
+        release: (record, endpointKey) => this.cancelling.release(record, endpointKey),
         congested: () => this.commits.congested || !store.isOwner,
         claims: this.#trouble('due deliveries cannot be read', 'due deliveries are read again'),
         flows: this.#trouble(

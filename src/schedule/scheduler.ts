@@ -47,7 +47,7 @@ export interface SchedulerTools {
   readonly breakerChanged: (flow: EndpointFlow) => void
   /** Starts an attempt; `finished(claim)` must follow exactly once. Must not throw. */
   readonly run: (claim: Claim, endpoint: EndpointRecord) => void
-  readonly release: (record: ReleaseRecord) => void
+  readonly release: (record: ReleaseRecord, endpointKey: string) => void
   /** True while outcomes pile up unrecorded: nothing new starts. */
   readonly congested: () => boolean
   /** How claims of due deliveries go. */
@@ -140,7 +140,6 @@ export class Scheduler {
       run,
       release,
       congested,
-      stored: (endpointKey, dueAtMs) => this.stored(endpointKey, dueAtMs),
       expired: (lane) => this.#forget(lane),
     })
   }
@@ -262,6 +261,11 @@ export class Scheduler {
     }
     if (dueAtMs < lane.storedDueMs) lane.storedDueMs = dueAtMs
     if (lane.claimAtMs < before) this.#agenda.watch(lane)
+  }
+
+  /** What was released is written: it is due in the store, or what waited behind it is. */
+  released(endpointKey: string): void {
+    if (!this.#sending.isStopped) this.stored(endpointKey, this.#tools.clock.nowMs())
   }
 
   /** A backlog from before this process: its endpoint is met as after an outage. */

@@ -23,11 +23,9 @@ export interface SendingTools {
   readonly endpoint: (endpointKey: string) => EndpointRecord | undefined
   /** Starts an attempt. Must not throw. */
   readonly run: (claim: Claim, endpoint: EndpointRecord) => void
-  readonly release: (record: ReleaseRecord) => void
+  readonly release: (record: ReleaseRecord, endpointKey: string) => void
   /** True while outcomes pile up unrecorded: nothing new starts. */
   readonly congested: () => boolean
-  /** What was given back is in the store, and due. */
-  readonly stored: (endpointKey: string, dueAtMs: number) => void
   /** A delivery of the lane has expired unsent. */
   readonly expired: (lane: Lane) => void
 }
@@ -164,14 +162,13 @@ export class Sending {
 
   /** Back to the store as not attempted. */
   #giveBack({ deliveryId, token, endpointKey }: Claim): void {
-    const { release, stored, clock } = this.#tools
-    release({ deliveryId, token, dueAtMs: null })
-    if (!this.#stopped) stored(endpointKey, clock.nowMs())
+    this.#tools.release({ deliveryId, token, dueAtMs: null }, endpointKey)
   }
 
   #expire(lane: Lane, { deliveryId, token }: Claim): void {
     const { release, expired, clock, agenda } = this.#tools
-    release({ deliveryId, token, dueAtMs: clock.nowMs(), cancelled: 'expired' })
+    const record = { deliveryId, token, dueAtMs: clock.nowMs(), cancelled: 'expired' }
+    release(record, lane.endpointKey)
     agenda.want(lane)
     expired(lane)
   }

@@ -1,7 +1,40 @@
-import { describe, expect } from 'vitest'
-import { gate, journey, secret } from './stage.ts'
+import { describe, expect, vi } from 'vitest'
+import { between, gate, journey, secret } from './stage.ts'
 
 const dayMs = 86_400_000
+
+describe('an endpoint that is paused and resumed at once', () => {
+  journey('goes on with what was on its way back to the store', async (stage) => {
+    const held = { commits: null as Promise<void> | null, claims: 0 }
+    const storage = between(stage.storage(), async (verb, ask) => {
+      if (verb === 'commit') await held.commits
+      const result = await ask()
+      if (verb === 'claim') held.claims += 1
+      return result
+    })
+    const answer = gate()
+    stage.inbox.setAnswer(() => ({ after: answer.opened }))
+    const service = await stage.open({ storage })
+    await service.registerEndpoint(
+      stage.endpoint('shop', { concurrency: 1, events: ['message.*'] }),
+    )
+    await service.dispatchEvents(['a', 'b'].map((id) => stage.event({ id })))
+    await stage.inbox.waitForCount(1)
+    const commit = gate()
+    held.commits = commit.opened
+    // A commit is under way: what the pause gives back comes with the next.
+    const other = service.dispatchEvent(stage.event({ id: 'other', type: 'quota.exceeded' }))
+    const before = held.claims
+    await service.pauseEndpoint('shop')
+    await service.resumeEndpoint('shop')
+    await vi.waitUntil(() => held.claims > before)
+    commit.open()
+    await other
+    answer.open()
+    await service.drain()
+    expect(stage.at('shop').map(({ headers }) => headers['webhook-id'])).toEqual(['a', 'b'])
+  })
+})
 
 describe('an endpoint that asks for time', () => {
   journey('peers 21: is left alone as a whole until the Retry-After has passed', async (stage) => {

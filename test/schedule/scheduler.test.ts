@@ -349,7 +349,7 @@ describe('an endpoint that is paused, disabled or gone', () => {
     expect(sent).toEqual(['a:0', 'a:1', 'a:2'])
   })
 
-  it.each(['disabled', 'gone'])('%s: what is ready goes back, to be ended', (how) => {
+  it.each(['disabled', 'gone'])('%s: what is ready goes back, to be ended', async (how) => {
     const { scheduler, add, admit, finish, released, orphaned, sent, endpoints } = setUp()
     add('a', { concurrency: 1 })
     scheduler.start()
@@ -359,6 +359,7 @@ describe('an endpoint that is paused, disabled or gone', () => {
     scheduler.refresh('a')
     finish()
     expect(released).toEqual(['a:1', 'a:2'])
+    await settled()
     expect(orphaned).toContain('a')
     expect(sent).toEqual(['a:0'])
     expect(scheduler.isDrained).toBe(true)
@@ -577,7 +578,7 @@ describe('whatever happens', () => {
           scheduler.refresh(lane)
         }
         for (const lane of suspended) scheduler.unsuspend(lane)
-        for (let i = 0; i < 400 && !scheduler.isDrained; i += 1) {
+        for (let i = 0; i < 400 && !(scheduler.isDrained && site.isWritten()); i += 1) {
           await settled()
           site.finish(running.length)
           check()

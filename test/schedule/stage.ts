@@ -6,7 +6,7 @@ import { Scheduler, type SchedulerOptions } from '../../src/schedule/scheduler.t
 import type { Claim, ClaimResult, LaneRoom } from '../../src/storage/claims.ts'
 import type { SendTimesAsk } from '../../src/storage/flows.ts'
 import { manualClock } from '../../src/testing/manual-clock.ts'
-import { claimOf, endpointRecord } from '../engine/fakes.ts'
+import { claimOf, endpointRecord, settled } from '../engine/fakes.ts'
 
 const options: SchedulerOptions = {
   maxConcurrency: 100,
@@ -45,6 +45,7 @@ export function setUp(changed: Partial<SchedulerOptions> = {}) {
   let failingChanges = 0
   let answerAtOnce = true
   let sealed = 0
+  let writing = 0
 
   const scheduler = new Scheduler(
     {
@@ -93,10 +94,15 @@ export function setUp(changed: Partial<SchedulerOptions> = {}) {
         running.push(one)
         sent.push(one.deliveryId)
       },
-      release: ({ deliveryId, dueAtMs }) => {
+      release: ({ deliveryId, dueAtMs }, lane) => {
         released.push(deliveryId)
-        const lane = deliveryId.split(':')[0] ?? ''
-        put(lane, deliveryId, dueAtMs ?? 0, 10, false)
+        // Written a little later: a claim that comes before does not find it.
+        writing += 1
+        void settled().then(() => {
+          writing -= 1
+          put(lane, deliveryId, dueAtMs ?? 0, 10, false)
+          scheduler.released(lane)
+        })
       },
       congested: () => congested,
       claims: { failed: note, worked: () => {} },
@@ -163,6 +169,7 @@ export function setUp(changed: Partial<SchedulerOptions> = {}) {
     asksForTimes,
     shares,
     add,
+    isWritten: () => writing === 0,
     /** In the store, and the scheduler knows when it is due. */
     store(lane: string, id: string, dueAtMs: number, alone = false, loose = false): void {
       put(lane, `${lane}:${id}`, dueAtMs, 10, alone)
