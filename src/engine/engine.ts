@@ -157,7 +157,6 @@ export class Engine {
       health: this.#health,
       orphaned: (endpointKey) => this.#cancelOrphans(endpointKey),
       endWaiting: (endpointKey) => this.#janitor.endWaiting(endpointKey),
-      during: this.#during,
     })
     const voided = await registry.attach(endpoints, backing, {
       allowedNetworks: options.allowedNetworks,

@@ -33,8 +33,6 @@ export interface RegistryBackingTools {
   readonly orphaned: (endpointKey: string) => void
   /** Resolves when all of that is ended. */
   readonly endWaiting: (endpointKey: string) => Promise<void>
-  /** Counts as unrest until it is done. */
-  readonly during: (work: Promise<unknown>) => void
 }
 
 export function createRegistryBacking(tools: RegistryBackingTools): RegistryBacking {
@@ -68,13 +66,16 @@ export function createRegistryBacking(tools: RegistryBackingTools): RegistryBack
   }
 }
 
+/** Changes after which something can be due that was not. */
+const mayMakeDue = new Set(['status', 'ordering'])
+
 /** It is written and in force. */
 function followChange(
   tools: RegistryBackingTools,
   record: EndpointRecord,
   change: EndpointChange,
 ): void {
-  const { registry, scheduler, health, clock, facts, logger, orphaned, during } = tools
+  const { registry, scheduler, health, clock, facts, logger, orphaned } = tools
   warnOfNewSecret(logger, record, change)
   if (change.what === 'removed') registry.flows.remove(record.key)
   scheduler.refresh(record.key)
@@ -82,11 +83,11 @@ function followChange(
   if (liftsFlow(record, change)) scheduler.flowChanged(registry.flows.get(record.key))
   if (record.status === 'disabled') orphaned(record.key)
   // Memory forgot what a disabled endpoint had in the store; not all of it need be ended yet.
-  else if (record.status === 'active' && change.fields.includes('status')) {
+  // What had to wait for its turn, or for what failed, may be due.
+  else if (record.status === 'active' && change.fields.some((field) => mayMakeDue.has(field))) {
     scheduler.stored(record.key, clock.nowMs())
   }
   if (change.fields.includes('url')) health.clear(record.key, change.atMs)
-  if (change.fields.includes('ordering')) during(releaseOrder(tools, record.key))
   tellEndpointChange(facts, record, change)
 }
 
@@ -102,19 +103,5 @@ async function noteLifted(tools: RegistryBackingTools, endpoint: EndpointRecord)
       tellBreaker(tools, endpoint, breaker)
   } catch (error) {
     logger.warn({ error: String(error) }, 'what was lifted of an endpoint cannot be read')
-  }
-}
-
-/** By other rules than those by which they were held up. */
-async function releaseOrder(
-  { store, scheduler, clock, logger }: RegistryBackingTools,
-  endpointKey: string,
-): Promise<void> {
-  try {
-    const nowMs = clock.nowMs()
-    if (!(await store.releaseOrder(endpointKey, null, nowMs))) return
-    scheduler.stored(endpointKey, nowMs)
-  } catch (error) {
-    logger.warn({ error: String(error) }, 'what waits for failed deliveries still does')
   }
 }

@@ -130,7 +130,7 @@ export interface Store {
   /**
    * Inserts or replaces an endpoint and appends the change to its history, in one transaction. What
    * it replaces leaves no trace in the files: it may be a secret that was in the clear. A change that
-   * `liftsFlow` ends its hold and its breaker with it.
+   * `liftsFlow` ends its hold and its breaker with it, one of `ordering` lets go what was held up.
    *
    * @param seenVersion of the record that this change began from, null when there was none; left
    *   out, whatever is there is replaced

@@ -13,6 +13,7 @@ import {
 import { type EndpointRow, endpointOf } from '../rows.ts'
 import type { Connection, SqlValue } from './connection.ts'
 import { liftFlow, removeFlow, restartSendTimes } from './flow.ts'
+import { unblockKeys } from './order.ts'
 import type { Session } from './session.ts'
 import { fromText, textArray, toText } from './text.ts'
 
@@ -129,11 +130,13 @@ export async function changedEndpoints(
 }
 
 export async function saveEndpoint(
-  { database, hints }: Session,
+  session: Session,
   record: StoredEndpoint,
   change: EndpointChange,
   seenVersion: number | null | undefined,
 ): Promise<boolean> {
+  const { database, hints } = session
+  let isFreed = false
   const isWritten = await database.write(async (connection) => {
     const values = toValues(record)
     const rows =
@@ -148,10 +151,14 @@ export async function saveEndpoint(
     await appendChange(connection, record.key, change)
     if (change.fields.includes('rateLimit')) await restartSendTimes(connection, record.key)
     if (liftsFlow(record, change)) await liftFlow(connection, record.key)
+    isFreed =
+      change.fields.includes('ordering') &&
+      (await unblockKeys(session, connection, record.key, null, Math.round(change.atMs)))
     await raiseVersion(connection, [record.key])
     return true
   })
   if (isWritten) hints.endpoints()
+  if (isFreed) hints.due([record.key])
   return isWritten
 }
 

@@ -7,6 +7,7 @@
  * that looks: else one would not see the other, and what was added would wait for ever.
  */
 import { behindMs } from '../../model/delivery.ts'
+import type { EndpointOrdering } from '../../model/endpoint.ts'
 import type { BlockedKey } from '../questions.ts'
 import type { Connection } from './connection.ts'
 import type { Session } from './session.ts'
@@ -40,6 +41,10 @@ const block = `
          as given (endpoint_key, order_key, delivery_id), (values ($4::bigint)) as at (ms)
   on conflict (endpoint_key, order_key)
      do update set delivery_id = excluded.delivery_id, at_ms = excluded.at_ms`
+
+/** Waits for a change of the endpoint that is being written, and keeps others away until the end. */
+const lockEndpoints = `
+  select key, ordering from kmsg.endpoint where key = any($1::text[]) order by key for share`
 
 const unblock = `
   delete from kmsg.order_block where endpoint_key = $1 and delivery_id = coalesce($2, delivery_id)
@@ -107,11 +112,20 @@ export async function promote(
   )
 }
 
+/** Where their endpoints still say so: what was accepted under another order does not hold it up. */
 export async function blockKeys(
   connection: Connection,
-  failed: readonly (OrderedKey & { readonly id: string })[],
+  given: readonly (OrderedKey & { readonly id: string })[],
   nowMs: number,
 ): Promise<void> {
+  if (given.length === 0) return
+  const endpointKeys = [...new Set(given.map(({ endpointKey }) => endpointKey))]
+  const endpoints = await connection.all<{ key: string; ordering: string }>(
+    lockEndpoints,
+    textArray(endpointKeys),
+  )
+  const free = endpoints.filter(({ ordering }) => !isBlockingOrder(ordering)).map(({ key }) => key)
+  const failed = given.filter(({ endpointKey }) => !free.includes(endpointKey))
   if (failed.length === 0) return
   await connection.run(
     block,
@@ -120,6 +134,10 @@ export async function blockKeys(
     textArray(failed.map(({ id }) => id)),
     nowMs,
   )
+}
+
+function isBlockingOrder(json: string): boolean {
+  return (JSON.parse(json) as EndpointOrdering | null)?.onExhausted === 'block'
 }
 
 export async function blockedKeys(

@@ -14,6 +14,7 @@ import {
 } from '../endpoints.ts'
 import { type EndpointRow, endpointOf } from '../rows.ts'
 import { liftFlow, removeFlow, restartSendTimes } from './flow.ts'
+import { unblockKeys } from './order.ts'
 import type { Session } from './session.ts'
 
 const readEndpoints = 'select * from endpoint where removed_at_ms is null order by key'
@@ -118,6 +119,7 @@ export function saveEndpoint(
     appendChange(session, record.key, change)
     if (change.fields.includes('rateLimit')) restartSendTimes(session, record.key)
     if (liftsFlow(record, change)) liftFlow(session, record.key)
+    if (change.fields.includes('ordering')) unblockKeys(session, record.key, null, change.atMs)
     const { key, status } = record
     connection.afterCommit(() => endpoints.set(key, { status, removed: false }))
   })

@@ -30,8 +30,12 @@ const promoteFirst = `
 
 const deleteLive = 'delete from live where id = ? returning endpoint_key, order_key, order_blocks'
 
+/** As its endpoint is now: what was accepted under another order does not hold it up. */
 const block = `
-  insert into order_block (endpoint_key, order_key, delivery_id, at_ms) values (?, ?, ?, ?)
+  insert into order_block (endpoint_key, order_key, delivery_id, at_ms)
+  select ?1, ?2, ?3, ?4
+   where not exists (select 1 from endpoint
+                      where key = ?1 and ordering ->> 'onExhausted' is not 'block')
   on conflict do update set delivery_id = excluded.delivery_id, at_ms = excluded.at_ms`
 
 const unblock = `
@@ -65,8 +69,9 @@ export function removeLive(
   const row = connection.get<RemovedRow>(deleteLive, id)
   if (row === undefined || row.order_key === null) return
   const { endpoint_key: endpointKey, order_key: key } = row
-  if (failed && row.order_blocks === 1) connection.run(block, endpointKey, key, id, nowMs)
-  else connection.run(promoteFirst, nowMs, endpointKey, key)
+  const mayBlock = failed && row.order_blocks === 1
+  if (mayBlock && connection.run(block, endpointKey, key, id, nowMs) > 0) return
+  connection.run(promoteFirst, nowMs, endpointKey, key)
 }
 
 interface RemovedRow {

@@ -20,6 +20,8 @@ import {
   type TestHost,
 } from '../fixtures.ts'
 
+const ordering = { key: 'userId', onExhausted: 'block' } as const
+
 /** An event for an endpoint that keeps the order of this key. */
 function ordered(host: TestHost, id: string, key: string, blocks = true): AcceptRecord {
   const record = accept(host, { id })
@@ -172,17 +174,36 @@ export const orderStories: Stories = {
     expect([...(await claimed(scene)).keys()]).toEqual(['a4'])
   },
 
+  'a change of the order frees keys, and what was accepted before it holds none up': async (
+    scene,
+  ) => {
+    const { store, host } = scene
+    await store.saveEndpoint(endpoint('endpoint', { ordering }), change('registered'))
+    const stories: [string, string][] = ['a1', 'a2', 'b1', 'b2'].map((id) => [id, id.slice(0, 1)])
+    await acceptAll(scene, ...stories)
+    const heads = await claimed(scene)
+    await end(scene, heads.get('a1'), exhausted)
+    expect((await claimed(scene)).size).toBe(0)
+    const changed = change('updated', { version: 2, fields: ['ordering'], atMs: host.now })
+    await store.saveEndpoint(endpoint('endpoint', { version: 2 }), changed)
+    expect(await store.blockedKeys(null, null, 9)).toEqual([])
+    expect([...(await claimed(scene)).keys()]).toEqual(['a2'])
+    await end(scene, heads.get('b1'), rejected)
+    expect([...(await claimed(scene)).keys()]).toEqual(['b2'])
+    await expectSound(store)
+  },
+
   'an endpoint that takes nothing any more holds nothing up when it comes back': async (scene) => {
     const { store, host } = scene
-    await store.saveEndpoint(endpoint('endpoint'), change('registered'))
+    await store.saveEndpoint(endpoint('endpoint', { ordering }), change('registered'))
     await acceptAll(scene, ['a1', 'a'], ['a2', 'a'], ['a3', 'a'])
     await end(scene, (await claimed(scene)).get('a1'), exhausted)
-    const disabled = endpoint('endpoint', { status: 'disabled', version: 2 })
+    const disabled = endpoint('endpoint', { ordering, status: 'disabled', version: 2 })
     await store.saveEndpoint(disabled, change('disabled', { version: 2 }))
     const key = endpointKey('endpoint')
     expect(await store.cancelDeliveries(key, 'endpoint_disabled', host.now, 10)).toHaveLength(2)
     await store.saveEndpoint(
-      endpoint('endpoint', { version: 3 }),
+      endpoint('endpoint', { ordering, version: 3 }),
       change('enabled', { version: 3 }),
     )
     await acceptAll(scene, ['a4', 'a'])
@@ -283,7 +304,7 @@ export const orderStories: Stories = {
   'what holds a key up outlives retention, with its body, until it is let go': async (scene) => {
     const { store, host } = scene
     const key = endpointKey('endpoint')
-    await store.saveEndpoint(endpoint('endpoint'), change('registered'))
+    await store.saveEndpoint(endpoint('endpoint', { ordering }), change('registered'))
     const [first = '', , other = ''] = await acceptAll(
       scene,
       ...([
