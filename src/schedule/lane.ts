@@ -191,6 +191,7 @@ export class Lane implements Watched {
       this.active === 0 &&
       this.held === 0 &&
       this.storedDueMs === never &&
+      !this.mustLook &&
       this.loose === 0 &&
       this.suspensions === 0 &&
       !this.claiming &&

@@ -39,7 +39,8 @@ export class Lanes {
     return lane
   }
 
+  /** Whoever still knows a lane that was forgotten means that one, not its successor. */
   delete(lane: Lane): void {
-    this.#lanes.delete(lane.endpointKey)
+    if (this.#lanes.get(lane.endpointKey) === lane) this.#lanes.delete(lane.endpointKey)
   }
 }

@@ -130,6 +130,31 @@ describe('reading back from the store', () => {
     expect([...sent].sort()).toEqual(['a:1', 'a:2', 'a:3'])
   })
 
+  it('a lane that still has a question to ask is not forgotten, nor another for its sake', async () => {
+    const { scheduler, add, admit, asked, clock, finish, holdAnswers, running } = setUp()
+    const endpoint = add('a', { concurrency: 3 })
+    scheduler.start()
+    holdAnswers()
+    // What was due has gone, and the question for the next fails.
+    scheduler.stored('a', 0)
+    scheduler.reread('a')
+    asked[0]?.answer()
+    await settled()
+    asked[1]?.answer(new WebhookError('STORAGE_UNAVAILABLE', 'away'))
+    await settled()
+    scheduler.reserve(endpoint)
+    scheduler.unreserve('a')
+    for (const i of numbers(3)) admit('a', i)
+    clock.advance(200)
+    asked[2]?.answer()
+    await settled()
+    finish(2)
+    for (const i of numbers(5)) admit('a', `later ${i}`)
+    expect(running).toHaveLength(3)
+    while (running.length > 0) finish()
+    expect(scheduler.isDrained).toBe(true)
+  })
+
   it('a new delivery does not overtake older ones that wait in the store', () => {
     const { scheduler, add, store, admit, holdAnswers } = setUp()
     add('a')
