@@ -30,6 +30,11 @@ export interface Outcome {
   readonly restarts: number
 }
 
+interface Times {
+  deliverAt?: Date
+  expiresAt?: Date
+}
+
 interface Run {
   readonly service: WebhookService
   readonly storage: FaultyStorage
@@ -59,6 +64,9 @@ export class World {
   /** Somebody asked for another attempt at once. */
   readonly #hurried = new Set<string>()
   readonly #erased = new Set<number>()
+  readonly #times = new Map<string, Times>()
+  /** Deliveries that were sent at least once. */
+  readonly #begun = new Set<string>()
   #events = 0
   #sent = 0
   #restarts = 0
@@ -131,6 +139,12 @@ export class World {
     return this.#pick<WebhookEndpointChanges>([
       { batch: { size: 3, timeoutMs: 2_000 } },
       { batch: false },
+      { batch: false, ordering: { key: 'k', onExhausted: 'skip' } },
+      { batch: false, ordering: { key: 'k', onExhausted: 'block' } },
+      { ordering: null },
+      { rateLimit: { limit: 5, perMs: 1_000 } },
+      { rateLimit: { limit: 1, perMs: 4_000 } },
+      { rateLimit: null },
       { concurrency: 1 },
       { concurrency },
       { events: ['message.*'] },
@@ -150,9 +164,12 @@ export class World {
         type: number % 3 === 0 ? 'template.created' : 'message.sent',
         timestamp: new Date(this.#clock.nowMs()),
         data: { number },
+        metadata: { k: `${number % 4}` },
       }
+      const times = this.#timesOf(event)
+      if ((times.expiresAt?.getTime() ?? Infinity) <= this.#clock.nowMs()) continue
       this.#track(
-        service.dispatchEvent(event).then(
+        service.dispatchEvent(event, times).then(
           ({ eventId }) => this.#accepted.set(eventId, eventId),
           (error: { code: string }) => {
             const expected = ['STORAGE_FULL', 'STORAGE_UNAVAILABLE', 'SERVICE_CLOSED']
@@ -163,6 +180,22 @@ export class World {
         ),
       )
     }
+  }
+
+  /** The same each time it is dispatched. */
+  #timesOf({ id }: WebhookEvent): Times {
+    const known = this.#times.get(id)
+    if (known !== undefined) return known
+    const after = (sinceMs: number, ms: number) =>
+      new Date(Math.round(sinceMs + 1 + this.#random() * ms))
+    const nowMs = this.#clock.nowMs()
+    const times: Times = {}
+    if (this.#random() < 0.1) times.deliverAt = after(nowMs, 60_000)
+    if (this.#random() < 0.15) {
+      times.expiresAt = after(times.deliverAt?.getTime() ?? nowMs, 30_000)
+    }
+    this.#times.set(id, times)
+    return times
   }
 
   #retryOne(): void {
@@ -297,6 +330,7 @@ export class World {
     if (isEarly && !this.#hurried.has(anyRound(deliveryId))) {
       this.#breaks(`${deliveryId} was sent before its time`)
     }
+    this.#beginsInTime(sent)
     if (sent.atMs < (run.heldUntilMs.get(endpoint.key) ?? 0)) {
       this.#breaks(`${deliveryId} was sent while its endpoint had asked for time`)
     }
@@ -308,6 +342,21 @@ export class World {
     }
     underWay.add(sent)
     if (underWay.size > concurrency) this.#breaks(`${underWay.size} requests to ${endpoint.id}`)
+  }
+
+  /** A first attempt; what is asked for by hand may come earlier, and replays do not expire. */
+  #beginsInTime({ request: { deliveryId, eventId }, atMs }: Sent): void {
+    const { deliverAt, expiresAt } = this.#times.get(eventId) ?? {}
+    if (this.#begun.has(deliveryId)) return
+    this.#begun.add(deliveryId)
+    const isHurried = this.#hurried.has(anyRound(deliveryId))
+    if (!isHurried && atMs < (deliverAt?.getTime() ?? 0)) {
+      this.#breaks(`${deliveryId} was sent before it was to be delivered`)
+    }
+    const isFirstRound = deliveryId === anyRound(deliveryId)
+    if (isFirstRound && atMs > (expiresAt?.getTime() ?? Infinity)) {
+      this.#breaks(`${deliveryId} was sent after it had expired`)
+    }
   }
 
   #ends(run: Run, { request, outcome }: Sent): void {
@@ -326,6 +375,11 @@ export class World {
     const { service } = this.#now
     await this.#rest()
     for (const id of endpointIds) this.#ask((one) => one.resumeEndpoint(id))
+    await this.#rest()
+    // What failed holds nothing up any more.
+    for (const id of endpointIds) {
+      this.#ask((one) => one.updateEndpoint(id, { ordering: null, rateLimit: null }))
+    }
     await this.#rest()
     await this.#endRepairs()
     const drained = service.drain().then(() => true)
