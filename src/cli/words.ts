@@ -58,7 +58,13 @@ const en = {
     latency: 'latency',
   },
   doctor: {
-    counts: {} as Readonly<Record<string, string>>,
+    // Others are said by the name that --json gives them.
+    counts: {
+      sealedBatches: 'sealed batches',
+      intake: 'to take over',
+      toFanOut: 'to fan out',
+      lateAttempts: 'late attempts',
+    } as Readonly<Record<string, string>>,
     unencrypted: 'unencrypted',
     underKey: (id: string) => `under key ${id}`,
     problem: 'PROBLEM',
