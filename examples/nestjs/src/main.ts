@@ -33,7 +33,7 @@ class Webhooks extends WebhookService implements OnModuleInit, OnApplicationShut
       id: 'own-receiver',
       url: `http://127.0.0.1:${port}/webhooks`,
       events: ['message.*'],
-      ...(secret === undefined ? {} : { secret }),
+      secret,
     })
   }
 
