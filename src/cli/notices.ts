@@ -7,8 +7,10 @@ export function noticesOnly(
   // A short retry schedule is meant here, and shown.
   known: readonly string[] = ['schedule_s'],
 ): Logger {
+  // Each command awaits `ready()` and says itself what that rejects with.
+  const silent = [...known, 'ready']
   const notice = (fields: Record<string, unknown>, message: string): void => {
-    if (known.some((name) => name in fields)) return
+    if (silent.some((name) => name in fields)) return
     tell(`note: ${message}${'error' in fields ? `: ${String(fields.error)}` : ''}`)
   }
   return { debug() {}, info() {}, warn: notice, error: notice }

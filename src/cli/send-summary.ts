@@ -1,5 +1,5 @@
 /** The last word of `send`: what came of the events, and what to do about the rest. */
-import { count, duration, plural } from './figures.ts'
+import { count, duration } from './figures.ts'
 import { displayWidth, printable } from './text-width.ts'
 import type { Words } from './words.ts'
 
@@ -33,7 +33,7 @@ export function summaryLines(
     [words.sum.duplicates, count(result.duplicates)],
     [words.sum.badLines, count(result.badLines)],
     [words.sum.delivered, count(result.delivered)],
-    [words.sum.failed, withReasons(result)],
+    [words.sum.failed, withReasons(result, words.sum)],
     ...optional(words.sum.failedEarlier, result.failedEarlier),
     ...optional(words.sum.cancelled, result.cancelled),
     ...optional(words.sum.waiting, result.waiting),
@@ -44,7 +44,7 @@ export function summaryLines(
   const wide = Math.max(...lines.map(([label]) => displayWidth(label)))
   return [
     ...lines.map(([label, text]) => `${label}${' '.repeat(wide - displayWidth(label))}  ${text}`),
-    ...advice(result, stopped, data),
+    ...advice(result, stopped, data, words.sum),
   ]
 }
 
@@ -56,24 +56,19 @@ function optional(label: string, value: number): [string, string][] {
   return value > 0 ? [[label, count(value)]] : []
 }
 
-function withReasons({ failed, reasons }: SendResult): string {
+function withReasons({ failed, reasons }: SendResult, words: Words['sum']): string {
   const shown = reasons.slice(0, 3).map(([reason, times]) => `${inWords(reason)} × ${count(times)}`)
-  const more = reasons.length > 3 ? [`${plural(reasons.length - 3, 'other reason')}`] : []
+  const more = reasons.length > 3 ? [words.otherReasons(reasons.length - 3)] : []
   return failed === 0 ? '0' : `${count(failed)} (${[...shown, ...more].join(', ')})`
 }
 
-function advice(result: SendResult, stopped: boolean, data: string): string[] {
-  const lines: string[] = []
-  if (stopped) {
-    lines.push(`Stopped. ${data} keeps what is not sent yet; the same command goes on.`)
-  }
-  if (result.reasons.some(([reason]) => reason === 'address_blocked')) {
-    lines.push('The address is private: allow its network with --allow CIDR, or --allow-private.')
-  }
-  if (!stopped && result.failed + result.failedEarlier > 0) {
-    lines.push('The same command with --retry-failed sends again what failed.')
-  }
-  return lines
+function advice(result: SendResult, stopped: boolean, data: string, words: Words['sum']): string[] {
+  const isBlocked = result.reasons.some(([reason]) => reason === 'address_blocked')
+  return [
+    ...(stopped ? [words.stopped(data)] : []),
+    ...(isBlocked ? [words.addressBlocked] : []),
+    ...(!stopped && result.failed + result.failedEarlier > 0 ? [words.retryFailed] : []),
+  ]
 }
 
 function inWords(reason: string): string {

@@ -56,9 +56,21 @@ const en = {
     retries: 'retries',
     rate: 'rate',
     latency: 'latency',
+    otherReasons: (reasons: number) => plural(reasons, 'other reason'),
+    stopped: (data: string) =>
+      `Stopped. ${data} keeps what is not sent yet; the same command goes on.`,
+    addressBlocked:
+      'The address is private: allow its network with --allow CIDR, or --allow-private.',
+    retryFailed: 'The same command with --retry-failed sends again what failed.',
   },
   doctor: {
-    counts: {} as Readonly<Record<string, string>>,
+    // Others are said by the name that --json gives them.
+    counts: {
+      sealedBatches: 'sealed batches',
+      intake: 'to take over',
+      toFanOut: 'to fan out',
+      lateAttempts: 'late attempts',
+    } as Readonly<Record<string, string>>,
     unencrypted: 'unencrypted',
     underKey: (id: string) => `under key ${id}`,
     problem: 'PROBLEM',
@@ -144,6 +156,12 @@ const ko: Words = {
     retries: '재시도',
     rate: '속도',
     latency: '지연',
+    otherReasons: (reasons) => `그 밖의 이유 ${reasons}가지`,
+    stopped: (data) =>
+      `중단했습니다. 아직 보내지 못한 것은 ${data}에 남아 있으며, 같은 명령으로 이어서 보냅니다.`,
+    addressBlocked:
+      '사설 주소입니다. --allow CIDR로 그 네트워크를 허용하거나 --allow-private를 쓰세요.',
+    retryFailed: '실패한 것은 같은 명령에 --retry-failed를 붙여 다시 보낼 수 있습니다.',
   },
   doctor: {
     counts: {

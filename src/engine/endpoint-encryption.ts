@@ -64,7 +64,9 @@ export class EndpointEncryption {
 
 /** Also whose it is and where it sends: nobody can give a secret to another tenant's URL. */
 function placeOf({ key, tenantId, id, url }: StoredEndpoint, field: EncryptedField): Place {
-  return { table: 'endpoint', row: JSON.stringify([key, tenantId, id, url]), field }
+  const row = JSON.stringify([key, tenantId, id, url])
+  const ofTenant = tenantId === '' ? '' : ` of tenant ${JSON.stringify(tenantId)}`
+  return { table: 'endpoint', row, name: `${JSON.stringify(id)}${ofTenant}`, field }
 }
 
 function keyIdsOf(stored: StoredEndpoint): string[] {

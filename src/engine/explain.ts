@@ -87,7 +87,7 @@ function explainDelivery(
   if (state === 'waiting') {
     const { waitingFor, until } = waits(delivery, endpoint)
     const after = attempts === 0 ? '' : `; ${count(attempts)} so far, the last met ${reason}`
-    const text = `waits ${sentences[waitingFor](until?.toISOString() ?? null)}${after}`
+    const text = `waits ${sentences[waitingFor](until?.toISOString() ?? null, attempts)}${after}`
     return { ...known, outcome: 'waiting', waitingFor, until, reason, text }
   }
   const at = settledAt ?? delivery.createdAt
@@ -112,8 +112,10 @@ function waits(
   return { waitingFor, until: waiting.until }
 }
 
-const sentences: Readonly<Record<WaitingFor | 'batch', (until: string | null) => string>> = {
-  schedule: (until) => `for its next attempt at ${until}`,
+const sentences: Readonly<
+  Record<WaitingFor | 'batch', (until: string | null, attempts: number) => string>
+> = {
+  schedule: (until, attempts) => `for its ${attempts === 0 ? 'first' : 'next'} attempt at ${until}`,
   'retry-after': (until) => `until ${until}, as the receiver asked (Retry-After)`,
   rate: (until) => `until ${until} at the least: the endpoint's rate limit`,
   breaker: (until) =>
@@ -127,7 +129,32 @@ const sentences: Readonly<Record<WaitingFor | 'batch', (until: string | null) =>
 }
 
 function explainNotMatched(endpointId: string, reason: NotMatchedReason): EndpointExplanation {
-  return { endpointId, outcome: 'not_matched', reason, text: `does not get it: ${reason}` }
+  const text = `does not get it: ${whyNotMatched(reason)}`
+  return { endpointId, outcome: 'not_matched', reason, text }
+}
+
+function whyNotMatched(reason: NotMatchedReason): string {
+  if (reason.startsWith(filterPrefix)) {
+    return `its filter on \`${reason.slice(filterPrefix.length)}\` does not match the metadata`
+  }
+  if (reason.startsWith(bodyFilterPrefix)) {
+    return `its \`bodyFilter\` does not match the data: ${reason.slice(bodyFilterPrefix.length)}`
+  }
+  return notMatchedSentences[reason as keyof typeof notMatchedSentences]
+}
+
+const filterPrefix = 'filter_'
+const bodyFilterPrefix = 'body_filter: '
+
+const notMatchedSentences: Readonly<
+  Record<Exclude<NotMatchedReason, `filter_${string}` | `body_filter: ${string}`>, string>
+> = {
+  endpoint_disabled: 'it is disabled',
+  event_type_not_subscribed: 'its `events` do not name this type',
+  endpoint_registered_later: 'it was registered after the event; `backfill` sends what matches',
+  system_event: "the event is the service's own, for the endpoint of `systemEvents` alone",
+  endpoint_changed_later: 'it matches now, but did not when the event came; `backfill` sends it',
+  unknown: 'why cannot be told any more: what its filters look at was removed',
 }
 
 function count(attempts: number): string {

@@ -1,5 +1,6 @@
-/** What an operator is told once, at the start or at a change, about how safe the secrets are. */
+/** What an operator is told once: at the start, and at a change that concerns how safe secrets are. */
 import type { EndpointRecord } from '../model/endpoint.ts'
+import { WebhookError } from '../model/errors.ts'
 import type { Logger } from '../observe/log.ts'
 import { replacesRotated } from '../registry/endpoint-changes.ts'
 import { secretBytes } from '../security/secrets.ts'
@@ -8,6 +9,15 @@ import type { EndpointChange } from '../storage/endpoints.ts'
 
 /** Standard Webhooks asks for 24 to 64 random bytes. */
 const advisedBytes = 24
+
+/** A process that awaits nothing of the service would otherwise end, or stay, without a word. */
+export function errorOfStart(logger: Logger, error: Error): void {
+  const code = error instanceof WebhookError ? error.code : 'unknown'
+  logger.error(
+    { ready: false, code, error: error.message },
+    'The service has not started: it accepts and sends nothing. Mend the cause and start again',
+  )
+}
 
 export function warnOfNoSignature(logger: Logger): void {
   logger.warn(

@@ -60,8 +60,19 @@ export function checkId(kind: keyof typeof ids, id: unknown): void {
   throw new WebhookError(code, `Expected the id of ${what}, a text, got ${describeValue(id)}.`)
 }
 
-/** @throws WebhookError …_ID_INVALID, …_NOT_FOUND, OPTION_UNKNOWN, OPTION_INVALID, TENANT_ID_INVALID */
+/**
+ * One by its id. Deliveries and repairs have ids of their own in all tenants.
+ *
+ * @throws WebhookError …_ID_INVALID, …_NOT_FOUND, OPTION_UNKNOWN, OPTION_INVALID, TENANT_ID_INVALID
+ */
 export function checkAsked(kind: keyof typeof ids, id: unknown, scope: unknown): void {
   checkId(kind, id)
   checkScope(scope)
+  if (kind !== 'event' && kind !== 'endpoint') return
+  // It would be found in no tenant, and look as if it were not there.
+  if ((scope as { tenantId?: unknown } | undefined)?.tenantId !== '*') return
+  throw new WebhookError(
+    'TENANT_ID_INVALID',
+    `Expected \`tenantId\` to name the tenant of the ${kind}, got "*": ids are unique in one tenant only. Lists take "*".`,
+  )
 }

@@ -2,17 +2,18 @@
 import { WebhookError } from './errors.ts'
 
 export function unknownOption(name: string, known: readonly string[], what: string): WebhookError {
-  const meant = closest(name, known)
+  // A wrong guess costs nothing where the word is refused anyway.
+  const meant = closest(name, known, name.length < 8 ? 2 : 3)
   return new WebhookError(
     'OPTION_UNKNOWN',
     `Expected ${what}, got \`${name}\`; ${meant ? `did you mean \`${meant}\`?` : `known are ${known.map((one) => `\`${one}\``).join(', ')}.`}`,
   )
 }
 
-/** @returns the nearest word within two edits (one for short words), or null */
-export function closest(word: string, known: readonly string[]): string | null {
+/** @returns the nearest word within that many edits (one for short words), or null */
+export function closest(word: string, known: readonly string[], edits = 2): string | null {
   let best: string | null = null
-  let bestDistance = word.length <= 4 ? 2 : 3
+  let bestDistance = word.length <= 4 ? 2 : edits + 1
   for (const candidate of known) {
     const distance = editDistance(word.toLowerCase(), candidate.toLowerCase(), bestDistance)
     if (distance < bestDistance) {

@@ -19,7 +19,7 @@ export function handled(count: number): ReceiverAnswer {
 const json = { 'content-type': 'application/json' }
 
 /** One second: a sender may hold back everything for this endpoint for as long as we say. */
-export const busy = problem(503, 'EVENT_IN_PROGRESS', 'The event is being handled.', {
+export const busy = problem(503, 'EVENT_IN_PROGRESS', 'It is being handled.', {
   'retry-after': '1',
 })
 

@@ -109,6 +109,12 @@ describe('handlers', () => {
     const [status, answer] = await stage({ unhandled: 'refuse' }).post(signed())
     expect([status, answer.error.code]).toEqual([400, 'EVENT_TYPE_UNHANDLED'])
   })
+
+  it("that are missing never make a sender's test fail: the address and the secret are right", async () => {
+    const test = signed({ body: eventBody.replace('message.delivered', 'webhook.test') })
+    expect(test.body).toContain('webhook.test')
+    expect(await stage({ unhandled: 'refuse' }).post(test)).toEqual([200, { received: 1 }])
+  })
 })
 
 describe('answers', () => {

@@ -23,7 +23,7 @@ export interface ReceiverOptions extends VerifyOptions {
   seen?: SeenEvents | undefined
   /**
    * What becomes of an event that no handler wants: `'accept'` (the default) answers 200, `'refuse'`
-   * answers 400, after which a sender gives the event up.
+   * answers 400, after which a sender gives the event up. A sender's test (`webhook.test`) gets 200.
    */
   unhandled?: 'accept' | 'refuse' | undefined
   /**
@@ -125,10 +125,9 @@ function onceHandler(
   handlers: Handlers,
   { seen, unhandled: wish, onError = printError }: ReceiverOptions,
 ): HandleOnce {
-  const refuses = wish === 'refuse'
   return async (event, key) => {
     const wanted = handlers.filter(([type]) => fits(type, event.type))
-    if (!wanted.length) return refuses ? unhandled : null
+    if (!wanted.length) return wish === 'refuse' && event.type !== 'webhook.test' ? unhandled : null
     const report = (problem: unknown) => tell(onError, problem, event)
     let claim: SeenClaim | undefined
     try {

@@ -50,10 +50,7 @@ export interface Verified {
 export async function believe(request: Request | RawRequest, rules: Rules): Promise<Verified> {
   const raw = readRaw(request, rules.maxBodyBytes)
   if (!rules.secrets.length && !rules.publicKey) {
-    throw expected(
-      'SECRET_MISSING',
-      '`secret`, `secrets` or `publicKey`; is the environment variable set?',
-    )
+    throw expected('SECRET_MISSING', '`secret`, `secrets` or `publicKey`; check the environment')
   }
   let problem: WebhookVerificationError | undefined
   for (const name of rules.schemes) {

@@ -20,10 +20,12 @@ const keyPattern = /^([A-Za-z0-9_-]{1,64}):(.*)$/s
 const base64 = /^[A-Za-z0-9+/]+={0,2}$/
 const example = "'k1:' and 32 random bytes in base64 (`npx kmsg-webhook key` makes one)"
 
-/** Where a text lies; part of what is authenticated. */
+/** Where a text lies; part of what is authenticated, but for its name. */
 export interface Place {
   readonly table: string
   readonly row: string
+  /** The row as people know it, for errors: they are logged, and a URL may hold a token. */
+  readonly name: string
   readonly field: string
 }
 
@@ -84,7 +86,7 @@ export class KeyRing {
     } catch (error) {
       throw new WebhookError(
         'ENCRYPTION_KEY_WRONG',
-        `Expected the key "${id}" to decrypt the ${place.field} of ${place.table} ${place.row}, but it does not: it is not the key they were encrypted with, or the row was changed by other hands. Nothing was sent or overwritten; give the right key under this id.`,
+        `Expected the key "${id}" to decrypt the ${place.field} of ${place.table} ${place.name}, but it does not: it is not the key they were encrypted with, or the row was changed by other hands. Nothing was sent or overwritten; give the right key under this id.`,
         { cause: error },
       )
     }

@@ -11,7 +11,12 @@ import { resultOf } from '../deliver/single-dispatch.ts'
 import { closedError, Engine } from '../engine/engine.ts'
 import { type EraseQuery, eraseSelection } from '../engine/erase-query.ts'
 import { type EventExplanation, explainEvent } from '../engine/explain.ts'
-import { warnOfClearText, warnOfNoSignature, warnOfShortSecret } from '../engine/notices.ts'
+import {
+  errorOfStart,
+  warnOfClearText,
+  warnOfNoSignature,
+  warnOfShortSecret,
+} from '../engine/notices.ts'
 import { checkConfig, type ServiceOptions, type WebhookConfig } from '../engine/options.ts'
 import {
   type BlockedKeyQuery,
@@ -167,9 +172,11 @@ export class WebhookService implements AsyncDisposable {
     if (!enableSecurity) warnOfNoSignature(this.#logger)
     else if (secretKey !== null) warnOfShortSecret(this.#logger, 'secretKey', secretKey)
     this.#opening = this.#open(storageOf(config.storage), Boolean(config.logger))
-    // Whoever calls anything learns of it there; without a call it must not end the host process.
+    // Whoever calls anything learns of it there; without a call it must not end the host process,
+    // and a process that only sends calls nothing.
     this.#opening.catch((error: Error) => {
       this.#failedToOpen = error
+      if (this.#closing === null) errorOfStart(this.#logger, error)
     })
   }
 

@@ -39,6 +39,8 @@ it('finds a good file well, beside the running service', async () => {
   expect(finished.stderr).toBe('')
   expect(finished.stdout).toMatch(/^ +delivered +1$/m)
   expect(finished.stdout).toContain('No problem found.')
+  // Words, not the names of a program.
+  expect(finished.stdout.split('\n').slice(1).join('\n')).not.toMatch(/[a-z][A-Z]/)
   expect(finished.code).toBe(0)
 
   const { stdout, code } = await run(['doctor', '--data', data, '--json'])

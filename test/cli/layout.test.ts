@@ -4,6 +4,7 @@ import { Board, boardColumns } from '../../src/cli/board.ts'
 import { coloursFor } from '../../src/cli/colour.ts'
 import { duration } from '../../src/cli/figures.ts'
 import { Screen } from '../../src/cli/screen.ts'
+import { summaryLines } from '../../src/cli/send-summary.ts'
 import { columnsThatFit, headerLine, rowLine } from '../../src/cli/table.ts'
 import { displayWidth, pad, printable, truncate } from '../../src/cli/text-width.ts'
 import { languageOf, wordsOf } from '../../src/cli/words.ts'
@@ -101,6 +102,24 @@ describe('the table', () => {
     const shown = board.fairly(9).map((row) => row.fact.deliveryId)
     expect(shown).toEqual(['a1', 'a2', 'a3', 'a4', 'b0', 'c96', 'c97', 'c98', 'c99'])
     expect(board.fairly(2)).toHaveLength(2)
+  })
+})
+
+describe('the summary of send', () => {
+  it('says what to do in the language of its labels, too', () => {
+    const result = {
+      ...{ accepted: 5, duplicates: 0, badLines: 0, delivered: 0, failed: 5, failedEarlier: 0 },
+      ...{ cancelled: 0, waiting: 0, retries: 0, elapsedMs: 1, deliveredPerSecond: 0 },
+      reasons: ['address_blocked', 'status_401', 'gone', 'a', 'b'].map((one) => [one, 1] as const),
+      latency: { p50: 1, p99: 1 },
+    }
+    for (const stopped of [true, false]) {
+      const lines = summaryLines(result, { stopped, data: 'x.db', words: wordsOf.ko })
+      expect(lines).toHaveLength(10)
+      for (const line of lines) expect(line).toMatch(/[가-힣]/)
+      expect(lines.join()).toContain('그 밖의 이유 2가지')
+      expect(lines.join()).toContain(stopped ? '중단했습니다' : '--retry-failed')
+    }
   })
 })
 

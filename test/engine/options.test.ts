@@ -7,6 +7,7 @@ const bad: readonly [string, unknown, string, RegExp][] = [
   ['no object', 'x', 'OPTION_INVALID', /object/],
   ['null', null, 'OPTION_INVALID', /object/],
   ['a slip of the case', { timeoutMS: 1 }, 'OPTION_UNKNOWN', /did you mean `timeoutMs`/],
+  ['a singular', { maxRetry: 1 }, 'OPTION_UNKNOWN', /did you mean `maxRetries`/],
   ['a slip of the pen', { batchSzie: 1 }, 'OPTION_UNKNOWN', /did you mean `batchSize`/],
   ['a name of its own', { colour: 'red' }, 'OPTION_UNKNOWN', /known are/],
   ['a time as a text', { timeoutMs: '5s' }, 'OPTION_OUT_OF_RANGE', /"5s" \(string\)/],

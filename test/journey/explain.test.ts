@@ -62,6 +62,10 @@ describe('explainEvent', () => {
     expect(lines).toContain(
       `- down: waits for its next attempt at ${at(3_601_000).toISOString()}; 2 attempts so far, the last met HTTP 503`,
     )
+    expect(lines).toContain('- other: does not get it: its `events` do not name this type')
+    expect(lines).toContain(
+      '- picky: does not get it: its filter on `channelId` does not match the metadata',
+    )
     expect(lines).toHaveLength(12)
     expect(JSON.parse(JSON.stringify(explained))).toMatchObject({ eventId: 'evt_1' })
     hold.open()
@@ -107,6 +111,27 @@ describe('explainEvent', () => {
       ['paced', 'rate'],
     ])
   })
+
+  journey(
+    'says in words why an endpoint does not get it, also after the body is gone',
+    async (stage) => {
+      const service = await stage.open()
+      const bodyFilter = { path: 'order.amount', gt: 5 } as const
+      await service.registerEndpoint(stage.endpoint('body', { bodyFilter }))
+      await service.registerEndpoint(stage.endpoint('timed'))
+      const deliverAt = new Date(stage.clock.nowMs() + 60_000)
+      await service.dispatchEvent(stage.event({ id: 'evt_1' }), { deliverAt })
+      const lines = async () => (await service.explainEvent('evt_1'))?.text.split('\n').slice(1)
+      expect(await lines()).toEqual([
+        '- body: does not get it: its `bodyFilter` does not match the data: order.amount',
+        `- timed: waits for its first attempt at ${deliverAt.toISOString()}`,
+      ])
+      await service.eraseEvents({ ids: ['evt_1'] })
+      expect(await lines()).toContain(
+        '- body: does not get it: why cannot be told any more: what its filters look at was removed',
+      )
+    },
+  )
 
   journey('says what is being sent', async (stage) => {
     const hold = gate()

@@ -193,6 +193,29 @@ journey('a logger that throws stops no delivery', async (stage) => {
   expect((await stage.delivery(service, event.id, 'gone')).state).toBe('rejected')
 })
 
+test('a service that cannot start says so once, also to a program that awaits nothing', async () => {
+  let say: (line: unknown[]) => void = () => undefined
+  const said = new Promise<unknown[]>((resolve) => {
+    say = resolve
+  })
+  const quiet = () => undefined
+  const logger: Logger = {
+    debug: quiet,
+    info: quiet,
+    warn: quiet,
+    error: (fields, message) => say([fields, message]),
+  }
+  const error = new WebhookError('STORAGE_UNAVAILABLE', 'the password is wrong')
+  const storage: Storage = { kind: 'memory', open: () => Promise.reject(error) }
+  const { WebhookService } = await import('@k-msg/webhook')
+  const service = new WebhookService({ logger, storage, retryScheduleMs: 'standard' })
+  expect(await said).toEqual([
+    { ready: false, code: 'STORAGE_UNAVAILABLE', error: 'the password is wrong' },
+    expect.stringContaining('accepts and sends nothing'),
+  ])
+  await service.close()
+})
+
 test('lines about a store in trouble say nothing of what it was to write', async () => {
   const { lines, logger } = collect()
   const { WebhookService } = await import('@k-msg/webhook')

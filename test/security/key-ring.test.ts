@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest'
 import { createEncryptionKey, KeyRing, keyIdOf } from '../../src/security/key-ring.ts'
 
 const [k1, k2] = [createEncryptionKey('k1'), createEncryptionKey('k2')]
-const place = { table: 'endpoint', row: 'abcdefgh', field: 'secrets' }
+const place = { table: 'endpoint', row: 'abcdefgh', name: '"a"', field: 'secrets' }
 const ring = (...keys: string[]) => new KeyRing(keys, '`encryptionKeys`')
 
 describe('a sealed text', () => {

@@ -29,6 +29,7 @@ const event: WebhookEvent = {
 }
 const endpoint = { id: 'shop', url: 'https://example.com/', events: ['*'] }
 const slip = { tenant: 'a' }
+const everybody = { tenantId: '*' }
 const scope = /did you mean `tenantId`/
 
 /** Each method that takes an object, called with a name in it that it does not know. */
@@ -135,6 +136,16 @@ const wrong: readonly (readonly [string, Method, Arguments, string, RegExp])[] =
   ['a number', 'listBlockedKeys', [{ endpointId: 5 }], 'ENDPOINT_ID_INVALID', /an endpoint/],
   ['no id', 'getRepair', [], 'REPAIR_NOT_FOUND', /id of a repair/],
   ['no id', 'cancelRepair', [], 'REPAIR_NOT_FOUND', /id of a repair/],
+  ['all tenants', 'getEvent', ['evt_1', everybody], 'TENANT_ID_INVALID', /tenant of the event/],
+  ['all tenants', 'explainEvent', ['evt_1', everybody], 'TENANT_ID_INVALID', /one tenant only/],
+  ['all tenants', 'getEndpoint', ['shop', everybody], 'TENANT_ID_INVALID', /of the endpoint/],
+  [
+    'all tenants',
+    'pauseEndpoint',
+    ['shop', 'x', everybody],
+    'TENANT_ID_INVALID',
+    /of the endpoint/,
+  ],
   ['no path', 'backup', [], 'OPTION_INVALID', /path.+got nothing/],
   ['an empty path', 'backup', [''], 'OPTION_INVALID', /path/],
   ['an object', 'backup', [{ path: 'x' }], 'OPTION_INVALID', /got an object/],
