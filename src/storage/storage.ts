@@ -194,8 +194,15 @@ export interface Store {
   /**
    * Hands out send times of rate-limited endpoints, evenly spaced, to whoever asks first. Each is
    * given once: what is not used is lost, and so are the times of a call whose answer was lost.
+   *
+   * @param notAfterMs where the first that is free comes later, none is taken
+   * @returns one for each of `asks`, in their order
    */
-  takeSendTimes(asks: readonly SendTimesAsk[], nowMs: number): Promise<SendTimes[]>
+  takeSendTimes(
+    asks: readonly SendTimesAsk[],
+    nowMs: number,
+    notAfterMs: number,
+  ): Promise<SendTimes[]>
 
   readonly shares: ConcurrencyShares
 

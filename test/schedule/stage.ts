@@ -68,10 +68,11 @@ export function setUp(changed: Partial<SchedulerOptions> = {}) {
           if (isChanged) flows.set(key, { ...flowOf(key), breaker })
           return { isChanged, flow: flowOf(key) }
         },
-        takeSendTimes: async (asks, nowMs) => {
+        takeSendTimes: async (asks, nowMs, notAfterMs) => {
           asksForTimes.push(...asks)
           return asks.map((ask) => {
             const firstAtMs = Math.max(flowOf(ask.endpointKey).nextSendAtMs, nowMs)
+            if (firstAtMs > notAfterMs) return { ...ask, count: 0, firstAtMs }
             const nextSendAtMs = firstAtMs + ask.count * ask.intervalMs
             flows.set(ask.endpointKey, { ...flowOf(ask.endpointKey), nextSendAtMs })
             return { ...ask, firstAtMs }

@@ -130,7 +130,7 @@ export async function openStore(
     loadFlows: () => loadFlows(session),
     findFlow: (key) => findFlow(session, key),
     changeBreaker: (key, next) => changeBreaker(session, key, next),
-    takeSendTimes: (asks, atMs) => takeSendTimes(session, asks, atMs),
+    takeSendTimes: (asks, atMs, notAfterMs) => takeSendTimes(session, asks, atMs, notAfterMs),
     shares,
     changedEndpoints: (version) => changedEndpoints(session, version),
     saveEndpoint: (record, change, seenVersion) =>

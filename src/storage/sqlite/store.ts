@@ -66,7 +66,7 @@ export async function openStore(
     loadFlows: () => thread.call('loadFlows'),
     findFlow: (key) => thread.call('findFlow', key),
     changeBreaker: (key, next) => thread.call('changeBreaker', key, next),
-    takeSendTimes: (asks, atMs) => thread.call('takeSendTimes', asks, atMs),
+    takeSendTimes: (asks, atMs, notAfterMs) => thread.call('takeSendTimes', asks, atMs, notAfterMs),
     shares: { of: (_key, concurrency) => concurrency },
     loadHealth: () => thread.call('loadHealth'),
     saveHealth: (health, change) => thread.call('saveHealth', health, change),

@@ -41,7 +41,7 @@ export interface Verbs {
   loadFlows(): unknown
   findFlow(key: string): unknown
   changeBreaker(key: string, next: Breaker): unknown
-  takeSendTimes(asks: readonly SendTimesAsk[], nowMs: number): unknown
+  takeSendTimes(asks: readonly SendTimesAsk[], nowMs: number, notAfterMs: number): unknown
   loadHealth(): unknown
   saveHealth(health: EndpointHealth, change: EndpointChange | null): unknown
   endpointHistory(key: string, limit: number, before: EndpointChange | null): unknown
@@ -83,7 +83,7 @@ export function createVerbs(session: Session, callId: () => number): Verbs {
     loadFlows: () => loadFlows(session),
     findFlow: (key) => findFlow(session, key),
     changeBreaker: (key, next) => changeBreaker(session, key, next),
-    takeSendTimes: (asks, nowMs) => takeSendTimes(session, asks, nowMs),
+    takeSendTimes: (asks, nowMs, notAfterMs) => takeSendTimes(session, asks, nowMs, notAfterMs),
     loadHealth: () => loadHealth(session),
     saveHealth: (health, change) => saveHealth(session, health, change),
     endpointHistory: (key, limit, before) => endpointHistory(session, key, limit, before),
