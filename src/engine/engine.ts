@@ -276,6 +276,10 @@ export class Engine {
       const ended = this.cancelling.takeBack(step.marked)
       if (ended > 0) await this.commits.written()
       if (step.more && step.erased + ended > 0) continue
+      if (step.mayBegin > 0) {
+        await this.cancelling.heardOf()
+        continue
+      }
       // What was to be sent later may be gone: nobody should wait for it.
       if (erased > 0) this.scheduler.rereadAll()
       return { erased, inFlight: step.inFlight }
@@ -321,6 +325,7 @@ export class Engine {
         breakerChanged: (flow) => this.#breakerChanged(flow),
         run: (claim, endpoint) => this.#attempts.run(claim, endpoint),
         release: (record) => this.cancelling.release(record),
+        isCancelled: (deliveryId) => this.cancelling.isTakenBack(deliveryId),
         congested: () => this.commits.congested || !store.isOwner,
         claims: this.#trouble('due deliveries cannot be read', 'due deliveries are read again'),
         flows: this.#trouble(
@@ -356,6 +361,7 @@ export class Engine {
       stored: this.#stored,
       reread: (endpointKey) => this.scheduler.reread(endpointKey),
       isClaiming: (endpointKey) => this.scheduler.isClaiming(endpointKey),
+      cancelRest: (endpointKey) => this.cancelling.cancelRest(endpointKey),
       cancelled: (ended) => this.cancelling.tellEnded(ended),
       refresh: () => this.#refresh.refresh(),
       takeIntake: () => this.#intake.takeOver(),

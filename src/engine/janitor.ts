@@ -30,6 +30,8 @@ export interface JanitorTools {
   readonly cancelled: (ended: readonly Cancellation[]) => void
   /** A claim is under way that may bring deliveries of this endpoint. */
   readonly isClaiming: (endpointKey: string) => boolean
+  /** Ends what is left of a disabled endpoint. Resolves when no process begins any of it any more. */
+  readonly cancelRest: (endpointKey: string) => Promise<void>
   /** Takes over what callers' transactions have brought, until nothing is left. */
   readonly takeIntake: () => Promise<void>
   /** Learns which endpoints fail elsewhere. */
@@ -135,7 +137,8 @@ export class Janitor {
   }
 
   /**
-   * Resolves when nothing waits any more of a disabled endpoint: then it may be enabled.
+   * Resolves when nothing waits any more of a disabled endpoint, and no process begins any of it: then
+   * it may be enabled.
    *
    * @throws what the store throws
    */
@@ -144,6 +147,7 @@ export class Janitor {
       // What a claim brings that is under way goes back as well, and is ended the next time.
       const wasClaiming = this.#tools.isClaiming(endpointKey)
       await this.#cancelAllOf(endpointKey)
+      await this.#tools.cancelRest(endpointKey)
       if (!wasClaiming) return
     }
   }

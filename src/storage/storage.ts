@@ -36,6 +36,7 @@ import type {
 } from './questions.ts'
 import type {
   CancelledDelivery,
+  CancelledRest,
   CancelResult,
   CandidatePage,
   CandidateQuery,
@@ -174,6 +175,12 @@ export interface Store {
     nowMs: number,
     limit: number,
   ): Promise<string[]>
+
+  /**
+   * Ends all that is left of an endpoint that is disabled or removed, also what is being claimed at this
+   * moment; what is owned is marked, as by `cancelSome`. Of one that takes deliveries nothing ends.
+   */
+  cancelRest(endpointKey: string, reason: string, nowMs: number): Promise<CancelledRest>
 
   /** Ends up to `limit` unowned deliveries that have expired, whatever their endpoint waits for. */
   expireDeliveries(nowMs: number, limit: number): Promise<CancelledDelivery[]>
@@ -317,7 +324,10 @@ export interface StoreWatcher {
    *   that is so, and until then no other process takes what this one gives up
    */
   sharesChanged(): boolean
-  /** Deliveries and batches that this process owns and another one has cancelled. */
+  /**
+   * Deliveries and batches that this process owns and another one has cancelled. When it returns, none
+   * of them may begin any more, also not one that is still on its way to this process.
+   */
   marked(deliveries: readonly CancelledDelivery[]): void
   /** Callers' transactions have brought events. */
   intake(): void

@@ -40,6 +40,7 @@ export function setUp(changed: Partial<SchedulerOptions> = {}) {
   const released: string[] = []
   const orphaned: string[] = []
   const failures: string[] = []
+  const cancelled = new Set<string>()
   const note = (error: unknown) => failures.push((error as Error).message)
   let congested = false
   let failingChanges = 0
@@ -99,6 +100,7 @@ export function setUp(changed: Partial<SchedulerOptions> = {}) {
         const lane = deliveryId.split(':')[0] ?? ''
         put(lane, deliveryId, dueAtMs ?? 0, 10, false)
       },
+      isCancelled: (id) => cancelled.delete(id),
       congested: () => congested,
       claims: { failed: note, worked: () => {} },
       orphaned: (key) => orphaned.push(key),
@@ -158,6 +160,7 @@ export function setUp(changed: Partial<SchedulerOptions> = {}) {
     released,
     orphaned,
     failures,
+    cancelled,
     endpoints,
     flows,
     told,

@@ -16,6 +16,7 @@ export interface EraseSlice {
   readonly erased: number
   readonly inFlight: number
   readonly marked: readonly CancelledDelivery[]
+  readonly mayBegin: number
   /** Go on after this event key (or number of ids); null when the selection is through. */
   readonly next: string | null
 }
@@ -46,7 +47,8 @@ const lockLive = `
 const liveOfEvents = `
   select live.id, live.batch_id, live.endpoint_key, given.key,
          coalesce(carrier.owner, live.owner) is not null as in_flight,
-         coalesce(carrier.owner, live.owner) = $2 as is_own
+         coalesce(carrier.owner, live.owner) = $2 as is_own,
+         coalesce(carrier.cancel_heard, live.cancel_heard, false) as is_heard
     from unnest($1::text[]) as given (key)
     join kmsg.live on ${inRange('live.id')}
     left join kmsg.live as carrier on carrier.id = live.batch_id`
@@ -105,9 +107,10 @@ export async function eraseSlice(
     return { erased: erasable.length, inFlight: inFlight.size, flying, next }
   })
   const { flying, ...rest } = slice
-  if (flying.some((row) => !row.is_own)) session.hints.marked()
+  const mayBegin = flying.filter((row) => !row.is_own && !row.is_heard).length
+  if (mayBegin > 0) session.hints.marked()
   const marked = flying.filter((row) => row.is_own).map(asOwned)
-  return { ...rest, marked }
+  return { ...rest, marked, mayBegin }
 }
 
 async function selectEvents(
@@ -206,4 +209,5 @@ interface LiveRow {
   readonly endpoint_key: string
   readonly in_flight: boolean
   readonly is_own: boolean | null
+  readonly is_heard: boolean
 }

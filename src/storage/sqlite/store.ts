@@ -80,6 +80,7 @@ export async function openStore(
       ),
     cancelDeliveries: (key, reason, atMs, limit) =>
       thread.call('cancelDeliveries', key, reason, Math.round(atMs), limit),
+    cancelRest: (key, reason, atMs) => thread.call('cancelRest', key, reason, Math.round(atMs)),
     expireDeliveries: (atMs, limit) => thread.call('expireDeliveries', Math.round(atMs), limit),
     releaseOrder: (key, deliveryId, atMs) =>
       thread.call('releaseOrder', key, deliveryId, Math.round(atMs)),
