@@ -36,6 +36,19 @@ const eventsInOrder = `
 const inRange = (id: string) =>
   `${id} >= 'dlv_' || given.key || '_' and ${id} < 'dlv_' || given.key || '\`'`
 
+/** First of all: nobody makes a delivery of them meanwhile, and who has just made one is waited for. */
+const lockBodies = `
+  select key from kmsg.event where key = any($1::text[]) and body is not null
+   order by key for no key update`
+
+/** Who has locked them makes deliveries of those that still have their bodies, and of no others. */
+export async function lockBodiesOf(
+  connection: Connection,
+  eventKeys: readonly string[],
+): Promise<void> {
+  await connection.planned(lockBodies, textArray(eventKeys))
+}
+
 /** Locked, so that nobody claims them meanwhile; also the batches that carry them. */
 const lockLive = `
   select id from kmsg.live
@@ -164,6 +177,7 @@ async function endLive(
   nowMs: number,
 ): Promise<LiveRow[]> {
   if (keys.length === 0) return []
+  await lockBodiesOf(connection, keys)
   await connection.all(lockLive, textArray(keys))
   const { id: ownId } = session.worker
   const rows = await connection.all<LiveRow>(liveOfEvents, textArray(keys), ownId)
