@@ -286,10 +286,19 @@ export class Engine {
     }
   }
 
-  /** Sends what is due now and resolves when all of it is settled and recorded. */
+  /**
+   * Sends what is due now and resolves when all of it is settled and recorded.
+   *
+   * @throws what the store fails with; what is not done is tried again nevertheless
+   */
   async runDue(): Promise<void> {
+    const quiet = this.#rest.quiet()
     this.scheduler.wake()
-    await this.#rest.quiet()
+    // Where the clock stands still no pause would end.
+    this.scheduler.hurry()
+    this.commits.hurry()
+    // In doubt of its lease it asks for nothing, so nothing fails: reading tells whether anybody answers.
+    await Promise.all([quiet, this.store.isOwner ? null : this.#refresh.refresh()])
   }
 
   /** Resolves when nothing waits any more, retries included. @returns false when given up */
@@ -306,6 +315,7 @@ export class Engine {
       log: (level, message, fields) => tellStore(this.#parts, level, message, fields),
       isSending: () => this.scheduler.active > 0,
       cancelled: (ended) => this.cancelling.tellEnded(ended),
+      failed: (error) => this.#rest.failed(error),
       relieved: () => {
         this.scheduler.pump()
         this.#rest.look()
@@ -360,6 +370,7 @@ export class Engine {
       commits: this.commits,
       stored: this.#stored,
       reread: (endpointKey) => this.scheduler.reread(endpointKey),
+      failed: (error) => this.#rest.failed(error),
       isClaiming: (endpointKey) => this.scheduler.isClaiming(endpointKey),
       cancelRest: (endpointKey) => this.cancelling.cancelRest(endpointKey),
       cancelled: (ended) => this.cancelling.tellEnded(ended),
@@ -444,8 +455,9 @@ export class Engine {
   }
 
   #trouble(what: string, again: string): StoreTrouble {
-    return new StoreTrouble(what, again, (level, message, fields) =>
-      tellStore(this.#parts, level, message, fields),
-    )
+    return new StoreTrouble(what, again, {
+      failed: (error) => this.#rest.failed(error),
+      talk: (level, message, fields) => tellStore(this.#parts, level, message, fields),
+    })
   }
 }

@@ -32,6 +32,8 @@ export interface JanitorTools {
   readonly isClaiming: (endpointKey: string) => boolean
   /** Ends what is left of a disabled endpoint. Resolves when no process begins any of it any more. */
   readonly cancelRest: (endpointKey: string) => Promise<void>
+  /** Something that it does fails, and is tried again. */
+  readonly failed: (error: unknown) => void
   /** Takes over what callers' transactions have brought, until nothing is left. */
   readonly takeIntake: () => Promise<void>
   /** Learns which endpoints fail elsewhere. */
@@ -279,6 +281,7 @@ export class Janitor {
         return
       } catch (error) {
         if (this.#stopped) return
+        this.#tools.failed(error)
         const text = error instanceof Error ? error.message : String(error)
         if (!isTold) this.#tools.logger.warn({ error: text }, what)
         isTold = true

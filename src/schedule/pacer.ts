@@ -39,6 +39,11 @@ export class Pacer {
     this.#ask()
   }
 
+  /** Asks again now, if it waits for that. */
+  hurry(): void {
+    this.#cancelRetry?.()
+  }
+
   stop(): void {
     this.#stopped = true
     this.#wanting.clear()

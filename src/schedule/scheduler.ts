@@ -440,6 +440,13 @@ export class Scheduler {
     this.#sending.pump()
   }
 
+  /** What the store could not be asked for is asked for again, without a pause. */
+  hurry(): void {
+    this.#reader.hurry()
+    this.#agenda.hurry()
+    this.#breakers.hurry()
+  }
+
   /** Looks at the clock: what has become due is asked for. */
   wake(): void {
     this.#agenda.wake()

@@ -616,7 +616,12 @@ export class WebhookService implements AsyncDisposable {
     }
   }
 
-  /** Sends everything due at the clock's time and resolves when it is settled: for tests. */
+  /**
+   * Sends everything due at the clock's time and resolves when it is settled: for tests. While the
+   * store is away it rejects, and loses nothing: ask again once it is back.
+   *
+   * @throws WebhookError STORAGE_UNAVAILABLE, STORAGE_…
+   */
   async runDue(): Promise<void> {
     await (await this.#use()).engine.runDue()
   }
