@@ -14,7 +14,7 @@ import type { CancelledDelivery, CancelResult } from '../storage/repairs.ts'
 import type { Store } from '../storage/storage.ts'
 
 export interface CancellingTools {
-  readonly store: Pick<Store, 'cancelSome'>
+  readonly store: Pick<Store, 'cancelSome' | 'cancelRest'>
   readonly commits: GroupCommit
   readonly scheduler: Scheduler
   readonly registry: WebhookRegistry
@@ -23,6 +23,8 @@ export interface CancellingTools {
   /** Counts as unrest until it is done. */
   readonly during: (work: Promise<unknown>) => void
 }
+
+const heardOfEveryMs = 100
 
 export class Cancelling {
   readonly #tools: CancellingTools
@@ -82,6 +84,37 @@ export class Cancelling {
       }
     }
     return count
+  }
+
+  /** A delivery comes to memory that was marked while it was on its way: it goes back, too. */
+  isTakenBack(deliveryId: string): boolean {
+    return this.#cancelled.size > 0 && this.#cancelled.delete(deliveryId)
+  }
+
+  /**
+   * Ends all that is left of a disabled endpoint, in whichever process it is. Resolves when none of it
+   * will begin any more.
+   */
+  async cancelRest(endpointKey: string): Promise<void> {
+    const { store, registry, clock } = this.#tools
+    const reason = 'endpoint_disabled'
+    for (;;) {
+      const rest = await store.cancelRest(endpointKey, reason, clock.nowMs())
+      this.tell(rest.ended, registry.idOf(endpointKey), reason)
+      this.takeBack(rest.marked)
+      if (rest.mayBegin === 0) return
+      await this.heardOf()
+    }
+  }
+
+  /**
+   * Other processes hear within a second of what was marked, or lose it with their lease. Resolves when
+   * it is time to ask again whether they have.
+   */
+  heardOf(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#tools.clock.setTimer(resolve, heardOfEveryMs)
+    })
   }
 
   /**

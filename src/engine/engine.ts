@@ -275,16 +275,29 @@ export class Engine {
       const ended = this.cancelling.takeBack(step.marked)
       if (ended > 0) await this.commits.written()
       if (step.more && step.erased + ended > 0) continue
+      if (step.mayBegin > 0) {
+        await this.cancelling.heardOf()
+        continue
+      }
       // What was to be sent later may be gone: nobody should wait for it.
       if (erased > 0) this.scheduler.rereadAll()
       return { erased, inFlight: step.inFlight }
     }
   }
 
-  /** Sends what is due now and resolves when all of it is settled and recorded. */
+  /**
+   * Sends what is due now and resolves when all of it is settled and recorded.
+   *
+   * @throws what the store fails with; what is not done is tried again nevertheless
+   */
   async runDue(): Promise<void> {
+    const quiet = this.#rest.quiet()
     this.scheduler.wake()
-    await this.#rest.quiet()
+    // Where the clock stands still no pause would end.
+    this.scheduler.hurry()
+    this.commits.hurry()
+    // In doubt of its lease it asks for nothing, so nothing fails: reading tells whether anybody answers.
+    await Promise.all([quiet, this.store.isOwner ? null : this.#refresh.refresh()])
   }
 
   /** Resolves when nothing waits any more, retries included. @returns false when given up */
@@ -301,6 +314,7 @@ export class Engine {
       log: (level, message, fields) => tellStore(this.#parts, level, message, fields),
       isSending: () => this.scheduler.active > 0,
       cancelled: (ended) => this.cancelling.tellEnded(ended),
+      failed: (error) => this.#rest.failed(error),
       relieved: () => {
         this.scheduler.pump()
         this.#rest.look()
@@ -320,6 +334,7 @@ export class Engine {
         breakerChanged: (flow) => this.#breakerChanged(flow),
         run: (claim, endpoint) => this.#attempts.run(claim, endpoint),
         release: (record, endpointKey) => this.cancelling.release(record, endpointKey),
+        isCancelled: (deliveryId) => this.cancelling.isTakenBack(deliveryId),
         congested: () => this.commits.congested || !store.isOwner,
         claims: this.#trouble('due deliveries cannot be read', 'due deliveries are read again'),
         flows: this.#trouble(
@@ -354,7 +369,9 @@ export class Engine {
       commits: this.commits,
       stored: this.#stored,
       reread: (endpointKey) => this.scheduler.reread(endpointKey),
+      failed: (error) => this.#rest.failed(error),
       isClaiming: (endpointKey) => this.scheduler.isClaiming(endpointKey),
+      cancelRest: (endpointKey) => this.cancelling.cancelRest(endpointKey),
       cancelled: (ended) => this.cancelling.tellEnded(ended),
       refresh: () => this.#refresh.refresh(),
       takeIntake: () => this.#intake.takeOver(),
@@ -437,8 +454,9 @@ export class Engine {
   }
 
   #trouble(what: string, again: string): StoreTrouble {
-    return new StoreTrouble(what, again, (level, message, fields) =>
-      tellStore(this.#parts, level, message, fields),
-    )
+    return new StoreTrouble(what, again, {
+      failed: (error) => this.#rest.failed(error),
+      talk: (level, message, fields) => tellStore(this.#parts, level, message, fields),
+    })
   }
 }

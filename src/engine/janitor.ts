@@ -30,6 +30,10 @@ export interface JanitorTools {
   readonly cancelled: (ended: readonly Cancellation[]) => void
   /** A claim is under way that may bring deliveries of this endpoint. */
   readonly isClaiming: (endpointKey: string) => boolean
+  /** Ends what is left of a disabled endpoint. Resolves when no process begins any of it any more. */
+  readonly cancelRest: (endpointKey: string) => Promise<void>
+  /** Something that it does fails, and is tried again. */
+  readonly failed: (error: unknown) => void
   /** Takes over what callers' transactions have brought, until nothing is left. */
   readonly takeIntake: () => Promise<void>
   /** Learns which endpoints fail elsewhere. */
@@ -135,7 +139,8 @@ export class Janitor {
   }
 
   /**
-   * Resolves when nothing waits any more of a disabled endpoint: then it may be enabled.
+   * Resolves when nothing waits any more of a disabled endpoint, and no process begins any of it: then
+   * it may be enabled.
    *
    * @throws what the store throws
    */
@@ -144,6 +149,7 @@ export class Janitor {
       // What a claim brings that is under way goes back as well, and is ended the next time.
       const wasClaiming = this.#tools.isClaiming(endpointKey)
       await this.#cancelAllOf(endpointKey)
+      await this.#tools.cancelRest(endpointKey)
       if (!wasClaiming) return
     }
   }
@@ -275,6 +281,7 @@ export class Janitor {
         return
       } catch (error) {
         if (this.#stopped) return
+        this.#tools.failed(error)
         const text = error instanceof Error ? error.message : String(error)
         if (!isTold) this.#tools.logger.warn({ error: text }, what)
         isTold = true

@@ -5,6 +5,8 @@ import type { GroupCommit } from '../storage/group-commit.ts'
 interface Waiter {
   readonly reached: () => boolean
   readonly resolve: () => void
+  /** Null: it goes on waiting, whatever fails. */
+  readonly reject: ((error: unknown) => void) | null
 }
 
 export class Rest {
@@ -29,8 +31,19 @@ export class Rest {
     })
   }
 
+  /** Rejects when something fails that has to be done before, although it is tried again. */
   quiet(): Promise<void> {
-    return this.#wait(() => this.#scheduler.isQuiet && this.#isWritten)
+    return new Promise((resolve, reject) => {
+      this.#add({ reached: () => this.#scheduler.isQuiet && this.#isWritten, resolve, reject })
+    })
+  }
+
+  /** The store could not be asked, or takes no writes. */
+  failed(error: unknown): void {
+    this.#waiters = this.#waiters.filter(({ reject }) => {
+      reject?.(error)
+      return reject === null
+    })
   }
 
   /** No request is under way, and no claim that could bring one. */
@@ -64,9 +77,11 @@ export class Rest {
   }
 
   #wait(reached: () => boolean): Promise<void> {
-    return new Promise((resolve) => {
-      this.#waiters.push({ reached, resolve })
-      this.look()
-    })
+    return new Promise((resolve) => this.#add({ reached, resolve, reject: null }))
+  }
+
+  #add(waiter: Waiter): void {
+    this.#waiters.push(waiter)
+    this.look()
   }
 }

@@ -10,29 +10,36 @@ export type Talk = (
   fields: Record<string, unknown>,
 ) => void
 
+export interface StoreTroubleTools {
+  /** It is tried again. */
+  readonly failed: (error: unknown) => void
+  readonly talk: Talk
+}
+
 export class StoreTrouble {
   readonly #what: string
   readonly #again: string
-  readonly #talk: Talk
+  readonly #tools: StoreTroubleTools
   #isTold = false
 
   /**
    * @param what cannot be done, as a sentence for the log
    * @param again that it is done again
    */
-  constructor(what: string, again: string, talk: Talk) {
+  constructor(what: string, again: string, tools: StoreTroubleTools) {
     this.#what = what
     this.#again = again
-    this.#talk = talk
+    this.#tools = tools
   }
 
   failed(error: unknown): void {
     // What is wrong with one lane or row is no outage: others go on, and it is said each time.
     if (isTransientStorageError(error)) {
+      this.#tools.failed(error)
       if (this.#isTold) return
       this.#isTold = true
     }
-    this.#talk('warn', this.#what, {
+    this.#tools.talk('warn', this.#what, {
       code: error instanceof WebhookError ? error.code : 'unknown',
       error: error instanceof Error ? error.message : String(error),
     })
@@ -41,6 +48,6 @@ export class StoreTrouble {
   worked(): void {
     if (!this.#isTold) return
     this.#isTold = false
-    this.#talk('info', this.#again, {})
+    this.#tools.talk('info', this.#again, {})
   }
 }

@@ -50,3 +50,9 @@ export function sendIntervalMs({ limit, perMs }: RateLimit): number {
 export function timesAtOnce(intervalMs: number): number {
   return Math.max(1, Math.floor(1_000 / intervalMs))
 }
+
+/**
+ * Taken no longer ahead than this: what a process has when it ends is lost, and a time that is a minute
+ * away would be, again and again, where processes restart. Long enough for the store to answer.
+ */
+export const takenAheadMs = 1_000

@@ -64,6 +64,10 @@ export class Agenda {
     this.#pacer.stop()
   }
 
+  hurry(): void {
+    this.#pacer.hurry()
+  }
+
   /** Looks at the clock: lanes that have become due are asked for, the timers wait for the next. */
   wake(): void {
     const { clock, precedence, isStopped, pump } = this.#tools

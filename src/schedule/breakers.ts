@@ -44,6 +44,8 @@ const changeAgainMs = 1_000
 export class Breakers {
   readonly #tools: BreakerTools
   #changing = 0
+  /** Changes that wait for another try. */
+  readonly #waiting = new Set<() => void>()
   #stopped = false
 
   constructor(tools: BreakerTools) {
@@ -52,6 +54,11 @@ export class Breakers {
 
   get isQuiet(): boolean {
     return this.#changing === 0
+  }
+
+  /** What waits for another try is tried now. */
+  hurry(): void {
+    for (const again of [...this.#waiting]) again()
   }
 
   stop(): void {
@@ -127,11 +134,15 @@ export class Breakers {
       },
       (error: unknown) => {
         this.#tools.flows.failed(error)
-        this.#tools.clock.setTimer(() => {
+        const again = () => {
+          this.#waiting.delete(again)
+          cancel()
           this.#over(lane)
           if (lane.breaker.epoch === next.epoch - 1) this.#change(lane, next)
           this.#tools.rested()
-        }, changeAgainMs)
+        }
+        const cancel = this.#tools.clock.setTimer(again, changeAgainMs)
+        this.#waiting.add(again)
       },
     )
   }

@@ -1,7 +1,7 @@
 /** The send times that one rate-limited lane has, and the lane's place in the alarm for them. */
 
 import type { RateLimit } from '../model/flow.ts'
-import { sendIntervalMs, timesAtOnce, usableForMs } from '../policy/rate.ts'
+import { sendIntervalMs, takenAheadMs, timesAtOnce, usableForMs } from '../policy/rate.ts'
 import type { SendTimes } from '../storage/flows.ts'
 import type { Watched } from './alarm.ts'
 import { never } from './due-heap.ts'
@@ -15,6 +15,8 @@ export class Pace implements Watched {
   readonly most: number
   watchedAtMs = never
   #chunks: { nextAtMs: number; left: number }[] = []
+  /** No time is free before, as far as is known. */
+  #freeAtMs = 0
 
   constructor(lane: Lane, limit: RateLimit) {
     this.lane = lane
@@ -23,9 +25,10 @@ export class Pace implements Watched {
     this.most = timesAtOnce(this.intervalMs)
   }
 
-  /** When the lane may send next, if it has anything to send. */
+  /** When the lane may send next, or ask for a time to, if it has anything to send. */
   get alarmAtMs(): number {
-    return this.lane.ready.length === 0 || this.lane.isClosed ? never : this.nextAtMs
+    if (this.lane.ready.length === 0 || this.lane.isClosed) return never
+    return Math.min(this.nextAtMs, this.#chunks.length === 0 ? this.#askAtMs : never)
   }
 
   /** `never` when it has no time left. */
@@ -35,8 +38,13 @@ export class Pace implements Watched {
     return first === undefined ? never : Math.ceil(first.nextAtMs)
   }
 
+  get #askAtMs(): number {
+    return Math.ceil(this.#freeAtMs) - takenAheadMs
+  }
+
   add({ firstAtMs, count }: SendTimes): void {
-    this.#chunks.push({ nextAtMs: firstAtMs, left: count })
+    if (count > 0) this.#chunks.push({ nextAtMs: firstAtMs, left: count })
+    this.#freeAtMs = firstAtMs + count * this.intervalMs
   }
 
   isTime(nowMs: number): boolean {
@@ -50,9 +58,13 @@ export class Pace implements Watched {
     if (first !== undefined) this.#skip(first, 1)
   }
 
-  /** How many times to ask for: not for every request, and only for what there is to send. */
+  /**
+   * How many times to ask for: not for every request, only for what there is to send, and none while
+   * the next that is free is far away.
+   */
   missing(nowMs: number): number {
     this.#loseLate(nowMs)
+    if (nowMs < this.#askAtMs) return 0
     let left = 0
     for (const chunk of this.#chunks) left += chunk.left
     const wanted = Math.min(this.lane.ready.length, this.most)

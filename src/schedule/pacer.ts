@@ -1,5 +1,6 @@
 /** Asks the store for send times, for all lanes that need some at once. Sends nothing. */
 import type { Clock } from '../model/clock.ts'
+import { takenAheadMs } from '../policy/rate.ts'
 import type { SendTimes, SendTimesAsk } from '../storage/flows.ts'
 import type { Store } from '../storage/storage.ts'
 import type { Lane } from './lane.ts'
@@ -38,6 +39,11 @@ export class Pacer {
     this.#ask()
   }
 
+  /** Asks again now, if it waits for that. */
+  hurry(): void {
+    this.#cancelRetry?.()
+  }
+
   stop(): void {
     this.#stopped = true
     this.#wanting.clear()
@@ -59,7 +65,7 @@ export class Pacer {
     this.#wanting.clear()
     if (asks.length === 0) return
     this.#asking = true
-    this.#tools.store.takeSendTimes(asks, nowMs).then(
+    this.#tools.store.takeSendTimes(asks, nowMs, nowMs + takenAheadMs).then(
       (times) => this.#got(lanes, times),
       (error: unknown) => this.#failed(lanes, error),
     )

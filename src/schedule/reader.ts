@@ -64,6 +64,11 @@ export class Reader {
     this.#wanting.leave(lane)
   }
 
+  /** Asks again now, if it waits for that. */
+  hurry(): void {
+    this.#cancelRetry?.()
+  }
+
   stop(): void {
     this.#stopped = true
     this.#cancelRetry?.()

@@ -48,6 +48,8 @@ export interface SchedulerTools {
   /** Starts an attempt; `finished(claim)` must follow exactly once. Must not throw. */
   readonly run: (claim: Claim, endpoint: EndpointRecord) => void
   readonly release: (record: ReleaseRecord, endpointKey: string) => void
+  /** It was cancelled while it was on its way to memory: it goes back. Asked once of each. */
+  readonly isCancelled: (deliveryId: string) => boolean
   /** True while outcomes pile up unrecorded: nothing new starts. */
   readonly congested: () => boolean
   /** How claims of due deliveries go. */
@@ -128,7 +130,7 @@ export class Scheduler {
   }
 
   #createSending(): Sending {
-    const { clock, endpoint, run, release, congested } = this.#tools
+    const { clock, endpoint, run, release, isCancelled, congested } = this.#tools
     return new Sending({
       clock,
       memory: this.#memory,
@@ -139,6 +141,7 @@ export class Scheduler {
       endpoint,
       run,
       release,
+      isCancelled,
       congested,
       expired: (lane) => this.#forget(lane),
     })
@@ -432,6 +435,13 @@ export class Scheduler {
   /** Begins all that may begin now. */
   pump(): void {
     this.#sending.pump()
+  }
+
+  /** What the store could not be asked for is asked for again, without a pause. */
+  hurry(): void {
+    this.#reader.hurry()
+    this.#agenda.hurry()
+    this.#breakers.hurry()
   }
 
   /** Looks at the clock: what has become due is asked for. */

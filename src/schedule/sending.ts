@@ -24,6 +24,8 @@ export interface SendingTools {
   /** Starts an attempt. Must not throw. */
   readonly run: (claim: Claim, endpoint: EndpointRecord) => void
   readonly release: (record: ReleaseRecord, endpointKey: string) => void
+  /** It was cancelled while it was on its way to memory. */
+  readonly isCancelled: (deliveryId: string) => boolean
   /** True while outcomes pile up unrecorded: nothing new starts. */
   readonly congested: () => boolean
   /** A delivery of the lane has expired unsent. */
@@ -68,8 +70,8 @@ export class Sending {
 
   /** It is owned: it is sent when the lane's turn comes, or goes back at once. */
   put(lane: Lane, claim: Claim): void {
-    const { clock, memory, precedence } = this.#tools
-    if (this.#stopped || lane.isBlocked(clock.nowMs())) {
+    const { clock, memory, precedence, isCancelled } = this.#tools
+    if (isCancelled(claim.deliveryId) || this.#stopped || lane.isBlocked(clock.nowMs())) {
       this.#giveBack(claim)
       return
     }

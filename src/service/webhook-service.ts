@@ -254,8 +254,10 @@ export class WebhookService implements AsyncDisposable {
 
   /**
    * Removes bodies and personal data; the skeleton stays. Deliveries that have not ended are
-   * cancelled. Events with a request under way, or held in memory by another process, are counted in
-   * `inFlight`: nothing of them is tried again, and asked once more they are erased.
+   * cancelled. Events with a request under way, or about to be given back by a process, are counted in
+   * `inFlight`: nothing of them is tried again, and asked once more they are erased. When it resolves,
+   * no process begins a request with any of these bodies; to hear of it takes others up to a second,
+   * and one that has stopped its lease.
    */
   async eraseEvents(query: EraseQuery): Promise<{ erased: number; inFlight: number }> {
     const selection = eraseSelection(query)
@@ -621,7 +623,12 @@ export class WebhookService implements AsyncDisposable {
     }
   }
 
-  /** Sends everything due at the clock's time and resolves when it is settled: for tests. */
+  /**
+   * Sends everything due at the clock's time and resolves when it is settled: for tests. While the
+   * store is away it rejects, and loses nothing: ask again once it is back.
+   *
+   * @throws WebhookError STORAGE_UNAVAILABLE, STORAGE_…
+   */
   async runDue(): Promise<void> {
     await (await this.#use()).engine.runDue()
   }

@@ -22,7 +22,15 @@ export interface SendTimesAsk {
   readonly intervalMs: number
 }
 
-/** `count` times, the first at `firstAtMs`, `intervalMs` apart. */
+/**
+ * `count` times, the first at `firstAtMs`, `intervalMs` apart. With a count of 0 none was taken: the
+ * first that is free comes at `firstAtMs`, or later.
+ */
 export interface SendTimes extends SendTimesAsk {
   readonly firstAtMs: number
+}
+
+/** No send time is handed out so far ahead: clocks differ by less, and one ask takes no more. */
+export function farthestMs(lengthMs: number): number {
+  return 2 * Math.max(5_000, lengthMs)
 }

@@ -40,6 +40,8 @@ export interface GroupCommitTools extends WriteTroubleTools {
   readonly isSending: () => boolean
   /** After every commit: sending may go on, and who waits for rest may look. */
   readonly relieved: () => void
+  /** A commit failed; it is tried again after a pause. */
+  readonly failed: (error: Error) => void
   /** These have ended by a commit, and nobody has said so. */
   readonly cancelled: (ended: readonly Cancellation[]) => void
 }
@@ -273,7 +275,7 @@ export class GroupCommit {
    * because what it has written is ours to send. Its callers are told after a while.
    */
   async #repeat(group: PendingGroup, error: Error, unknownSinceMs: number): Promise<void> {
-    this.#trouble.failed(error)
+    this.#failed(error)
     if (this.#tools.clock.nowMs() - unknownSinceMs >= repeatForMs) {
       for (const pending of group.accepts) expire(pending, unknownError(error))
     }
@@ -295,13 +297,29 @@ export class GroupCommit {
       this.#cameBack = true
     }
     if (this.#fatal !== null) return
-    this.#trouble.failed(error)
+    this.#failed(error)
     if (!comesBack) return
     this.#cancelPause?.()
-    this.#cancelPause = this.#tools.clock.setTimer(() => {
-      this.#cancelPause = null
-      this.#schedule()
-    }, this.#trouble.pauseMs())
+    this.#cancelPause = this.#tools.clock.setTimer(() => this.#endPause(), this.#trouble.pauseMs())
+  }
+
+  #endPause(): void {
+    this.#cancelPause = null
+    this.#schedule()
+  }
+
+  #failed(error: Error): void {
+    this.#trouble.failed(error)
+    this.#tools.failed(error)
+  }
+
+  /** What waits for another try is tried now. */
+  hurry(): void {
+    this.#cancelRepeat?.()
+    this.#endRepeat?.()
+    if (this.#cancelPause === null) return
+    this.#cancelPause()
+    this.#endPause()
   }
 
   /** One row the database refuses must not fail its 199 neighbours: halve down to it. */

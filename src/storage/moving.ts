@@ -254,7 +254,7 @@ export const staying: readonly string[] = [
   ...['worker', 'live.owner', 'live.claim_no', 'repair.worker', 'rollup.writer'],
   // Only where several processes share a database.
   ...['migration', 'endpoints_version', 'intake', 'pruned_day'],
-  ...['endpoint.changed', 'endpoint_flow.changed'],
+  ...['endpoint.changed', 'endpoint_flow.changed', 'live.cancel_heard'],
 ]
 
 /** Where rows come from. Reading changes nothing; each call begins anew. */

@@ -22,6 +22,16 @@ export interface CancelledDelivery {
   readonly endpointKey: string
 }
 
+/** What was left of an endpoint that takes nothing any more. */
+export interface CancelledRest {
+  /** Ids of the deliveries that ended. */
+  readonly ended: readonly string[]
+  /** Deliveries and batches that this process owns: what has not begun should be given back. */
+  readonly marked: readonly CancelledDelivery[]
+  /** So many that other processes own may yet begin: asked again until it is 0, they have heard of it. */
+  readonly mayBegin: number
+}
+
 export interface NewRepair {
   /** `rep_…`, growing with time. */
   readonly id: string

@@ -36,6 +36,7 @@ import type {
 } from './questions.ts'
 import type {
   CancelledDelivery,
+  CancelledRest,
   CancelResult,
   CandidatePage,
   CandidateQuery,
@@ -175,6 +176,12 @@ export interface Store {
     limit: number,
   ): Promise<string[]>
 
+  /**
+   * Ends all that is left of an endpoint that is disabled or removed, also what is being claimed at this
+   * moment; what is owned is marked, as by `cancelSome`. Of one that takes deliveries nothing ends.
+   */
+  cancelRest(endpointKey: string, reason: string, nowMs: number): Promise<CancelledRest>
+
   /** Ends up to `limit` unowned deliveries that have expired, whatever their endpoint waits for. */
   expireDeliveries(nowMs: number, limit: number): Promise<CancelledDelivery[]>
 
@@ -194,8 +201,15 @@ export interface Store {
   /**
    * Hands out send times of rate-limited endpoints, evenly spaced, to whoever asks first. Each is
    * given once: what is not used is lost, and so are the times of a call whose answer was lost.
+   *
+   * @param notAfterMs where the first that is free comes later, none is taken
+   * @returns one for each of `asks`, in their order
    */
-  takeSendTimes(asks: readonly SendTimesAsk[], nowMs: number): Promise<SendTimes[]>
+  takeSendTimes(
+    asks: readonly SendTimesAsk[],
+    nowMs: number,
+    notAfterMs: number,
+  ): Promise<SendTimes[]>
 
   readonly shares: ConcurrencyShares
 
@@ -310,7 +324,10 @@ export interface StoreWatcher {
    *   that is so, and until then no other process takes what this one gives up
    */
   sharesChanged(): boolean
-  /** Deliveries and batches that this process owns and another one has cancelled. */
+  /**
+   * Deliveries and batches that this process owns and another one has cancelled. When it returns, none
+   * of them may begin any more, also not one that is still on its way to this process.
+   */
   marked(deliveries: readonly CancelledDelivery[]): void
   /** Callers' transactions have brought events. */
   intake(): void

@@ -26,6 +26,8 @@ export interface EraseResult {
   /** More events are selected than `limit`; or some are in flight and must be asked for again. */
   readonly more: boolean
   readonly inFlight: number
+  /** So many that other processes own may yet begin: asked again until it is 0, they have heard of it. */
+  readonly mayBegin: number
   /**
    * What this process owns of it, deliveries and batches: instead of waiting again they end as
    * cancelled, a batch is taken apart. What has not begun should be given back.

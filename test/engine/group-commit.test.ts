@@ -43,6 +43,7 @@ function setUp(gatherMs = 0, commitsInOrder = false) {
     log: (level, message) => logs.push(`${level}: ${message}`),
     isSending: () => state.isSending,
     relieved: () => {},
+    failed: () => {},
     cancelled: () => {},
   })
   /** What the n-th commit carried. */
@@ -77,6 +78,7 @@ function setUpWith(answer: (group: CommitGroup) => Error | null) {
       log: () => {},
       isSending: () => false,
       relieved: () => {},
+      failed: () => {},
       cancelled: () => {},
     },
   )

@@ -38,6 +38,7 @@ async function costWith(lanes: number): Promise<number> {
         sent += 1
       },
       release: () => {},
+      isCancelled: () => false,
       congested: () => false,
       claims: { failed: () => {}, worked: () => {} },
       orphaned: () => {},

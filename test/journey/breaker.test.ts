@@ -153,6 +153,25 @@ describe('a rate limit', () => {
     },
   )
 
+  journey('of one a minute goes on where processes end sooner than that', async (stage) => {
+    const rateLimit = { limit: 1, perMs: 60_000 }
+    let service = await stage.open(config)
+    await service.registerEndpoint(stage.endpoint('shop', { rateLimit }))
+    await service.dispatchEvents(Array.from({ length: 6 }, () => stage.event()))
+    const sentAtMs: number[] = []
+    for (let lives = 0; lives < 40; lives += 1) {
+      await service.runDue()
+      while (sentAtMs.length < stage.at('shop').length) sentAtMs.push(stage.clock.nowMs())
+      await service.close()
+      stage.clock.advance(7_000)
+      service = await stage.open(config)
+    }
+    expect(sentAtMs.length).toBeGreaterThan(4)
+    const gapsMs = sentAtMs.slice(1).map((ms, i) => ms - (sentAtMs[i] ?? 0))
+    expect(Math.min(...gapsMs)).toBeGreaterThanOrEqual(60_000)
+    expect(Math.max(...gapsMs)).toBeLessThan(60_000 + 2 * 7_000)
+  })
+
   journey('of the service is that of every endpoint without one', async (stage) => {
     const service = await stage.open({ ...config, endpointRateLimit: { limit: 1, perMs: 60_000 } })
     await service.registerEndpoint(stage.endpoint('slow'))

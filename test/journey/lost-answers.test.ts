@@ -1,7 +1,7 @@
 import { type Storage, WebhookError } from '@k-msg/webhook'
 import { describe, expect } from 'vitest'
 import type { Store } from '../../src/storage/storage.ts'
-import { between, fileJourney, journey } from './stage.ts'
+import { between, fileJourney, gate, journey } from './stage.ts'
 
 /** A storage whose answers to one verb are lost: what was asked is done, and nobody knows. */
 function losing(inner: Storage, verb: keyof Store): Storage & { isLosing: boolean } {
@@ -13,6 +13,65 @@ function losing(inner: Storage, verb: keyof Store): Storage & { isLosing: boolea
   })
   return Object.assign(state, storage)
 }
+
+/** A storage of which one verb cannot be asked for a while. */
+function away(inner: Storage, verb: keyof Store): Storage & { isAway: boolean } {
+  const state = { isAway: false }
+  const storage = between(inner, async (asked, ask) => {
+    if (asked !== verb || !state.isAway) return await ask()
+    throw new WebhookError('STORAGE_UNAVAILABLE', 'Expected an answer, the store is away.')
+  })
+  return Object.assign(state, storage)
+}
+
+describe('runDue() while the store is away', () => {
+  const unavailable = { code: 'STORAGE_UNAVAILABLE' }
+
+  journey('says so where nothing can be read, and goes on once it can', async (stage) => {
+    const storage = away(stage.storage(), 'claim')
+    const service = await stage.open({ storage })
+    await service.registerEndpoint(stage.endpoint('shop', { status: 'paused' }))
+    await service.dispatchEvents([stage.event(), stage.event()])
+    storage.isAway = true
+    await service.resumeEndpoint('shop')
+    await expect(service.runDue()).rejects.toMatchObject(unavailable)
+    await expect(service.runDue()).rejects.toMatchObject(unavailable)
+    storage.isAway = false
+    // Nobody moves the clock: no pause would end.
+    await service.runDue()
+    expect(stage.at('shop')).toHaveLength(2)
+  })
+
+  journey('says so where outcomes cannot be written, and sends nothing twice', async (stage) => {
+    const storage = away(stage.storage(), 'commit')
+    const service = await stage.open({ storage })
+    const hold = gate()
+    stage.inbox.setAnswer(() => ({ after: hold.opened }))
+    await service.registerEndpoint(stage.endpoint('shop'))
+    await service.dispatchEvent(stage.event({ id: 'evt_1' }))
+    storage.isAway = true
+    hold.open()
+    await expect(service.runDue()).rejects.toMatchObject(unavailable)
+    await expect(service.runDue()).rejects.toMatchObject(unavailable)
+    storage.isAway = false
+    await service.runDue()
+    expect(stage.at('shop')).toHaveLength(1)
+    expect((await stage.delivery(service, 'evt_1', 'shop')).state).toBe('delivered')
+  })
+
+  journey('says so where no send time can be taken', async (stage) => {
+    const storage = away(stage.storage(), 'takeSendTimes')
+    const service = await stage.open({ storage })
+    const rateLimit = { limit: 1, perMs: 60_000 }
+    await service.registerEndpoint(stage.endpoint('shop', { rateLimit }))
+    storage.isAway = true
+    await service.dispatchEvent(stage.event())
+    await expect(service.runDue()).rejects.toMatchObject(unavailable)
+    storage.isAway = false
+    await service.runDue()
+    expect(stage.at('shop')).toHaveLength(1)
+  })
+})
 
 describe('an answer of the store that is lost', () => {
   journey('to a retry: the caller is told, and it is sent all the same', async (stage) => {

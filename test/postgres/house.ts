@@ -108,7 +108,8 @@ async function die(stage: Stage): Promise<void> {
   const to = [shop?.key ?? '']
   await commitAccepts(store, accept(host, { id: 'under-way', to, owned: true }))
   await commitAccepts(store, accept(host, { id: 'wide', to, wide: true }))
-  await store.takeSendTimes([{ endpointKey: to[0] ?? '', count: 1, intervalMs: 0.5 }], host.now)
+  const ask = { endpointKey: to[0] ?? '', count: 1, intervalMs: 0.5 }
+  await store.takeSendTimes([ask], host.now, host.now)
   const head = accept(host, { id: 'head', to, owned: true })
   const terms = { alone: true, expiresAtMs: null, order: { key: 'kim \0 \uFDD0', blocks: true } }
   const deliveries = head.deliveries.map((one) => ({ ...one, terms }))

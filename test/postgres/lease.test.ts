@@ -1,6 +1,7 @@
 // Who owns what, when one of several processes is slow, stopped or dead (docs/decisions/0012).
 import pg from 'pg'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { gate } from '../journey/stage.ts'
 import {
   accept,
   claimAll,
@@ -86,6 +87,27 @@ describe('several processes', () => {
     await two.polls(leaseMs + 2_000)
     expect(two.told).toContain(`due ${endpointKey('endpoint')}`)
     expect(await claimAll(two.store, host)).toHaveLength(1)
+  })
+
+  test('correctness R1: a claim that is answered after it was taken over is not begun', async () => {
+    const hold = gate()
+    const claimed = gate()
+    const asleep = await StoreProcess.start(schema, host, async (statement) => {
+      if (!statement.includes('row_number() over')) return
+      claimed.open()
+      await hold.opened
+    })
+    const record = accept(host)
+    await commitAccepts(two.store, record)
+    const claims = claimAll(asleep.store, host).catch((error) => error.code)
+    await claimed.opened
+    await two.lives(leaseMs + 2_000)
+    expect(await claimAll(two.store, host)).toMatchObject([{ token: 2 }])
+    await asleep.lives(leaseMs / 3 + 1_000)
+    await asleep.hears('lost')
+    hold.open()
+    expect(await claims).toBe('STORAGE_UNAVAILABLE')
+    await asleep.store.close()
   })
 
   test("correctness 15: silence before a beat is nobody's to count", async () => {

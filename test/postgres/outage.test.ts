@@ -4,7 +4,7 @@ import { appendFileSync, chmodSync, chownSync, cpSync, readdirSync, writeFileSyn
 import path from 'node:path'
 import { WebhookService } from '@k-msg/webhook'
 import { postgres } from '@k-msg/webhook/postgres'
-import { createInbox, type Inbox } from '@k-msg/webhook/testing'
+import { createInbox, type Inbox, manualClock } from '@k-msg/webhook/testing'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { Load, nothingWrong, sayResult } from './load.ts'
 import { onServer } from './schemas.ts'
@@ -25,7 +25,7 @@ afterEach(async () => {
   for (const leave of leaving.reverse()) await leave()
 })
 
-async function open(target: string | string[]): Promise<WebhookService> {
+async function open(target: string | string[], more: object = {}): Promise<WebhookService> {
   const keep = (_fields: object, message: string) => void log.push(message)
   const service = new WebhookService({
     storage: postgres(target),
@@ -33,6 +33,7 @@ async function open(target: string | string[]): Promise<WebhookService> {
     allowedNetworks: ['127.0.0.0/8'],
     logger: { info: keep, warn: keep, error: keep, debug: () => {} },
     maxRetries: 0,
+    ...more,
   })
   leaving.push(() => service.close())
   await service.registerEndpoint({ id: 'hook', url: `${inbox.url}/hook`, events: ['*'] })
@@ -60,6 +61,36 @@ test('a server that is restarted, stopped fast and killed, under load', async ()
   expect(result).toMatchObject({ ...nothingWrong, duplicates: 0 })
   expect(await one.getFailedDeliveries()).toEqual([])
   expect((await one.audit()).problems).toEqual([])
+}, 60_000)
+
+test('runDue() says that the server is away, and sends once it is back', async () => {
+  const leaseMs = 1_500
+  const server = await started()
+  const clock = manualClock()
+  const storage = postgres(server.url, { leaseMs })
+  const schedule = { maxRetries: 1, retryScheduleMs: [1_000] }
+  const service = await open(server.url, { storage, clock, ...schedule })
+  inbox.setAnswer(() => ({ status: 503 }))
+  const timestamp = new Date(clock.nowMs())
+  const event = { id: 'evt_1', type: 'message.sent', timestamp, data: {}, metadata: {} }
+  await service.dispatchEvent(event)
+  await service.runDue()
+  await server.halt()
+  clock.advance(1_000)
+  inbox.setAnswer(() => undefined)
+  const ran = () =>
+    service.runDue().then(
+      () => 'sent',
+      (error) => error.code,
+    )
+  // Also once its lease is in doubt, when it asks for nothing to send.
+  const awayMs = performance.now()
+  do expect(await ran()).toBe('STORAGE_UNAVAILABLE')
+  while (performance.now() < awayMs + leaseMs)
+  await server.start()
+  await expect.poll(ran, { timeout: 20_000 }).toBe('sent')
+  expect(inbox.received).toHaveLength(2)
+  expect((await service.audit()).problems).toEqual([])
 }, 60_000)
 
 test('a primary that dies, and the standby that takes over: nothing is lost', async () => {

@@ -1,7 +1,12 @@
 // A store as a process of its own: with a clock of its own, and what it is told by its watcher.
 import { manualClock } from '@k-msg/webhook/testing'
 import pg from 'pg'
-import { Database, type Pool, Schema } from '../../src/storage/postgres/connection.ts'
+import {
+  Database,
+  type Pool,
+  type PoolClient,
+  Schema,
+} from '../../src/storage/postgres/connection.ts'
 import { hintPauseMs } from '../../src/storage/postgres/hints.ts'
 import { openStore } from '../../src/storage/postgres/store.ts'
 import { pollEveryMs } from '../../src/storage/postgres/watch.ts'
@@ -31,10 +36,15 @@ export class StoreProcess {
     }
   }
 
-  static async start(schema: TestSchema, host: TestHost): Promise<StoreProcess> {
+  /** @param answered holds an answer of the server back for as long as it likes */
+  static async start(
+    schema: TestSchema,
+    host: TestHost,
+    answered: (statement: string) => Promise<void> = async () => {},
+  ): Promise<StoreProcess> {
     const clock = manualClock()
     const timers: TimerWatch = { set: () => {} }
-    const pool = new pg.Pool({ connectionString: schema.url, max: 3 }) as unknown as Pool
+    const pool = slowly(new pg.Pool({ connectionString: schema.url, max: 3 }), answered)
     const database = new Database({
       pool,
       schema: new Schema(schema.name),
@@ -116,6 +126,32 @@ export class StoreProcess {
 
   async hears(what: string): Promise<void> {
     while (!this.told.includes(what)) await new Promise(setImmediate)
+  }
+}
+
+function slowly(inner: pg.Pool, answered: (statement: string) => Promise<void>): Pool {
+  // A client is asked about itself once, so it stays the same object.
+  const clients = new Map<pg.PoolClient, PoolClient>()
+  return {
+    async connect() {
+      const client = await inner.connect()
+      const known = clients.get(client)
+      if (known !== undefined) return known
+      const slow: PoolClient = {
+        processID: (client as { processID?: number }).processID ?? null,
+        async query(config) {
+          const result = await client.query(config as pg.QueryConfig)
+          await answered(config.text)
+          return result
+        },
+        on: (event, listener) => client.on(event, listener),
+        release: (destroy) => client.release(destroy),
+      }
+      clients.set(client, slow)
+      return slow
+    },
+    end: () => inner.end(),
+    on: (event, listener) => inner.on(event, listener),
   }
 }
 

@@ -495,6 +495,21 @@ describe('stopping', () => {
     expect(scheduler.isInactive).toBe(true)
   })
 
+  it('gives back what was cancelled while its claim was on its way', async () => {
+    const { scheduler, add, store, asked, sent, released, cancelled, holdAnswers } = setUp()
+    add('a')
+    holdAnswers()
+    scheduler.start()
+    store('a', '1', 0)
+    store('a', '2', 0)
+    await settled()
+    cancelled.add('a:1')
+    for (const { answer } of asked.splice(0)) answer()
+    await settled()
+    expect(sent).toEqual(['a:2'])
+    expect(released).toEqual(['a:1'])
+  })
+
   it('waits for a claim under way and gives back what it brings', async () => {
     const { scheduler, clock, add, store, asked, released, sent, holdAnswers } = setUp()
     add('a')

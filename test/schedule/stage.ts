@@ -40,6 +40,7 @@ export function setUp(changed: Partial<SchedulerOptions> = {}) {
   const released: string[] = []
   const orphaned: string[] = []
   const failures: string[] = []
+  const cancelled = new Set<string>()
   const note = (error: unknown) => failures.push((error as Error).message)
   let congested = false
   let failingChanges = 0
@@ -69,10 +70,11 @@ export function setUp(changed: Partial<SchedulerOptions> = {}) {
           if (isChanged) flows.set(key, { ...flowOf(key), breaker })
           return { isChanged, flow: flowOf(key) }
         },
-        takeSendTimes: async (asks, nowMs) => {
+        takeSendTimes: async (asks, nowMs, notAfterMs) => {
           asksForTimes.push(...asks)
           return asks.map((ask) => {
             const firstAtMs = Math.max(flowOf(ask.endpointKey).nextSendAtMs, nowMs)
+            if (firstAtMs > notAfterMs) return { ...ask, count: 0, firstAtMs }
             const nextSendAtMs = firstAtMs + ask.count * ask.intervalMs
             flows.set(ask.endpointKey, { ...flowOf(ask.endpointKey), nextSendAtMs })
             return { ...ask, firstAtMs }
@@ -104,6 +106,7 @@ export function setUp(changed: Partial<SchedulerOptions> = {}) {
           scheduler.released(lane)
         })
       },
+      isCancelled: (id) => cancelled.delete(id),
       congested: () => congested,
       claims: { failed: note, worked: () => {} },
       orphaned: (key) => orphaned.push(key),
@@ -163,6 +166,7 @@ export function setUp(changed: Partial<SchedulerOptions> = {}) {
     released,
     orphaned,
     failures,
+    cancelled,
     endpoints,
     flows,
     told,

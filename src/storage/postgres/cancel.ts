@@ -3,7 +3,7 @@
  * it. What is in flight is at most marked.
  */
 import type { Cancellation } from '../commit-records.ts'
-import type { CancelledDelivery, CancelResult } from '../repairs.ts'
+import type { CancelledDelivery, CancelledRest, CancelResult } from '../repairs.ts'
 import type { Connection } from './connection.ts'
 import { dissolveMarked, endOfGone } from './dissolve.ts'
 import { promote, unblockKeys } from './order.ts'
@@ -64,6 +64,52 @@ export async function cancelDeliveries(
     const ids = rows.map(({ id }) => id)
     return await cancelRows(session, connection, ids, reason, nowMs)
   })
+}
+
+/** An endpoint cannot begin to take something while this runs. */
+const holdClosed = `${findClosed} for share`
+/** Waits for whoever is taking or settling one of them. */
+const lockRest = `
+  select id, owner, cancel_heard from kmsg.live
+   where endpoint_key = $1 and batch_id is null order by id for update`
+/** A batch that is owned brings its members, which nobody owns. */
+const markOwned = `
+  update kmsg.live set cancel_reason = $2
+   where (id = any($1::text[]) or batch_id = any($1::text[])) and cancel_reason is null`
+
+/** Reads all that waits, of every endpoint: no index holds what is owned. For use now and then. */
+export async function cancelRest(
+  session: Session,
+  endpointKey: string,
+  reason: string,
+  nowMs: number,
+): Promise<CancelledRest> {
+  const { id: ownId } = session.worker
+  const rest = await session.database.write(async (connection) => {
+    const endpoint = await connection.get<{ closed: string | null }>(holdClosed, endpointKey)
+    if (!endpoint?.closed) return { ended: [], marked: [], mayBegin: 0 }
+    const rows = await connection.all<RestRow>(lockRest, endpointKey)
+    const waiting = rows.filter(({ owner }) => owner === null).map(({ id }) => id)
+    const ended = await cancelRows(session, connection, waiting, reason, nowMs)
+    const owned = rows.filter(({ owner }) => owner !== null)
+    const ids = owned.map(({ id }) => id)
+    if (ids.length > 0) await connection.run(markOwned, textArray(ids), toText(reason))
+    const own = owned.filter(({ owner }) => owner === ownId)
+    const others = owned.filter(({ owner, cancel_heard: isHeard }) => owner !== ownId && !isHeard)
+    return {
+      ended,
+      marked: own.map(({ id }) => ({ id, endpointKey })),
+      mayBegin: others.length,
+    }
+  })
+  if (rest.mayBegin > 0) session.hints.marked()
+  return rest
+}
+
+interface RestRow {
+  readonly id: string
+  readonly owner: number | null
+  readonly cancel_heard: boolean | null
 }
 
 /**

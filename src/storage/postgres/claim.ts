@@ -138,6 +138,8 @@ export class Claims {
       const startMs = performance.now()
       const result = await claimFor(this.#session, rooms, floors, claimNo, nowMs)
       this.#floors.took(performance.now() - startMs)
+      // Taken over while its answer was on its way: others send it.
+      if (owner !== worker.id) throw worker.lost(owner)
       return result
     } catch (error) {
       const untilMs = performance.now() + lookForLostMs

@@ -16,6 +16,7 @@ export interface EraseSlice {
   readonly erased: number
   readonly inFlight: number
   readonly marked: readonly CancelledDelivery[]
+  readonly mayBegin: number
   /** Go on after this event key (or number of ids); null when the selection is through. */
   readonly next: string | null
 }
@@ -35,6 +36,19 @@ const eventsInOrder = `
 const inRange = (id: string) =>
   `${id} >= 'dlv_' || given.key || '_' and ${id} < 'dlv_' || given.key || '\`'`
 
+/** First of all: nobody makes a delivery of them meanwhile, and who has just made one is waited for. */
+const lockBodies = `
+  select key from kmsg.event where key = any($1::text[]) and body is not null
+   order by key for no key update`
+
+/** Who has locked them makes deliveries of those that still have their bodies, and of no others. */
+export async function lockBodiesOf(
+  connection: Connection,
+  eventKeys: readonly string[],
+): Promise<void> {
+  await connection.planned(lockBodies, textArray(eventKeys))
+}
+
 /** Locked, so that nobody claims them meanwhile; also the batches that carry them. */
 const lockLive = `
   select id from kmsg.live
@@ -46,7 +60,8 @@ const lockLive = `
 const liveOfEvents = `
   select live.id, live.batch_id, live.endpoint_key, given.key,
          coalesce(carrier.owner, live.owner) is not null as in_flight,
-         coalesce(carrier.owner, live.owner) = $2 as is_own
+         coalesce(carrier.owner, live.owner) = $2 as is_own,
+         coalesce(carrier.cancel_heard, live.cancel_heard, false) as is_heard
     from unnest($1::text[]) as given (key)
     join kmsg.live on ${inRange('live.id')}
     left join kmsg.live as carrier on carrier.id = live.batch_id`
@@ -105,9 +120,10 @@ export async function eraseSlice(
     return { erased: erasable.length, inFlight: inFlight.size, flying, next }
   })
   const { flying, ...rest } = slice
-  if (flying.some((row) => !row.is_own)) session.hints.marked()
+  const mayBegin = flying.filter((row) => !row.is_own && !row.is_heard).length
+  if (mayBegin > 0) session.hints.marked()
   const marked = flying.filter((row) => row.is_own).map(asOwned)
-  return { ...rest, marked }
+  return { ...rest, marked, mayBegin }
 }
 
 async function selectEvents(
@@ -161,6 +177,7 @@ async function endLive(
   nowMs: number,
 ): Promise<LiveRow[]> {
   if (keys.length === 0) return []
+  await lockBodiesOf(connection, keys)
   await connection.all(lockLive, textArray(keys))
   const { id: ownId } = session.worker
   const rows = await connection.all<LiveRow>(liveOfEvents, textArray(keys), ownId)
@@ -206,4 +223,5 @@ interface LiveRow {
   readonly endpoint_key: string
   readonly in_flight: boolean
   readonly is_own: boolean | null
+  readonly is_heard: boolean
 }

@@ -4,7 +4,7 @@
  * it without any counter that writers would wait for.
  */
 import { type Breaker, type EndpointFlow, freeFlow } from '../../model/flow.ts'
-import type { BreakerChange, SendTimes, SendTimesAsk } from '../flows.ts'
+import { type BreakerChange, farthestMs, type SendTimes, type SendTimesAsk } from '../flows.ts'
 import type { Connection } from './connection.ts'
 import type { Session } from './session.ts'
 import { numberArray, textArray } from './text.ts'
@@ -41,24 +41,29 @@ const hold = `
      set held_until_ms = excluded.held_until_ms, changed = pg_current_xact_id()
    where flow.held_until_ms < excluded.held_until_ms`
 
+const tooFar = '(select too_far_ms from given where key = flow.endpoint_key)'
+
 /**
- * The first free time is not before now, and not absurdly far ahead: a clock that was set back, or a
- * limit that was raised, must not stop an endpoint for days.
+ * The first free time is not before now, and now where it is further ahead than any that is handed
+ * out: the clock was set back, or another limit was in force. Where nothing was taken `free_ms` may be
+ * of a moment before: somebody was faster then.
  */
 const takeTimes = `
-  insert into kmsg.endpoint_flow as flow (endpoint_key, next_send_at_ms)
-  select key, $4::float8 + length_ms
-    from unnest($1::text[], $2::float8[], $3::float8[]) as given (key, length_ms, ahead_ms)
-   order by key collate "C"
-  on conflict (endpoint_key) do update
-     set next_send_at_ms = excluded.next_send_at_ms - $4::float8
-                         + least(greatest(flow.next_send_at_ms, $4::float8), $4::float8 + (
-                             select max(ahead_ms) from unnest($1::text[], $3::float8[])
-                               as given (key, ahead_ms) where key = flow.endpoint_key))
-  returning endpoint_key, next_send_at_ms`
-
-/** Send times may be handed out so many intervals, or so many seconds, ahead. */
-const maxAhead = 100
+  with given as materialized (
+    select * from unnest($1::text[], $2::float8[], $3::float8[]) as given (key, length_ms, too_far_ms)
+  ), taken as (
+    insert into kmsg.endpoint_flow as flow (endpoint_key, next_send_at_ms)
+    select key, $4::float8 + length_ms from given order by key collate "C"
+    on conflict (endpoint_key) do update
+       set next_send_at_ms = excluded.next_send_at_ms - $4::float8
+                           + case when flow.next_send_at_ms > ${tooFar} then $4::float8
+                                  else greatest(flow.next_send_at_ms, $4::float8) end
+     where flow.next_send_at_ms <= $5::float8 or flow.next_send_at_ms > ${tooFar}
+    returning endpoint_key, next_send_at_ms
+  )
+  select key, taken.next_send_at_ms as end_ms, flow.next_send_at_ms as free_ms
+    from given left join taken on taken.endpoint_key = key
+               left join kmsg.endpoint_flow as flow on flow.endpoint_key = key`
 
 const freshTimes = `
   update kmsg.endpoint_flow set next_send_at_ms = 0 where endpoint_key = $1`
@@ -122,21 +127,34 @@ export async function takeSendTimes(
   { database }: Session,
   asks: readonly SendTimesAsk[],
   nowMs: number,
+  notAfterMs: number,
 ): Promise<SendTimes[]> {
+  const lengthsMs = asks.map(({ count, intervalMs }) => count * intervalMs)
   const rows = await database.read((connection) =>
-    connection.all<{ endpoint_key: string; next_send_at_ms: number }>(
+    connection.all<TakenRow>(
       takeTimes,
       textArray(asks.map(({ endpointKey }) => endpointKey)),
-      numberArray(asks.map(({ count, intervalMs }) => count * intervalMs)),
-      numberArray(asks.map(({ intervalMs }) => maxAhead * Math.max(1_000, intervalMs))),
+      numberArray(lengthsMs),
+      numberArray(lengthsMs.map((lengthMs) => nowMs + farthestMs(lengthMs))),
       nowMs,
+      notAfterMs,
     ),
   )
-  const nextMs = new Map(rows.map((row) => [row.endpoint_key, row.next_send_at_ms]))
-  return asks.map((ask) => ({
-    ...ask,
-    firstAtMs: (nextMs.get(ask.endpointKey) ?? nowMs) - ask.count * ask.intervalMs,
-  }))
+  const taken = new Map(rows.map((row) => [row.key, row]))
+  return asks.map((ask) => {
+    const { end_ms: endMs = null, free_ms: freeMs = null } = taken.get(ask.endpointKey) ?? {}
+    if (endMs !== null) return { ...ask, firstAtMs: endMs - ask.count * ask.intervalMs }
+    const isOfBefore = freeMs === null || freeMs <= notAfterMs
+    const firstAtMs = isOfBefore ? Math.max(freeMs ?? 0, nowMs) + ask.intervalMs : freeMs
+    return { ...ask, count: 0, firstAtMs }
+  })
+}
+
+interface TakenRow {
+  readonly key: string
+  /** Of the times that were taken; null: none were. */
+  readonly end_ms: number | null
+  readonly free_ms: number | null
 }
 
 /** Under another rate limit the times handed out so far mean nothing. */

@@ -7,6 +7,7 @@
  */
 import { eventKeyFloor } from '../../model/ids.ts'
 import type { RetentionCutoffs } from '../upkeep.ts'
+import type { Connection } from './connection.ts'
 import { readDays } from './days.ts'
 import { blockingOf } from './order.ts'
 import {
@@ -39,6 +40,15 @@ const keepSlotsMs = 3_600_000
 const takeTurn = `
   select pg_try_advisory_xact_lock(hashtextextended('kmsg retention ' || $1, 0)) as taken`
 
+/**
+ * Held by who makes deliveries of old events: retention neither judges nor takes any meanwhile, and what
+ * it has begun ends first. Taken before any table is touched, so nobody waits in a circle.
+ */
+const shareOldEvents = `
+  select pg_advisory_xact_lock_shared(hashtextextended('kmsg old events ' || $1, 0))`
+const ownOldEvents = `
+  select pg_advisory_xact_lock(hashtextextended('kmsg old events ' || $1, 0))`
+
 /** The walks of one pass, in their order: ended deliveries first, then what they have kept. */
 export async function planPass(
   { database }: Session,
@@ -64,6 +74,11 @@ const deleteRepairs = `
   delete from kmsg.repair
    where id in (select id from kmsg.repair where ended_at_ms < $1 order by id limit $2)`
 
+/** Until the end of the transaction retention takes nothing. */
+export async function keepOldEvents({ database }: Session, connection: Connection): Promise<void> {
+  await connection.all(shareOldEvents, database.schema.name)
+}
+
 /** @returns null when another process is at it */
 export async function pruneStep(
   session: Session,
@@ -76,6 +91,7 @@ export async function pruneStep(
   return await database.write(async (connection) => {
     const turn = await connection.get<{ taken: boolean }>(takeTurn, database.schema.name)
     if (!turn?.taken) return null
+    await connection.all(ownOldEvents, database.schema.name)
     const tools: Tools = { session, connection, cutoffs, limit, notes }
     switch (walk.kind) {
       case 'deliveries-of-day':

@@ -16,7 +16,9 @@ import {
   type RepairStepped,
 } from '../repairs.ts'
 import type { Connection } from './connection.ts'
+import { lockBodiesOf } from './erase.ts'
 import { retryFirst } from './order.ts'
+import { keepOldEvents } from './prune.ts'
 import { closedReason, type Session } from './session.ts'
 import { insertSlots, SlotsToWrite } from './slot.ts'
 import { fromText, textArray, toText } from './text.ts'
@@ -206,6 +208,11 @@ async function writeStep(
   { id, to, take, matched, skipped, nextStepAtMs }: RepairStep,
   nowMs: number,
 ): Promise<void> {
+  await keepOldEvents(session, connection)
+  await lockBodiesOf(
+    connection,
+    take.map((one) => parseDeliveryId(one)?.eventKey ?? one),
+  )
   const isMissing = (one: string) => before.kind === 'backfill' && parseDeliveryId(one) === null
   const there = take.filter((one) => !isMissing(one))
   const rows = [

@@ -69,29 +69,36 @@ export function createPruning(
 export function createErasing(
   session: Session,
 ): (selection: EraseSelection, nowMs: number, limit: number) => Promise<EraseResult> {
-  const positions = new Map<string, { after: string; inFlight: number }>()
+  const positions = new Map<string, ErasePosition>()
   return async (selection, nowMs, limit) => {
     const name = JSON.stringify(selection)
-    let { after, inFlight } = positions.get(name) ?? { after: start(selection), inFlight: 0 }
+    let { after, inFlight, mayBegin } = positions.get(name) ?? eraseStart(selection)
     let erased = 0
     const marked: CancelledDelivery[] = []
     for (;;) {
       const slice = await eraseSlice(session, selection, nowMs, limit, after)
       erased += slice.erased
       inFlight += slice.inFlight
+      mayBegin += slice.mayBegin
       for (const one of slice.marked) marked.push(one)
       if (slice.next === null) {
         positions.delete(name)
-        return { erased, inFlight, marked, more: inFlight > 0 }
+        return { erased, inFlight, marked, mayBegin, more: inFlight > 0 }
       }
       after = slice.next
       if (erased < limit) continue
-      positions.set(name, { after, inFlight })
-      return { erased, inFlight, marked, more: true }
+      positions.set(name, { after, inFlight, mayBegin })
+      return { erased, inFlight, marked, mayBegin, more: true }
     }
   }
 }
 
-function start({ kind }: EraseSelection): string {
-  return kind === 'ids' ? '0' : ''
+interface ErasePosition {
+  readonly after: string
+  readonly inFlight: number
+  readonly mayBegin: number
+}
+
+function eraseStart({ kind }: EraseSelection): ErasePosition {
+  return { after: kind === 'ids' ? '0' : '', inFlight: 0, mayBegin: 0 }
 }

@@ -2,7 +2,7 @@
 import { WebhookError } from '../../model/errors.ts'
 import type { StorageHost, Store } from '../storage.ts'
 import { audit } from './audit.ts'
-import { cancelDeliveries, cancelSome, expireDeliveries } from './cancel.ts'
+import { cancelDeliveries, cancelRest, cancelSome, expireDeliveries } from './cancel.ts'
 import { findCandidates } from './candidates.ts'
 import { Claims, heads } from './claim.ts'
 import { commit } from './commit.ts'
@@ -130,7 +130,7 @@ export async function openStore(
     loadFlows: () => loadFlows(session),
     findFlow: (key) => findFlow(session, key),
     changeBreaker: (key, next) => changeBreaker(session, key, next),
-    takeSendTimes: (asks, atMs) => takeSendTimes(session, asks, atMs),
+    takeSendTimes: (asks, atMs, notAfterMs) => takeSendTimes(session, asks, atMs, notAfterMs),
     shares,
     changedEndpoints: (version) => changedEndpoints(session, version),
     saveEndpoint: (record, change, seenVersion) =>
@@ -144,6 +144,7 @@ export async function openStore(
     attemptsOf: (deliveries) => attemptsOf(session, deliveries),
     cancelDeliveries: (key, reason, atMs, limit) =>
       cancelDeliveries(session, key, reason, Math.round(atMs), limit),
+    cancelRest: (key, reason, atMs) => cancelRest(session, key, reason, Math.round(atMs)),
     expireDeliveries: (atMs, limit) => expireDeliveries(session, Math.round(atMs), limit),
     releaseOrder: (key, deliveryId, atMs) =>
       releaseOrder(session, key, deliveryId, Math.round(atMs)),

@@ -3,6 +3,7 @@
  * says so. One statement tells who lives, which version the endpoints have and whose flow has changed;
  * another when each lane's next unowned delivery is due.
  */
+import type { CancelledDelivery } from '../repairs.ts'
 import type { StorageHost, StoreWatcher } from '../storage.ts'
 import type { Claims } from './claim.ts'
 import { heads } from './claim.ts'
@@ -11,6 +12,7 @@ import type { Hint } from './hints.ts'
 import { refusedKeys } from './intake.ts'
 import type { Session } from './session.ts'
 import type { Sharer, Shares } from './shares.ts'
+import { textArray } from './text.ts'
 import type { WorkerClock } from './worker.ts'
 
 /** A change is seen within a second where NOTIFY is not heard: asking and reading take the rest. */
@@ -36,8 +38,11 @@ const whoAndWhat = `
          pg_snapshot_xmin(pg_current_snapshot())::text as mark,
          (select json_agg(${flowAsJson}) from kmsg.endpoint_flow where changed >= $1::xid8) as flows,
          (select json_agg(json_build_object('id', id, 'endpointKey', endpoint_key)) from kmsg.live
-           where cancel_reason is not null and owner = $3) as marked
+           where cancel_reason is not null and cancel_heard is null and owner = $3) as marked
     from kmsg.endpoints_version`
+
+const heardOfMarked = `
+  update kmsg.live set cancel_heard = true where owner = $1 and id = any($2::text[])`
 
 const isThereIntake = `
   select exists (select from kmsg.intake where key <> all($1::text[])) as intake`
@@ -170,7 +175,7 @@ export class Watch {
     this.sawVersion(row.version)
     this.#flowMark = row.mark
     if (row.flows !== null) this.#watcher?.flowsChanged(fromJson(row.flows))
-    if (row.marked !== null) this.#watcher?.marked(JSON.parse(row.marked))
+    if (row.marked !== null) await this.#hearOfMarked(JSON.parse(row.marked))
     if (row.intake) this.#sawIntake()
     if (row.repairs) this.#watcher?.repairs()
     hints.isAlone = workers.length < 2
@@ -180,6 +185,15 @@ export class Watch {
     )
     await this.#claims.releaseLost()
     await this.#readHeads()
+  }
+
+  /** Whoever has marked them waits until their owner has heard of it. */
+  async #hearOfMarked(marked: readonly CancelledDelivery[]): Promise<void> {
+    const { database, worker } = this.#session
+    const { id: ownId } = worker
+    this.#watcher?.marked(marked)
+    const ids = textArray(marked.map(({ id }) => id))
+    await database.read((connection) => connection.run(heardOfMarked, ownId, ids))
   }
 
   async #share(workers: readonly WorkerRow[]): Promise<void> {

@@ -3,7 +3,7 @@
  * it. What is in flight is at most marked. Runs inside the transaction of its caller, except for the
  * verbs `cancelDeliveries` and `cancelSome`.
  */
-import type { CancelledDelivery, CancelResult } from '../repairs.ts'
+import type { CancelledDelivery, CancelledRest, CancelResult } from '../repairs.ts'
 import { membersFromJson } from './batch.ts'
 import { dissolveBatch } from './dissolve.ts'
 import { removeLive, unblockKeys } from './order.ts'
@@ -56,6 +56,32 @@ export function cancelDeliveries(
     }
     return ended
   })
+}
+
+const ownedOfEndpoint = `
+  select id from live where endpoint_key = ? and owner is not null and batch_id is null`
+/** A batch that is owned brings its members, which nobody owns. */
+const markOwned = `
+  update live set cancel_reason = ?1 where (id = ?2 or batch_id = ?2) and cancel_reason is null`
+
+const all = 1_000_000_000
+
+/** Reads all that waits, of every endpoint: no index holds what is owned. For use now and then. */
+export function cancelRest(
+  session: Session,
+  endpointKey: string,
+  reason: string,
+  nowMs: number,
+): CancelledRest {
+  const { connection } = session
+  if (closedReason(session, endpointKey) === null) return { ended: [], marked: [], mayBegin: 0 }
+  const ended = cancelDeliveries(session, endpointKey, reason, nowMs, all)
+  const owned = connection.write(() => {
+    const rows = connection.all<{ id: string }>(ownedOfEndpoint, endpointKey)
+    for (const { id } of rows) connection.run(markOwned, reason, id)
+    return rows
+  })
+  return { ended, marked: owned.map(({ id }) => ({ id, endpointKey })), mayBegin: 0 }
 }
 
 export function cancelSome(

@@ -3,7 +3,8 @@
  * does not touch the endpoint.
  */
 import { type Breaker, type EndpointFlow, freeFlow } from '../../model/flow.ts'
-import type { BreakerChange, SendTimes, SendTimesAsk } from '../flows.ts'
+import { type BreakerChange, farthestMs, type SendTimes, type SendTimesAsk } from '../flows.ts'
+import type { SqlValue } from './driver.ts'
 import type { Session } from './session.ts'
 
 const readFlows = 'select * from endpoint_flow order by endpoint_key'
@@ -26,17 +27,18 @@ const hold = `
      set held_until_ms = max(held_until_ms, excluded.held_until_ms)`
 
 /**
- * The first free time is not before now, and not absurdly far ahead: a clock that was set back, or a
- * limit that was raised, must not stop an endpoint for days.
+ * The first free time is not before now, and now where it is further ahead than any that is handed
+ * out: the clock was set back, or another limit was in force.
  */
 const takeTimes = `
   insert into endpoint_flow (endpoint_key, next_send_at_ms) values (?1, ?2 + ?3)
   on conflict (endpoint_key) do update
-     set next_send_at_ms = min(max(next_send_at_ms, ?2), ?2 + ?4) + ?3
+     set next_send_at_ms = ?3 + case when next_send_at_ms > ?5 then ?2
+                                     else max(next_send_at_ms, ?2) end
+   where next_send_at_ms <= ?4 or next_send_at_ms > ?5
   returning next_send_at_ms`
 
-/** Send times may be handed out so many intervals, or so many seconds, ahead. */
-const maxAhead = 100
+const readFreeTime = 'select next_send_at_ms from endpoint_flow where endpoint_key = ?'
 
 const freshTimes = 'update endpoint_flow set next_send_at_ms = 0 where endpoint_key = ?'
 /** A later epoch, so that nobody goes by an earlier breaker, or by the hold that belonged to it. */
@@ -84,19 +86,18 @@ export function takeSendTimes(
   { connection }: Session,
   asks: readonly SendTimesAsk[],
   nowMs: number,
+  notAfterMs: number,
 ): SendTimes[] {
+  const get = (sql: string, ...values: SqlValue[]) =>
+    connection.get<{ next_send_at_ms: number }>(sql, ...values)?.next_send_at_ms
   return connection.write(() =>
     asks.map((ask) => {
-      const lengthMs = ask.count * ask.intervalMs
-      const aheadMs = maxAhead * Math.max(1_000, ask.intervalMs)
-      const row = connection.get<{ next_send_at_ms: number }>(
-        takeTimes,
-        ask.endpointKey,
-        nowMs,
-        lengthMs,
-        aheadMs,
-      )
-      return { ...ask, firstAtMs: (row?.next_send_at_ms ?? nowMs + lengthMs) - lengthMs }
+      const { endpointKey, count, intervalMs } = ask
+      const lengthMs = count * intervalMs
+      const tooFarMs = nowMs + farthestMs(lengthMs)
+      const endMs = get(takeTimes, endpointKey, nowMs, lengthMs, notAfterMs, tooFarMs)
+      if (endMs !== undefined) return { ...ask, firstAtMs: endMs - lengthMs }
+      return { ...ask, count: 0, firstAtMs: get(readFreeTime, endpointKey) ?? nowMs }
     }),
   )
 }

@@ -64,12 +64,12 @@ export function createErasing(
       for (const one of slice.marked) marked.push(one)
       if (slice.next === null) {
         positions.delete(name)
-        return { erased, inFlight, marked, more: inFlight > 0 }
+        return { erased, inFlight, marked, mayBegin: 0, more: inFlight > 0 }
       }
       after = slice.next
       if (erased < limit) continue
       positions.set(name, { after, inFlight })
-      return { erased, inFlight, marked, more: true }
+      return { erased, inFlight, marked, mayBegin: 0, more: true }
     }
   }
 }

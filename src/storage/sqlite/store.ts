@@ -66,7 +66,7 @@ export async function openStore(
     loadFlows: () => thread.call('loadFlows'),
     findFlow: (key) => thread.call('findFlow', key),
     changeBreaker: (key, next) => thread.call('changeBreaker', key, next),
-    takeSendTimes: (asks, atMs) => thread.call('takeSendTimes', asks, atMs),
+    takeSendTimes: (asks, atMs, notAfterMs) => thread.call('takeSendTimes', asks, atMs, notAfterMs),
     shares: { of: (_key, concurrency) => concurrency },
     loadHealth: () => thread.call('loadHealth'),
     saveHealth: (health, change) => thread.call('saveHealth', health, change),
@@ -80,6 +80,7 @@ export async function openStore(
       ),
     cancelDeliveries: (key, reason, atMs, limit) =>
       thread.call('cancelDeliveries', key, reason, Math.round(atMs), limit),
+    cancelRest: (key, reason, atMs) => thread.call('cancelRest', key, reason, Math.round(atMs)),
     expireDeliveries: (atMs, limit) => thread.call('expireDeliveries', Math.round(atMs), limit),
     releaseOrder: (key, deliveryId, atMs) =>
       thread.call('releaseOrder', key, deliveryId, Math.round(atMs)),

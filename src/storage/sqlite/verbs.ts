@@ -10,7 +10,7 @@ import type { CandidateQuery, NewRepair, RepairQuery, RepairStep } from '../repa
 import type { EraseSelection, RetentionCutoffs } from '../upkeep.ts'
 import { audit } from './audit.ts'
 import { backup } from './backup.ts'
-import { cancelDeliveries, cancelSome, expireDeliveries } from './cancel.ts'
+import { cancelDeliveries, cancelRest, cancelSome, expireDeliveries } from './cancel.ts'
 import { findCandidates } from './candidates.ts'
 import { claim, heads } from './claim.ts'
 import { commit } from './commit.ts'
@@ -41,7 +41,7 @@ export interface Verbs {
   loadFlows(): unknown
   findFlow(key: string): unknown
   changeBreaker(key: string, next: Breaker): unknown
-  takeSendTimes(asks: readonly SendTimesAsk[], nowMs: number): unknown
+  takeSendTimes(asks: readonly SendTimesAsk[], nowMs: number, notAfterMs: number): unknown
   loadHealth(): unknown
   saveHealth(health: EndpointHealth, change: EndpointChange | null): unknown
   endpointHistory(key: string, limit: number, before: EndpointChange | null): unknown
@@ -53,6 +53,7 @@ export interface Verbs {
   releaseOrder(endpointKey: string, deliveryId: string | null, nowMs: number): unknown
   blockedKeys(tenantId: string | null, endpointKey: string | null, limit: number): unknown
   retryDelivery(id: string, nowMs: number): unknown
+  cancelRest(key: string, reason: string, nowMs: number): unknown
   cancelSome(ids: readonly string[], reason: string, nowMs: number): unknown
   createRepair(repair: NewRepair): unknown
   listRepairs(query: RepairQuery, nowMs: number): unknown
@@ -83,7 +84,7 @@ export function createVerbs(session: Session, callId: () => number): Verbs {
     loadFlows: () => loadFlows(session),
     findFlow: (key) => findFlow(session, key),
     changeBreaker: (key, next) => changeBreaker(session, key, next),
-    takeSendTimes: (asks, nowMs) => takeSendTimes(session, asks, nowMs),
+    takeSendTimes: (asks, nowMs, notAfterMs) => takeSendTimes(session, asks, nowMs, notAfterMs),
     loadHealth: () => loadHealth(session),
     saveHealth: (health, change) => saveHealth(session, health, change),
     endpointHistory: (key, limit, before) => endpointHistory(session, key, limit, before),
@@ -96,6 +97,7 @@ export function createVerbs(session: Session, callId: () => number): Verbs {
     releaseOrder: (key, deliveryId, nowMs) => releaseOrder(session, key, deliveryId, nowMs),
     blockedKeys: (tenantId, key, limit) => blockedKeys(session, tenantId, key, limit),
     retryDelivery: (id, nowMs) => retryDelivery(session, id, nowMs),
+    cancelRest: (key, reason, nowMs) => cancelRest(session, key, reason, nowMs),
     cancelSome: (ids, reason, nowMs) => cancelSome(session, ids, reason, nowMs),
     createRepair: (repair) => createRepair(session, repair),
     listRepairs: (query, nowMs) => listRepairs(session, query, nowMs),

@@ -133,13 +133,14 @@ export const flowStories: Stories = {
     const ask = { endpointKey: key, count: 3, intervalMs: 100.5 }
     const other = { endpointKey: endpointKey('two'), count: 1, intervalMs: 1_000 }
     const given = await Promise.all(
-      [1, 2, 3].map(() => store.takeSendTimes([ask, other], host.now)),
+      [1, 2, 3].map(() => store.takeSendTimes([ask, other], host.now, host.now + hour)),
     )
     const firsts = given.map(([one]) => one!.firstAtMs - host.now).sort((a, b) => a - b)
     for (const [i, ms] of [0, 301.5, 603].entries()) expect(firsts[i]).toBeCloseTo(ms, 3)
     const others = given.map(([, two]) => two!.firstAtMs - host.now).sort((a, b) => a - b)
     for (const [i, ms] of [0, 1_000, 2_000].entries()) expect(others[i]).toBeCloseTo(ms, 3)
-    const [next] = await (await reopen()).takeSendTimes([ask], host.now)
+    const again = await reopen()
+    const [next] = await again.takeSendTimes([ask], host.now, host.now + hour)
     expect(next!.firstAtMs - host.now).toBeCloseTo(904.5, 3)
     expect(next).toMatchObject(ask)
   },
@@ -149,18 +150,43 @@ export const flowStories: Stories = {
     host,
   }) => {
     const ask = { endpointKey: key, count: 2, intervalMs: 100 }
-    await store.takeSendTimes([ask], host.now)
-    const [later] = await store.takeSendTimes([ask], host.now + hour)
-    expect(later?.firstAtMs).toBe(host.now + hour)
+    await store.takeSendTimes([ask], host.now, host.now)
+    const inAnHour = host.now + hour
+    const [later] = await store.takeSendTimes([ask], inAnHour, inAnHour)
+    expect(later?.firstAtMs).toBe(inAnHour)
     // The clock was wrong by an hour, and was set right.
-    const [back] = await store.takeSendTimes([ask], host.now)
-    expect(back?.firstAtMs).toBe(host.now + 100_000)
+    const [back] = await store.takeSendTimes([ask], host.now, host.now)
+    expect(back).toEqual({ ...ask, firstAtMs: host.now })
+    const [next] = await store.takeSendTimes([ask], host.now, host.now + 1_000)
+    expect(next?.firstAtMs).toBe(host.now + 200)
+  },
+
+  'correctness 14: no send time is taken that comes later than wanted': async ({ store, host }) => {
+    const ask = { endpointKey: key, count: 1, intervalMs: 60_000 }
+    const other = { endpointKey: endpointKey('two'), count: 2, intervalMs: 100 }
+    const takenAt = (nowMs: number) => store.takeSendTimes([ask, other], nowMs, nowMs + 1_000)
+    const [first] = await takenAt(host.now)
+    expect(first).toEqual({ ...ask, firstAtMs: host.now })
+    const freeAtMs = host.now + 60_000
+    for (let i = 0; i < 10; i += 1) {
+      const [none, two] = await takenAt(host.now + i * 1_000)
+      expect(none).toEqual({ ...ask, count: 0, firstAtMs: freeAtMs })
+      expect(two?.count).toBe(2)
+    }
+    expect((await store.findFlow(key))?.nextSendAtMs).toBe(freeAtMs)
+    // Of several that ask at one moment one has it, and the others learn that it is not theirs.
+    const given = await Promise.all([1, 2, 3].map(() => takenAt(freeAtMs - 1_000)))
+    const mine = given.map(([one]) => one)
+    const won = mine.filter((one) => one?.count === 1)
+    expect(won.map((one) => one?.firstAtMs)).toEqual([freeAtMs])
+    for (const one of mine) if (one?.count === 0) expect(one.firstAtMs).toBeGreaterThan(freeAtMs)
+    expect((await store.findFlow(key))?.nextSendAtMs).toBe(freeAtMs + 60_000)
   },
 
   'another rate limit begins anew, any other change does not': async ({ store, host }) => {
     await store.saveEndpoint(endpoint('one'), change('registered'))
     const ask = { endpointKey: key, count: 5, intervalMs: 1_000 }
-    await store.takeSendTimes([ask], host.now)
+    await store.takeSendTimes([ask], host.now, host.now)
     const renamed = endpoint('one', { name: 'other', version: 2 })
     await store.saveEndpoint(renamed, change('updated', { version: 2, fields: ['name'] }))
     expect((await store.findFlow(key))?.nextSendAtMs).toBe(host.now + 5_000)

@@ -419,6 +419,65 @@ export const repairStories: Stories = {
     expect((await store.audit()).problems).toEqual([])
   },
 
+  'of a disabled endpoint all ends that is left, and what is in flight does not wait again':
+    async ({ store, host }) => {
+      const hook = endpoint('endpoint')
+      await store.saveEndpoint(hook, change('registered'))
+      const waits = [accept(host), accept(host, { dueAtMs: host.now + hour })]
+      const flies = [1, 2].map(() => accept(host, { owned: true }))
+      await commitAccepts(store, ...waits, ...flies)
+      const rest = () => store.cancelRest(hook.key, 'endpoint_disabled', host.now)
+      expect(await rest()).toEqual({ ended: [], marked: [], mayBegin: 0 })
+      expect(await store.backlog()).toMatchObject({ waiting: 2, delivering: 2 })
+      const disabled = { ...hook, status: 'disabled', version: 2 } as const
+      await store.saveEndpoint(disabled, change('disabled', { version: 2 }))
+      const { ended, marked, mayBegin } = await rest()
+      expect([...ended].sort()).toEqual(waits.map(idOf).sort())
+      expect(marked.map(({ id }) => id).sort()).toEqual(flies.map(idOf).sort())
+      expect(mayBegin).toBe(0)
+      const enabled = { ...hook, version: 3 }
+      await store.saveEndpoint(enabled, change('enabled', { version: 3, fields: ['status'] }))
+      const [fails, unsent] = flies.map((record) => ownedOf(record))
+      await store.commit(
+        group({
+          settlements: [settle(host, fails!, retryAt(host.now + hour))],
+          releases: [{ deliveryId: unsent!.deliveryId, token: unsent!.token, dueAtMs: null }],
+        }),
+      )
+      for (const record of [...waits, ...flies]) {
+        expect(await store.findDelivery(idOf(record))).toMatchObject({
+          state: 'cancelled',
+          reason: 'endpoint_disabled',
+        })
+      }
+      expect(await store.backlog()).toMatchObject({ waiting: 0, delivering: 0 })
+      expect((await store.audit()).problems).toEqual([])
+    },
+
+  'correctness 12: so does a sealed batch of it that is in flight': async ({ store, host }) => {
+    const hook = endpoint('endpoint')
+    await store.saveEndpoint(hook, change('registered'))
+    const records = ['a', 'b', 'c'].map((id) => accept(host, { id, dueAtMs: host.now }))
+    await commitAccepts(store, ...records)
+    const [batch] = await claimAll(store, host, 'endpoint', { size: 3, maxBytes: 10_000 })
+    const disabled = { ...hook, status: 'disabled', version: 2 } as const
+    await store.saveEndpoint(disabled, change('disabled', { version: 2 }))
+    const { ended, marked } = await store.cancelRest(hook.key, 'endpoint_disabled', host.now)
+    expect(ended).toEqual([])
+    expect(marked).toEqual([{ id: batch?.deliveryId, endpointKey: hook.key }])
+    const enabled = { ...hook, version: 3 }
+    await store.saveEndpoint(enabled, change('enabled', { version: 3, fields: ['status'] }))
+    const failed = settle(host, { ...batch!, eventType: 'batch' }, retryAt(host.now + hour))
+    await store.commit(group({ settlements: [failed] }))
+    for (const record of records) {
+      expect(await store.findDelivery(idOf(record))).toMatchObject({
+        state: 'cancelled',
+        reason: 'endpoint_disabled',
+      })
+    }
+    expect((await store.audit()).problems).toEqual([])
+  },
+
   'one that is marked ends when its owner dies': async ({ store, host, reopen }) => {
     const record = accept(host, { owned: true })
     await commitAccepts(store, record)

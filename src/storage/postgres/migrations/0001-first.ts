@@ -187,6 +187,8 @@ create table kmsg.live (
   repair_id text collate "C",
   -- Owned, and to end as cancelled where it would wait again.
   cancel_reason text,
+  -- Its owner has heard of that, and begins it no more.
+  cancel_heard boolean,
   expires_at_ms bigint,
   -- What waits behind another of its key is due at the end of time (model/delivery.ts, behindMs).
   order_key text collate "C",
