@@ -32,3 +32,12 @@ it('looks less far where claims are slow, to a second at the least, and as far a
   expect([31, 20, 31, 31, 31, 31].map(below)).toEqual([5_000, 5_000, 2_500, 1_250, 1_000, 1_000])
   expect([14, 14, 14, 14].map(below)).toEqual([2_000, 4_000, 8_000, 10_000])
 })
+
+it('looks as far as what was given back, once', () => {
+  const known = floors()
+  known.gaveBack('a', 500)
+  known.gaveBack('a', 700)
+  known.gaveBack('b', 300)
+  expect(known.of({ ...room, headMs: nowMs }, nowMs)).toBe(500)
+  expect(known.of({ ...room, headMs: nowMs }, nowMs)).toBe(nowMs - 10_000)
+})

@@ -10,7 +10,6 @@ import { endCancelled } from './cancel.ts'
 import type { Connection, Database } from './connection.ts'
 import { type Days, eventWithin, readEvents, recentDays } from './days.ts'
 import { bodyMissing } from './errors.ts'
-import { Floors } from './floors.ts'
 import type { Session } from './session.ts'
 import { booleanArray, fromText, numberArray, textArray } from './text.ts'
 
@@ -113,7 +112,6 @@ interface LostClaim {
 
 export class Claims {
   readonly #session: Session
-  readonly #floors = new Floors()
   #lastNo = 0
   #lost: LostClaim[] = []
   /** Lanes that are being asked for, one entry for each claim. */
@@ -126,7 +124,7 @@ export class Claims {
   }
 
   async claim(rooms: readonly LaneRoom[], nowMs: number): Promise<ClaimResult> {
-    const { worker } = this.#session
+    const { worker, floors: known } = this.#session
     if (this.#lost.some(({ isLookedFor }) => !isLookedFor)) await this.releaseLost()
     this.#lastNo += 1
     const claimNo = this.#lastNo
@@ -134,10 +132,10 @@ export class Claims {
     this.#asked.add(rooms)
     for (const { endpointKey } of rooms) this.#askedSince.add(endpointKey)
     try {
-      const floors = rooms.map((room) => this.#floors.of(room, nowMs))
+      const floors = rooms.map((room) => known.of(room, nowMs))
       const startMs = performance.now()
       const result = await claimFor(this.#session, rooms, floors, claimNo, nowMs)
-      this.#floors.took(performance.now() - startMs)
+      known.took(performance.now() - startMs)
       // Taken over while its answer was on its way: others send it.
       if (owner !== worker.id) throw worker.lost(owner)
       return result

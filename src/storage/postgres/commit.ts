@@ -26,9 +26,9 @@ const release = `
            due_at_ms = coalesce(given.due_at_ms, live.due_at_ms)
       from given join owned on owned.id = given.id
      where live.id = given.id
-    returning live.id, live.endpoint_key, live.cancel_reason
+    returning live.id, live.endpoint_key, live.due_at_ms, live.cancel_reason
   )
-  select released.id, released.endpoint_key, ${closedReason} as closed,
+  select released.id, released.endpoint_key, released.due_at_ms, ${closedReason} as closed,
          released.cancel_reason is not null as marked
     from released left join kmsg.endpoint on endpoint.key = released.endpoint_key`
 
@@ -99,6 +99,7 @@ async function giveBack(
     }
     return { rows, ended }
   })
+  for (const row of rows) session.floors.gaveBack(row.endpoint_key, row.due_at_ms)
   session.hints.due(rows.map((row) => row.endpoint_key))
   return ended
 }
@@ -106,6 +107,7 @@ async function giveBack(
 interface ReleasedRow {
   readonly id: string
   readonly endpoint_key: string
+  readonly due_at_ms: number
   readonly closed: string | null
   readonly marked: boolean
 }

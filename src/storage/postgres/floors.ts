@@ -3,8 +3,8 @@
  * an entry of every delivery that was claimed since, and all of them are before the first that is due:
  * 200,000 cost 40 ms in every claim. So a claim begins a little below the head that memory knows.
  *
- * What is older than that (given back, taken over, committed late) the poll of every second tells of,
- * and once a minute a lane is looked at from its beginning.
+ * What is older than that (taken over, committed late) the poll of every second tells of, and once a
+ * minute a lane is looked at from its beginning. Of what this process gives back it is told.
  */
 import type { LaneRoom } from '../claims.ts'
 
@@ -19,9 +19,23 @@ const maxFloors = 20_000
 export class Floors {
   /** When each lane was last looked at without a floor. */
   readonly #wholeAtMs = new Map<string, number>()
+  /** The oldest that was given back since its lane was last looked at. */
+  readonly #givenBackMs = new Map<string, number>()
   #belowMs = mostBelowMs
 
-  of({ endpointKey, headMs }: LaneRoom, nowMs: number): number {
+  of(room: LaneRoom, nowMs: number): number {
+    const givenBackMs = this.#givenBackMs.get(room.endpointKey) ?? Number.POSITIVE_INFINITY
+    this.#givenBackMs.delete(room.endpointKey)
+    return Math.min(givenBackMs, this.#ofHead(room, nowMs))
+  }
+
+  /** One of this lane is due since then again. */
+  gaveBack(endpointKey: string, dueAtMs: number): void {
+    const knownMs = this.#givenBackMs.get(endpointKey) ?? Number.POSITIVE_INFINITY
+    if (dueAtMs < knownMs) this.#givenBackMs.set(endpointKey, dueAtMs)
+  }
+
+  #ofHead({ endpointKey, headMs }: LaneRoom, nowMs: number): number {
     const wholeAtMs = this.#wholeAtMs.get(endpointKey) ?? Number.NEGATIVE_INFINITY
     const isRecent = nowMs >= wholeAtMs && nowMs - wholeAtMs < noFloorEveryMs
     if (headMs !== undefined && isRecent) return Math.floor(Math.min(headMs, nowMs)) - this.#belowMs

@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto'
 import { createKeyMaker } from '../../model/ids.ts'
 import type { Database } from './connection.ts'
+import { Floors } from './floors.ts'
 import type { Hints } from './hints.ts'
 import type { RollupWriter } from './rollup.ts'
 import type { Worker } from './worker.ts'
@@ -15,6 +16,8 @@ export interface Session {
   sawVersion(version: number): void
   /** What callers' transactions brought and cannot be taken in, and when each is tried again. */
   readonly refusedIntake: Map<string, number>
+  /** Where claims begin to look. */
+  readonly floors: Floors
   /** Slots that are written, see slot.ts. */
   readonly knownSlots: Set<string>
   /** Events came that were known: until then ids are looked for first, see accept.ts. */
@@ -46,6 +49,7 @@ export function createSession(
     sawVersion,
     makeDays,
     refusedIntake: new Map(),
+    floors: new Floors(),
     knownSlots: new Set(),
     looksForIdsUntilMs: 0,
     nowMs: () => Math.round(nowMs()),

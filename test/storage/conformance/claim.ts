@@ -44,6 +44,20 @@ export const claimStories: Stories = {
     expect(await claimAll(store, host)).toEqual([])
   },
 
+  'what was given back is found, though it is older than the head that memory knows': async ({
+    store,
+    host,
+  }) => {
+    await commitAccepts(store, accept(host, { id: 'old' }))
+    const [old] = await claimAll(store, host)
+    host.now += 30_000
+    await commitAccepts(store, accept(host, { id: 'new' }))
+    const { deliveryId = '', token = 0 } = old ?? {}
+    await store.commit(group({ releases: [{ deliveryId, token, dueAtMs: null }] }))
+    const { claims } = await store.claim([{ ...room('endpoint', 1), headMs: host.now }], host.now)
+    expect(claims.map(({ eventId }) => eventId)).toEqual(['old'])
+  },
+
   'correctness 8: the oldest due come first, up to the room, and the head tells what is next':
     async (scene) => {
       const { store, host } = scene
