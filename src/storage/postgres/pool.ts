@@ -3,6 +3,7 @@
  * needed them for a while. When one of them fails, those that rest are closed as well: after a restart,
  * a failover or a cut all of them are dead, and each would cost its user a failure or a timeout.
  */
+import { WebhookError } from '../../model/errors.ts'
 import type { Pool, PoolClient, QueryConfig, QueryResult } from './connection.ts'
 import type { OpenClient } from './servers.ts'
 
@@ -34,6 +35,7 @@ export class ConnectionPool implements Pool {
   }
 
   connect(): Promise<PoolClient> {
+    if (this.#isClosed) return Promise.reject(closedError())
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => {
         const at = this.#waiters.findIndex((waiter) => waiter.timer === timer)
@@ -48,7 +50,7 @@ export class ConnectionPool implements Pool {
   /** Those in use are closed when they are released. */
   async end(): Promise<void> {
     this.#isClosed = true
-    this.#failWaiters(new Error('the store is closed'))
+    this.#failWaiters(closedError())
     await Promise.all(this.#idle.splice(0).map((one) => this.#close(one)))
   }
 
@@ -147,6 +149,13 @@ export class ConnectionPool implements Pool {
       reject(error)
     }
   }
+}
+
+function closedError(): WebhookError {
+  return new WebhookError(
+    'SERVICE_CLOSED',
+    'Expected an open store, got a call after close(); open it again.',
+  )
 }
 
 class Pooled implements PoolClient {

@@ -8,6 +8,7 @@ import {
   commitAccepts,
   day,
   delivered,
+  endpointKey,
   exhausted,
   group,
   hour,
@@ -34,6 +35,13 @@ async function pruneAll(store: Store, cutoffs: Partial<RetentionCutoffs>): Promi
 }
 
 export const upkeepStories: Stories = {
+  'a closed store refuses every question at once': async ({ store }) => {
+    await store.close()
+    const refused = { code: 'SERVICE_CLOSED' }
+    await expect(store.findFlow(endpointKey('one'))).rejects.toMatchObject(refused)
+    await expect(store.heads()).rejects.toMatchObject(refused)
+  },
+
   'correctness R5: retention takes what has ended, and the sums still add up': async ({
     store,
     host,
