@@ -3,11 +3,8 @@
  * a store that fails, restarts and kills, in an order that a seed decides. The rules are watched all
  * the time; when the faults stop, everything has to come to an end, and the file has to be in order.
  */
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import path from 'node:path'
 import {
-  sqlite,
+  type Storage,
   type WebhookEndpointChanges,
   type WebhookEvent,
   WebhookService,
@@ -15,7 +12,8 @@ import {
 import { manualClock } from '@k-msg/webhook/testing'
 import { randomFrom } from '../crash/random.ts'
 import { type FaultyStorage, faultyStorage } from './faulty-storage.ts'
-import { ScriptedDispatcher, type Sent } from './scripted-dispatcher.ts'
+import { ProcessRules, Rules, type Times } from './rules.ts'
+import { ScriptedDispatcher } from './scripted-dispatcher.ts'
 
 const endpointIds = ['a', 'b', 'c', 'd']
 const retryScheduleMs = [1_000, 5_000, 30_000]
@@ -30,50 +28,28 @@ export interface Outcome {
   readonly restarts: number
 }
 
-interface Times {
-  deliverAt?: Date
-  expiresAt?: Date
-}
-
 interface Run {
   readonly service: WebhookService
   readonly storage: FaultyStorage
   readonly dispatcher: ScriptedDispatcher
-  /** Requests of this process under way, by endpoint key. */
-  readonly underWay: Map<string, Set<Sent>>
-  /** What this process has said of endpoints, by their id. */
-  readonly status: Map<string, string>
-  /** By endpoint key: one that is removed and registered anew is another. */
-  readonly heldUntilMs: Map<string, number>
-  /** Keys of endpoints that have answered 410. */
-  readonly gone: Set<string>
-  /** Keys that requests had, by endpoint id. */
-  readonly keys: Map<string, Set<string>>
 }
 
 export class World {
   readonly #random: () => number
   readonly #clock = manualClock()
-  readonly #folder = mkdtempSync(path.join(tmpdir(), 'kmsg-chaos-'))
-  readonly #broken: string[] = []
+  readonly #storage: () => Storage
+  readonly #rules = new Rules({ concurrency, maxAttempts: retryScheduleMs.length + 1 })
   readonly #accepted = new Map<string, string>()
   readonly #pending = new Set<Promise<unknown>>()
-  /** By delivery: when the next attempt may be made. */
-  readonly #notBeforeMs = new Map<string, number>()
-  readonly #ended = new Set<string>()
-  /** Somebody asked for another attempt at once. */
-  readonly #hurried = new Set<string>()
   readonly #erased = new Set<number>()
-  readonly #times = new Map<string, Times>()
-  /** Deliveries that were sent at least once. */
-  readonly #begun = new Set<string>()
   #events = 0
-  #sent = 0
   #restarts = 0
   #run: Run | null = null
 
-  constructor(seed: number) {
+  /** @param storage the same data each time */
+  constructor(seed: number, storage: () => Storage) {
     this.#random = randomFrom(seed)
+    this.#storage = storage
   }
 
   async live(steps: number): Promise<Outcome> {
@@ -90,10 +66,10 @@ export class World {
       await this.#judge()
     } finally {
       await this.#end()
-      rmSync(this.#folder, { recursive: true, force: true })
     }
     const { size: accepted } = this.#accepted
-    return { broken: this.#broken, accepted, sent: this.#sent, restarts: this.#restarts }
+    const { broken, sent } = this.#rules
+    return { broken, accepted, sent, restarts: this.#restarts }
   }
 
   async #end(): Promise<void> {
@@ -175,7 +151,8 @@ export class World {
             const expected = ['STORAGE_FULL', 'STORAGE_UNAVAILABLE', 'SERVICE_CLOSED']
             // Of an erased event nothing is kept that a second one could be compared with.
             if (this.#erased.has(number)) expected.push('EVENT_ID_CONFLICT')
-            if (!expected.includes(error.code)) this.#breaks(`dispatch failed: ${String(error)}`)
+            if (!expected.includes(error.code))
+              this.#rules.breaks(`dispatch failed: ${String(error)}`)
           },
         ),
       )
@@ -184,7 +161,7 @@ export class World {
 
   /** The same each time it is dispatched. */
   #timesOf({ id }: WebhookEvent): Times {
-    const known = this.#times.get(id)
+    const known = this.#rules.times.get(id)
     if (known !== undefined) return known
     const after = (sinceMs: number, ms: number) =>
       new Date(Math.round(sinceMs + 1 + this.#random() * ms))
@@ -194,7 +171,7 @@ export class World {
     if (this.#random() < 0.15) {
       times.expiresAt = after(times.deliverAt?.getTime() ?? nowMs, 30_000)
     }
-    this.#times.set(id, times)
+    this.#rules.times.set(id, times)
     return times
   }
 
@@ -203,10 +180,10 @@ export class World {
       const { deliveries } = await service.listDeliveries({ limit: 50 })
       const one = deliveries[Math.floor(this.#random() * deliveries.length)]
       if (one === undefined) return
-      this.#hurried.add(anyRound(one.id))
-      if (one.batchId !== null) this.#hurried.add(one.batchId)
+      this.#rules.hurry(one.id)
+      if (one.batchId !== null) this.#rules.hurry(one.batchId)
       const { batchId } = await service.retryDelivery(one.id)
-      if (batchId !== null) this.#hurried.add(batchId)
+      if (batchId !== null) this.#rules.hurry(batchId)
     })
   }
 
@@ -254,12 +231,13 @@ export class World {
   }
 
   async #open(): Promise<void> {
-    const storage = faultyStorage(sqlite({ path: path.join(this.#folder, 'w.db') }), this.#random)
+    const storage = faultyStorage(this.#storage(), this.#random)
+    const rules = new ProcessRules(this.#rules)
     const dispatcher = new ScriptedDispatcher({
       nowMs: () => this.#clock.nowMs(),
       random: this.#random,
-      begins: (sent) => this.#begins(run, sent),
-      ends: (sent) => this.#ends(run, sent),
+      begins: (sent) => rules.begins(sent),
+      ends: (sent) => rules.ends(sent, this.#clock.nowMs()),
     })
     const service = new WebhookService(
       {
@@ -275,100 +253,13 @@ export class World {
       },
       { dispatcher },
     )
-    const run: Run = {
-      service,
-      storage,
-      dispatcher,
-      underWay: new Map(),
-      status: new Map(),
-      heldUntilMs: new Map(),
-      gone: new Set(),
-      keys: new Map(),
-    }
-    this.#run = run
-    this.#listen(run)
+    this.#run = { service, storage, dispatcher }
+    rules.listen(service)
     await service.ready()
-    for (const one of await service.listEndpoints()) run.status.set(one.id, one.status)
+    await rules.learn(service)
   }
 
-  // ── the rules ──────────────────────────────────────────────────────────────────────────────────
-
-  #listen(run: Run): void {
-    const { service } = run
-    service.on('endpoint.changed', ({ endpointId, what }) => {
-      const status = { paused: 'paused', disabled: 'disabled', removed: 'disabled' }[what]
-      if (status !== undefined) run.status.set(endpointId, status)
-      else if (['resumed', 'enabled', 'registered'].includes(what)) {
-        run.status.set(endpointId, 'active')
-        // Somebody has seen to it: it may be sent to.
-        for (const key of run.keys.get(endpointId) ?? []) {
-          run.gone.delete(key)
-          run.heldUntilMs.delete(key)
-        }
-      }
-    })
-    service.on('attempt.settled', ({ deliveryId, nextAttemptAt, attempt }) => {
-      if (nextAttemptAt !== null) this.#notBeforeMs.set(deliveryId, nextAttemptAt.getTime())
-      if (attempt > retryScheduleMs.length + 1) this.#breaks(`attempt ${attempt} of ${deliveryId}`)
-    })
-    service.on('delivery.delivered', ({ deliveryId }) => this.#ended.add(deliveryId))
-    service.on('delivery.failed', ({ deliveryId }) => this.#ended.add(deliveryId))
-    service.on('delivery.cancelled', ({ deliveryId }) => this.#ended.add(deliveryId))
-  }
-
-  #begins(run: Run, sent: Sent): void {
-    const { deliveryId, endpoint } = sent.request
-    this.#sent += 1
-    run.keys.set(endpoint.id, (run.keys.get(endpoint.id) ?? new Set()).add(endpoint.key))
-    if (this.#ended.has(deliveryId)) this.#breaks(`${deliveryId} was sent after its end`)
-    const status = run.status.get(endpoint.id)
-    if (status !== undefined && status !== 'active') {
-      this.#breaks(`${deliveryId} was sent while its endpoint is ${status}`)
-    }
-    if (run.gone.has(endpoint.key)) this.#breaks(`${deliveryId} was sent after a 410`)
-    const isEarly = sent.atMs < (this.#notBeforeMs.get(deliveryId) ?? 0)
-    if (isEarly && !this.#hurried.has(anyRound(deliveryId))) {
-      this.#breaks(`${deliveryId} was sent before its time`)
-    }
-    this.#beginsInTime(sent)
-    if (sent.atMs < (run.heldUntilMs.get(endpoint.key) ?? 0)) {
-      this.#breaks(`${deliveryId} was sent while its endpoint had asked for time`)
-    }
-    const underWay = run.underWay.get(endpoint.key) ?? new Set()
-    run.underWay.set(endpoint.key, underWay)
-    for (const other of underWay) {
-      if (other.request.deliveryId === deliveryId)
-        this.#breaks(`${deliveryId} was sent twice at once`)
-    }
-    underWay.add(sent)
-    if (underWay.size > concurrency) this.#breaks(`${underWay.size} requests to ${endpoint.id}`)
-  }
-
-  /** A first attempt; what is asked for by hand may come earlier, and replays do not expire. */
-  #beginsInTime({ request: { deliveryId, eventId }, atMs }: Sent): void {
-    const { deliverAt, expiresAt } = this.#times.get(eventId) ?? {}
-    if (this.#begun.has(deliveryId)) return
-    this.#begun.add(deliveryId)
-    const isHurried = this.#hurried.has(anyRound(deliveryId))
-    if (!isHurried && atMs < (deliverAt?.getTime() ?? 0)) {
-      this.#breaks(`${deliveryId} was sent before it was to be delivered`)
-    }
-    const isFirstRound = deliveryId === anyRound(deliveryId)
-    if (isFirstRound && atMs > (expiresAt?.getTime() ?? Infinity)) {
-      this.#breaks(`${deliveryId} was sent after it had expired`)
-    }
-  }
-
-  #ends(run: Run, { request, outcome }: Sent): void {
-    const { key } = request.endpoint
-    const underWay = run.underWay.get(key)
-    for (const one of underWay ?? []) if (one.request === request) underWay?.delete(one)
-    if (outcome?.kind === 'gone') run.gone.add(key)
-    if (outcome?.kind === 'throttled' && outcome.retryAfterMs !== null) {
-      const untilMs = this.#clock.nowMs() + Math.max(1_000, outcome.retryAfterMs)
-      run.heldUntilMs.set(key, Math.max(run.heldUntilMs.get(key) ?? 0, untilMs))
-    }
-  }
+  // ── the end ────────────────────────────────────────────────────────────────────────────────────
 
   async #comeToRest(): Promise<void> {
     this.#now.storage.faults = 0
@@ -393,7 +284,7 @@ export class World {
       const next = this.#clock.nextTimerAtMs
       if (next !== null) this.#clock.set(Math.min(next, this.#clock.nowMs() + 30_000))
     }
-    if (!isDrained) this.#breaks('it does not come to rest')
+    if (!isDrained) this.#rules.breaks('it does not come to rest')
     await this.#rest()
   }
 
@@ -405,30 +296,26 @@ export class World {
       await this.#turns()
       this.#pass(100)
     }
-    this.#breaks('a repair does not end')
+    this.#rules.breaks('a repair does not end')
   }
 
   async #judge(): Promise<void> {
     const { service } = this.#now
     const { problems } = await service.audit()
-    for (const problem of problems) this.#breaks(`audit: ${JSON.stringify(problem)}`)
+    for (const problem of problems) this.#rules.breaks(`audit: ${JSON.stringify(problem)}`)
     const { backlog } = await service.health()
     if ((backlog?.waiting ?? 0) + (backlog?.delivering ?? 0) > 0) {
-      this.#breaks(`left in the store: ${JSON.stringify(backlog)}`)
+      this.#rules.breaks(`left in the store: ${JSON.stringify(backlog)}`)
     }
     for (const id of this.#accepted.keys()) {
       const report = await service.getEvent(id)
-      if (report === null) this.#breaks(`${id} was accepted and is not known`)
+      if (report === null) this.#rules.breaks(`${id} was accepted and is not known`)
       for (const { state, reason } of report?.deliveries ?? []) {
         if (state === 'waiting' || state === 'delivering' || reason === null) {
-          this.#breaks(`${id} has not ended: ${state}, ${reason}`)
+          this.#rules.breaks(`${id} has not ended: ${state}, ${reason}`)
         }
       }
     }
-  }
-
-  #breaks(rule: string): void {
-    this.#broken.push(rule)
   }
 
   // ── small things ───────────────────────────────────────────────────────────────────────────────
@@ -463,7 +350,8 @@ export class World {
       await turn()
       if (i % 10 === 9) this.#pass(200)
     }
-    if (!isDone) throw new Error(`it takes for ever; broken so far: ${this.#broken.join('; ')}`)
+    if (!isDone)
+      throw new Error(`it takes for ever; broken so far: ${this.#rules.broken.join('; ')}`)
     await promise
   }
 
@@ -477,9 +365,4 @@ function turn(): Promise<void> {
   return new Promise((resolve) => {
     setTimeout(resolve, 1)
   })
-}
-
-/** Who retries an earlier round means the newest. */
-function anyRound(deliveryId: string): string {
-  return deliveryId.replace(/_r\d+$/, '')
 }
