@@ -85,6 +85,8 @@ export class EndpointWrites {
     }
     for (const record of endpoints) {
       const known = this.#table.byKey(record.key)
+      // Read before what a settlement has changed since, and answered after it.
+      if (known !== undefined && record.version < known.version) continue
       const fields = known === undefined ? [] : differing(known, record)
       if (known !== undefined && fields.length === 0) continue
       this.#table.put(record)

@@ -594,6 +594,23 @@ describe('endpoints that other processes change too', () => {
     expect(two.get('shop')).toMatchObject({ name: 'by one', description: 'by two', version: 3 })
   })
 
+  it('are not taken over as they were before a settlement of this process', async () => {
+    const { rows, seen, attach } = shared()
+    const one = await attach({})
+    await one.update('shop', { name: 'renamed' })
+    const key = one.find('shop')?.key ?? ''
+    // The change is read, then a settlement disables it, then the answer comes.
+    const before = rows.get(key)
+    const reading = one.refresh()
+    const disabled = { status: 'disabled', statusReason: 'gone', statusChangedAtMs: 2 } as const
+    one.takeOver(key, disabled, { atMs: 2, what: 'disabled', reason: 'gone' })
+    seen.length = 0
+    await reading
+    expect(before?.status).toBe('active')
+    expect(one.get('shop')).toMatchObject({ status: 'disabled', version: 3 })
+    expect(seen).toEqual([])
+  })
+
   it('are taken over, told once, and forgotten when they are removed', async () => {
     const { read, seen, attach } = shared()
     const one = await attach({})
