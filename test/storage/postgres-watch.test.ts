@@ -2,6 +2,7 @@
 import { expect, it } from 'vitest'
 import type { LaneHead, LaneRoom } from '../../src/storage/claims.ts'
 import { Claims } from '../../src/storage/postgres/claim.ts'
+import { Floors } from '../../src/storage/postgres/floors.ts'
 import type { Session } from '../../src/storage/postgres/session.ts'
 import { Shares } from '../../src/storage/postgres/shares.ts'
 import { Watch } from '../../src/storage/postgres/watch.ts'
@@ -39,6 +40,7 @@ function scene() {
     },
   }
   const session = {
+    floors: new Floors(),
     database: { read: (work: (on: unknown) => unknown) => work(connection), location: '' },
     worker: { id: 1, lost: () => new Error('lost'), watch: async () => {}, nextTakeOverMs: 1e9 },
     hints: { workers() {} },
