@@ -3,6 +3,7 @@ import { afterEach, beforeEach, describe, type TestFunction, test } from 'vitest
 import type { Store } from '../../src/storage/storage.ts'
 import { acceptStories } from './conformance/accept.ts'
 import { batchStories } from './conformance/batch.ts'
+import { cancelStories } from './conformance/cancel.ts'
 import { claimStories } from './conformance/claim.ts'
 import { endpointStories } from './conformance/endpoint.ts'
 import { eraseStories } from './conformance/erase.ts'
@@ -49,6 +50,7 @@ const chapters: Readonly<Record<string, Stories>> = {
   order: orderStories,
   questions: questionStories,
   repair: repairStories,
+  cancel: cancelStories,
   erase: eraseStories,
   upkeep: upkeepStories,
 }

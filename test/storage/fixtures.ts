@@ -187,6 +187,9 @@ export function ownedOf(record: AcceptRecord, index = 0): Attempted {
   return { deliveryId: id, endpointKey: key, token: 1, tenantId, eventType: type }
 }
 
+/** Its first delivery. */
+export const idOf = (record: AcceptRecord | undefined) => record?.deliveries[0]?.id ?? ''
+
 export function room(endpoint: string, limit = 10, batch: LaneRoom['batch'] = null): LaneRoom {
   return { endpointKey: endpointKey(endpoint), limit, batch }
 }
