@@ -42,7 +42,7 @@ export const table: Record<string, Row> = {
     packages: ['hono', '@hono/node-server', '@hono/zod-openapi', 'zod', 'pino'],
   },
   cli: {
-    parts: ['index', 'moving', 'server', 'storage/postgres', 'testing'],
+    parts: ['index', 'moving', 'security', 'server', 'storage/postgres', 'testing'],
     packages: ['commander', '@clack/prompts'],
   },
 }
