@@ -5,6 +5,7 @@
  */
 import { type DispatchReceipt, WebhookError, type WebhookService } from '../index.ts'
 import { eventOfLine, type LineEvent, type MakeId } from './event-of-line.ts'
+import { problemOfLine } from './flags.ts'
 import type { Line } from './ndjson.ts'
 
 export interface FeedReport {
@@ -69,7 +70,7 @@ export async function feed(
       report.accepted(receipt, line)
     } catch (error) {
       ahead.leave(1)
-      if (isFaultOfLine(error)) report.badLine(number, error.message)
+      if (isFaultOfLine(error)) report.badLine(number, problemOfLine(error.message))
       else failure ??= error
     }
   }

@@ -4,6 +4,7 @@ import { Command, Option } from 'commander'
 import { collect, integer, schedule, speedFactor } from './arguments.ts'
 import { dev } from './dev.ts'
 import { doctor } from './doctor.ts'
+import { inFlags, type PlaceFlag } from './flags.ts'
 import { key } from './key.ts'
 import { migrate } from './migrate.ts'
 import { usualFile } from './places.ts'
@@ -42,7 +43,7 @@ function addDev(program: Command, ended: (exitCode: number) => void): void {
     )
     .addOption(languageOption())
     .action(async ({ port, data, speed, lang }) => {
-      ended(await dev({ port, data, speed, words: wordsOf[lang as Language] }))
+      ended(await told('--data', dev({ port, data, speed, words: wordsOf[lang as Language] })))
     })
 }
 
@@ -79,14 +80,9 @@ function addSend(program: Command, ended: (exitCode: number) => void): void {
     .addOption(languageOption())
     .addHelpText('after', sendHelp)
     .action(async (file, options) => {
-      ended(
-        await send({
-          ...options,
-          file,
-          retryFailed: options.retryFailed === true,
-          words: wordsOf[options.lang as Language],
-        }),
-      )
+      const retryFailed = options.retryFailed === true
+      const words = wordsOf[options.lang as Language]
+      ended(await told('--data', send({ ...options, file, retryFailed, words })))
     })
 }
 
@@ -101,7 +97,7 @@ function addDoctor(program: Command, ended: (exitCode: number) => void): void {
     .addOption(languageOption())
     .action(async ({ data, schema, json, lang }) => {
       const words = wordsOf[lang as Language]
-      ended(await doctor({ data, schema, json: json === true, words }))
+      ended(await told('--data', doctor({ data, schema, json: json === true, words })))
     })
 }
 
@@ -115,7 +111,8 @@ function addMigrate(program: Command, ended: (exitCode: number) => void): void {
     .option('--schema <name>', 'schema of the tables there, empty or new (default: kmsg)')
     .addOption(languageOption())
     .action(async ({ from, to, schema, lang }) => {
-      ended(await migrate({ from, to, schema, words: wordsOf[lang as Language] }))
+      const words = wordsOf[lang as Language]
+      ended(await told('--from', migrate({ from, to, schema, words })))
     })
 }
 
@@ -128,6 +125,13 @@ function addKey(program: Command, ended: (exitCode: number) => void): void {
     .action(({ id }) => {
       ended(key(id))
     })
+}
+
+/** What goes wrong is told in words of the command line. */
+function told(place: PlaceFlag, running: Promise<number>): Promise<number> {
+  return running.catch((error: unknown) => {
+    throw inFlags(error, place)
+  })
 }
 
 function languageOption(): Option {

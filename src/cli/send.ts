@@ -164,9 +164,10 @@ async function checkTarget(options: SendOptions): Promise<void> {
     await new WebhookRegistry({ allowedNetworks: networksOf(options) }).register(targetOf(options))
   } catch (error) {
     if (!(error instanceof WebhookError) || error.code !== 'ADDRESS_BLOCKED') throw error
+    const expected = error.message.replace(/; .*/, '')
     throw new WebhookError(
       error.code,
-      `${error.message} On the command line that is --allow ${networkOf(options.to)}, or --allow-private.`,
+      `${expected}; to deliver inside a private network, add --allow ${networkOf(options.to)} or --allow-private.`,
       { cause: error },
     )
   }

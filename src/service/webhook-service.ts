@@ -688,9 +688,6 @@ export class WebhookService implements AsyncDisposable {
         this.#opened?.engine.commits.fail(error)
       },
     })
-    if (this.#options.keyRing === null && storage.kind !== 'memory') {
-      warnOfClearText(this.#logger, store.location)
-    }
     const engine = new Engine({
       store,
       options: this.#options,
@@ -709,6 +706,10 @@ export class WebhookService implements AsyncDisposable {
     } catch (error) {
       await engine.stop(0)
       throw error
+    }
+    // Only now: where keys are missing, what is stored does not lie in the clear.
+    if (this.#options.keyRing === null && storage.kind !== 'memory') {
+      warnOfClearText(this.#logger, store.location)
     }
     this.#opened = { engine, queries: new Queries(store, this.registry, () => this.#clock.nowMs()) }
     return this.#opened

@@ -161,7 +161,7 @@ describe('kmsg-webhook send refuses', () => {
     [
       'a private address',
       ['--to', 'http://127.0.0.1:1/'],
-      /--allow 127\.0\.0\.0\/8, .*ADDRESS_BLO/,
+      /--allow 127\.0\.0\.0\/8 .*ADDRESS_BLO/,
     ],
     ['no address', [], /required option '--to <url>' not specified/],
     ['another protocol', ['--to', 'ftp://a.example'], /\[ENDPOINT_URL_INVALID\]/],

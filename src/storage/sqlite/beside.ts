@@ -43,7 +43,7 @@ export function requireFile(file: unknown): string {
   if (isThere && !statSync(location).isDirectory()) return location
   throw new WebhookError(
     'OPTION_INVALID',
-    `Expected the database of a service, found ${isThere ? 'a directory' : 'no file'} at ${location}; name the file that its \`storage\` names (default ./.k-msg/webhooks.db).`,
+    `Expected the database of a service, found ${isThere ? 'a directory' : 'no file'} at ${location}; name the file that its \`storage\` names (./.k-msg/webhooks.db unless it says otherwise).`,
   )
 }
 
