@@ -158,11 +158,7 @@ describe('kmsg-webhook send refuses', () => {
   const events = '{"type":"a.b","data":1}'
 
   it.each([
-    [
-      'a private address',
-      ['--to', 'http://127.0.0.1:1/'],
-      /--allow 127\.0\.0\.0\/8 .*ADDRESS_BLO/,
-    ],
+    ['a private address', ['--to', 'http://127.0.0.1:1/'], /--allow 127\.0\.0\.0\/8 .*ADDRESS_BLO/],
     ['no address', [], /required option '--to <url>' not specified/],
     ['another protocol', ['--to', 'ftp://a.example'], /\[ENDPOINT_URL_INVALID\]/],
     ['a weak secret', ['--to', 'https://a.example', '--secret', 'short'], /\[SECRET_INVALID\]/],
