@@ -83,6 +83,10 @@ export async function feed(
       report.badLine(line.number, line.problem)
       continue
     }
+    if (line.value.tenantId !== undefined) {
+      report.badLine(line.number, ofTenant)
+      continue
+    }
     ahead.enter(1)
     const one = dispatch(
       line.number,
@@ -95,6 +99,10 @@ export async function feed(
   stop.removeEventListener('abort', release)
   if (failure !== null) throw failure
 }
+
+/** It would be accepted, and reach nobody: what the commands register is of no tenant. */
+const ofTenant =
+  'Expected an event without `tenantId`, since this command sends for no tenant, got one with it; leave it out.'
 
 /**
  * Ends an input when nobody wants more of it. For chunks, not for lines: every race leaves a
