@@ -2,9 +2,9 @@
 import { type AuditReport, auditFile, WebhookError } from '../index.ts'
 import { KeyRing } from '../security/key-ring.ts'
 import { auditPostgres } from '../storage/postgres/index.ts'
-import { exitCodes, UsageError } from './failure.ts'
+import { exitCodes } from './failure.ts'
 import { count } from './figures.ts'
-import { isDatabaseUrl, withoutPassword } from './places.ts'
+import { isDatabaseUrl, withoutPassword, withoutSchema } from './places.ts'
 import { displayWidth, printable } from './text-width.ts'
 import type { Words } from './words.ts'
 
@@ -26,10 +26,9 @@ export async function doctor({ data, schema, json, words }: DoctorOptions): Prom
   return report.problems.length === 0 && wouldStart(keys) ? exitCodes.well : exitCodes.failed
 }
 
-function auditOf(data: string, schema: string | undefined): Promise<AuditReport> {
+async function auditOf(data: string, schema: string | undefined): Promise<AuditReport> {
   if (isDatabaseUrl(data)) return auditPostgres(data, { schema })
-  if (schema === undefined) return auditFile(data)
-  throw new UsageError('Expected --schema with the URL of a database in --data; a file has none.')
+  return auditFile(withoutSchema(data, schema))
 }
 
 /** What a service would find in the environment that its stored secrets are encrypted with. */

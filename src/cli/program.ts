@@ -4,6 +4,7 @@ import { Command, Option } from 'commander'
 import { collect, integer, schedule, speedFactor } from './arguments.ts'
 import { dev } from './dev.ts'
 import { doctor } from './doctor.ts'
+import { find } from './find.ts'
 import { inFlags, type PlaceFlag } from './flags.ts'
 import { key } from './key.ts'
 import { migrate } from './migrate.ts'
@@ -23,6 +24,7 @@ export function createProgram(ended: (exitCode: number) => void): Command {
   addDev(program, ended)
   addSend(program, ended)
   addDoctor(program, ended)
+  addFind(program, ended)
   addMigrate(program, ended)
   addKey(program, ended)
   return program
@@ -98,6 +100,22 @@ function addDoctor(program: Command, ended: (exitCode: number) => void): void {
     .action(async ({ data, schema, json, lang }) => {
       const words = wordsOf[lang as Language]
       ended(await told('--data', doctor({ data, schema, json: json === true, words })))
+    })
+}
+
+function addFind(program: Command, ended: (exitCode: number) => void): void {
+  program
+    .command('find')
+    .summary('find an event by its id alone, in every tenant')
+    .description(findDescription)
+    .argument('<id>', 'of an event or a delivery')
+    .option('--data <place>', 'the file of a service, or postgres://user@host/database', usualFile)
+    .option('--schema <name>', 'schema of the tables in a database (default: kmsg)')
+    .option('--json', 'print what is found as JSON')
+    .addOption(languageOption())
+    .action(async (id, { data, schema, json, lang }) => {
+      const words = wordsOf[lang as Language]
+      ended(await told('--data', find({ id, data, schema, json: json === true, words })))
     })
 }
 
@@ -183,6 +201,11 @@ Examples:
 
 const doctorDescription =
   'Opens the file or the database read-only, also while services use it, prints what it holds, and checks every invariant: that nothing accepted is lost, nothing settled is due again, and so on. Exits with 1 when something is wrong. A password can come from PGPASSWORD.'
+
+const findDescription = [
+  'Opens the file or the database read-only, also while services use it, and prints the event of this id in every tenant that has one, or the event of this delivery: its tenant, and for each delivery the endpoint, state, attempts, when it ended or is due, its id, and why. Exits with 1 when there is none.',
+  'Why a delivery waits, and what each attempt met, tells `explainEvent(id, { tenantId })` or `getEvent` of a service.',
+].join('\n\n')
 
 const migrateDescription = [
   'Copies endpoints with their secrets (as they are stored, encrypted or not), events, deliveries, attempts and statistics. Deliveries that wait go on when a service starts on the new place, and count their attempts on; an event id that was accepted stays known.',

@@ -81,6 +81,17 @@ const en = {
     wouldNotStart: 'A service with these keys would not start.',
     well: 'No problem found.',
   },
+  find: {
+    tenant: (id: string) => `tenant ${id}`,
+    noTenant: 'no tenant',
+    accepted: (at: string) => `accepted ${at}`,
+    attempts: (attempts: number) => plural(attempts, 'attempt'),
+    due: (at: string) => `due ${at}`,
+    creating: (deliveries: string) => `${deliveries} more deliveries are being created`,
+    nobody: 'No delivery: no endpoint of its tenant took it.',
+    unknown: (id: string) =>
+      `No event and no delivery has the id ${id}: it was never accepted here, or retention has removed it.`,
+  },
   migrate: {
     from: 'from',
     to: 'to',
@@ -188,6 +199,17 @@ const ko: Words = {
       `불변식 ${count(invariants)}개가 깨졌습니다. 다른 일을 하기 전에 데이터 사본부터 남기세요.`,
     wouldNotStart: '이 키로는 서비스가 시작되지 않습니다.',
     well: '문제가 없습니다.',
+  },
+  find: {
+    tenant: (id) => `테넌트 ${id}`,
+    noTenant: '테넌트 없음',
+    accepted: (at) => `접수 ${at}`,
+    attempts: (attempts) => `시도 ${count(attempts)}회`,
+    due: (at) => `예정 ${at}`,
+    creating: (deliveries) => `전송 ${deliveries}건을 더 만드는 중입니다`,
+    nobody: '전송 없음: 이 이벤트를 받을 엔드포인트가 테넌트에 없었습니다.',
+    unknown: (id) =>
+      `ID가 ${id}인 이벤트나 전송이 없습니다. 이곳에 접수된 적이 없거나 보관 기간이 지나 삭제되었습니다.`,
   },
   migrate: {
     from: '원본',

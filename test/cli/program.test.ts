@@ -11,7 +11,16 @@ it('tells its version', async () => {
 it.each([
   [
     ['--help'],
-    ['dev', 'send', 'doctor', 'key', 'Exit codes', 'NO_COLOR', 'KMSG_WEBHOOK_ENCRYPTION_KEYS'],
+    [
+      'dev',
+      'send',
+      'doctor',
+      'find',
+      'key',
+      'Exit codes',
+      'NO_COLOR',
+      'KMSG_WEBHOOK_ENCRYPTION_KEYS',
+    ],
   ],
   [
     ['dev', '--help'],
@@ -24,6 +33,10 @@ it.each([
   [
     ['doctor', '--help'],
     ['--data', '--schema', '--json', 'read-only'],
+  ],
+  [
+    ['find', '--help'],
+    ['--data', '--schema', '--json', 'read-only', 'every tenant', 'explainEvent'],
   ],
   [
     ['migrate', '--help'],

@@ -2,6 +2,7 @@
 import { existsSync, statSync } from 'node:fs'
 import path from 'node:path'
 import { describeValue, WebhookError } from '../../model/errors.ts'
+import type { EventFound } from '../questions.ts'
 import type { AuditReport } from '../upkeep.ts'
 import { errorFromWire } from './errors.ts'
 import { startThread } from './leaving.ts'
@@ -10,7 +11,7 @@ import { loadFrom, workerUrl } from './worker-url.ts'
 
 export function readBeside<Result>(
   location: string,
-  job: Job & { kind: 'audit' | 'backup' },
+  job: Job & { kind: 'audit' | 'backup' | 'find' },
 ): Promise<Result> {
   const data = { location, loadFrom: loadFrom(), code: workerUrl(), job }
   const worker = startThread(data, `kmsg-sqlite-${job.kind}`)
@@ -54,4 +55,15 @@ export function requireFile(file: unknown): string {
  */
 export async function auditFile(file: string): Promise<AuditReport> {
   return readBeside<AuditReport>(requireFile(file), { kind: 'audit' })
+}
+
+/**
+ * An event by an id alone, also while a service runs. Changes nothing.
+ *
+ * @param id of an event or a delivery
+ * @returns one event for each tenant that has it
+ * @throws WebhookError STORAGE_FOREIGN | STORAGE_SCHEMA_NEWER | STORAGE_CORRUPT | OPTION_INVALID
+ */
+export async function findInFile(file: string, id: string): Promise<EventFound[]> {
+  return readBeside<EventFound[]>(requireFile(file), { kind: 'find', id })
 }
