@@ -75,7 +75,7 @@ export function reportLines(
       ([id, n]) => [id === '' ? words.unencrypted : words.underKey(printable(id)), n] as const,
     ),
   ]
-  const wide = Math.max(0, ...counted.map(([name]) => displayWidth(name)))
+  const wide = Math.max(...figures.map(([name]) => displayWidth(name)))
   return [
     data,
     ...figures.map(([name, n]) => `  ${padEnd(name, wide)}  ${count(n).padStart(12)}`),

@@ -37,7 +37,7 @@ it('send encrypts with the keys of the environment, and doctor counts them', asy
   expect(first.stderr).not.toContain('unencrypted')
   expect(first.code).toBe(0)
   const doctor = (env: Record<string, string> = {}) => run(['doctor', '--data', data], { env })
-  expect((await doctor()).stdout).toMatch(/^ +under key k1 +1$/m)
+  expect((await doctor()).stdout).toMatch(/^ +endpoints under key k1 +1$/m)
   expect(await doctor({ [variable]: k1 })).toMatchObject({ code: 0 })
   const lacking = await doctor({ [variable]: k2 })
   expect(lacking.stdout).toContain(`PROBLEM  ${variable} lacks the key k1`)
