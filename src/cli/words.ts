@@ -38,6 +38,9 @@ const en = {
       `the standard retry schedule, ${times === null ? 'at its real pace' : `${times} times faster`}`,
     left: (deliveries: number) =>
       `Goes on with ${plural(deliveries, 'delivery', 'deliveries')} of an earlier run.`,
+    filledIn: (fields: readonly string[]) => `${fields.join(' and ')} filled in`,
+    before: 'accepted before, not sent again',
+    badLines: (lines: number) => `${plural(lines, 'bad line')}.`,
     endpoints: {} as Readonly<Record<string, string>>,
   },
   keys: 'Enter: 20 more events · a line of JSON: your own · Ctrl-C: end',
@@ -156,6 +159,9 @@ const ko: Words = {
     retries: (delays, pace) => `${delays}, … 후: ${pace} (--speed)`,
     pace: (times) => `표준 재시도 일정, ${times === null ? '실제 속도' : `${times}배 빠르게`}`,
     left: (deliveries) => `이전 실행에서 남은 전송 ${count(deliveries)}건을 이어서 보냅니다.`,
+    filledIn: (fields) => `${fields.join(', ')} 자동 입력`,
+    before: '이미 접수되어 다시 보내지 않음',
+    badLines: (lines) => `잘못된 줄 ${count(lines)}개.`,
     endpoints: {
       healthy: '모든 이벤트를 받고 200으로 응답',
       flaky: '모든 이벤트를 받되 처음 두 번은 503, 그다음 200으로 응답',
