@@ -11,21 +11,21 @@ import { key } from './key.ts'
 import { migrate } from './migrate.ts'
 import { usualFile } from './places.ts'
 import { send } from './send.ts'
-import { type Language, languageOf, wordsOf } from './words.ts'
+import { type Language, languageOf, type Words, wordsOf } from './words.ts'
 
 /** What every command is made with. */
 interface Making {
   /** Takes the exit code of the command that ran. */
   readonly ended: (exitCode: number) => void
-  /** Of help; labels have that of the parsed `--lang`, which is the same. */
   readonly language: Language
   readonly help: HelpTexts
+  readonly words: Words
 }
 
 /** @param ended takes the exit code of the command that ran */
 export function createProgram(ended: (exitCode: number) => void, language: Language): Command {
   const help = helpOf[language]
-  const making = { ended, language, help }
+  const making = { ended, language, help, words: wordsOf[language] }
   const program = new Command('kmsg-webhook')
     .description(help.program)
     .version(packageVersion(), '-V, --version', help.version)
@@ -42,7 +42,7 @@ export function createProgram(ended: (exitCode: number) => void, language: Langu
 }
 
 function addDev(program: Command, making: Making): void {
-  const { ended, help } = making
+  const { ended, help, words } = making
   program
     .command('dev')
     .summary(help.dev.summary)
@@ -51,13 +51,13 @@ function addDev(program: Command, making: Making): void {
     .option('--data <file>', help.dev.data, './.k-msg/dev.db')
     .option('--speed <factor>', help.dev.speed, speedFactor, 60)
     .addOption(languageOption(making))
-    .action(async ({ port, data, speed, lang }) => {
-      ended(await told('--data', dev({ port, data, speed, words: wordsOf[lang as Language] })))
+    .action(async ({ port, data, speed }) => {
+      ended(await told('--data', dev({ port, data, speed, words })))
     })
 }
 
 function addSend(program: Command, making: Making): void {
-  const { ended, help } = making
+  const { ended, help, words } = making
   program
     .command('send')
     .summary(help.send.summary)
@@ -79,13 +79,12 @@ function addSend(program: Command, making: Making): void {
     .addHelpText('after', `\n${help.send.examples}\n${sendExamples}`)
     .action(async (file, options) => {
       const retryFailed = options.retryFailed === true
-      const words = wordsOf[options.lang as Language]
       ended(await told('--data', send({ ...options, file, retryFailed, words })))
     })
 }
 
 function addDoctor(program: Command, making: Making): void {
-  const { ended, help } = making
+  const { ended, help, words } = making
   program
     .command('doctor')
     .summary(help.doctor.summary)
@@ -94,14 +93,13 @@ function addDoctor(program: Command, making: Making): void {
     .option('--schema <name>', help.schema)
     .option('--json', help.doctor.json)
     .addOption(languageOption(making))
-    .action(async ({ data, schema, json, lang }) => {
-      const words = wordsOf[lang as Language]
+    .action(async ({ data, schema, json }) => {
       ended(await told('--data', doctor({ data, schema, json: json === true, words })))
     })
 }
 
 function addFind(program: Command, making: Making): void {
-  const { ended, help } = making
+  const { ended, help, words } = making
   program
     .command('find')
     .summary(help.find.summary)
@@ -111,14 +109,13 @@ function addFind(program: Command, making: Making): void {
     .option('--schema <name>', help.schema)
     .option('--json', help.find.json)
     .addOption(languageOption(making))
-    .action(async (id, { data, schema, json, lang }) => {
-      const words = wordsOf[lang as Language]
+    .action(async (id, { data, schema, json }) => {
       ended(await told('--data', find({ id, data, schema, json: json === true, words })))
     })
 }
 
 function addMigrate(program: Command, making: Making): void {
-  const { ended, help } = making
+  const { ended, help, words } = making
   program
     .command('migrate')
     .summary(help.migrate.summary)
@@ -127,8 +124,7 @@ function addMigrate(program: Command, making: Making): void {
     .requiredOption('--to <url>', 'postgres://user@host/database')
     .option('--schema <name>', help.migrate.schema)
     .addOption(languageOption(making))
-    .action(async ({ from, to, schema, lang }) => {
-      const words = wordsOf[lang as Language]
+    .action(async ({ from, to, schema }) => {
       ended(await told('--from', migrate({ from, to, schema, words })))
     })
 }
@@ -159,7 +155,7 @@ function languageOption({ language, help }: Making): Option {
     .default(language, help.fromEnvironment)
 }
 
-/** Help is written before anything is parsed. */
+/** Known before anything is parsed: help is written with it. */
 export function wantedLanguage(args: readonly string[], env: NodeJS.ProcessEnv): Language {
   const text = args.join(' ')
   const [, wanted] = /(?:^| )--lang[ =](en|ko)(?: |$)/.exec(text) ?? []

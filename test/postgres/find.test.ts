@@ -5,7 +5,7 @@ import { createInbox } from '@k-msg/webhook/testing'
 import { expect, onTestFinished, test } from 'vitest'
 import { findInDatabase } from '../../src/finding/find.ts'
 import { run } from '../cli/command.ts'
-import { freshSchema } from './schemas.ts'
+import { freshSchema, onServer } from './schemas.ts'
 
 test('it is found in every tenant that has it, and by a delivery', async () => {
   const { url, name: schema, drop } = freshSchema()
@@ -43,4 +43,16 @@ test('it is found in every tenant that has it, and by a delivery', async () => {
   const { stdout, code } = await run(['find', 'e1', '--data', url, '--schema', schema])
   expect(stdout).toMatch(/^e1 · message\.sent · no tenant · accepted .+\n {2}shop {2}delivered /)
   expect(code).toBe(0)
+})
+
+test('a schema of something else is refused in words of the command', async () => {
+  const { url, name: schema, drop } = freshSchema()
+  onTestFinished(() => drop())
+  await onServer(url, (client) =>
+    client.query(`create schema ${schema}; create table ${schema}.orders (id text)`),
+  )
+  const { stderr, code } = await run(['find', 'e1', '--data', url, '--schema', schema])
+  expect(stderr).toMatch(/name another one with --schema\. .*\[STORAGE_FOREIGN\]/)
+  expect(stderr).not.toContain('`')
+  expect(code).toBe(1)
 })
