@@ -13,7 +13,7 @@ import { type DevView, LiveView, PlainView } from './dev-view.ts'
 import { randomId } from './event-of-line.ts'
 import { exitCodes, UsageError } from './failure.ts'
 import { Ahead, type FeedReport, feed, until } from './feed.ts'
-import { count, duration, plural } from './figures.ts'
+import { count, duration } from './figures.ts'
 import { type Interrupt, interrupted, listenForInterrupt } from './interrupt.ts'
 import { parseLine, readNdjson } from './ndjson.ts'
 import { noticesOnly } from './notices.ts'
@@ -147,16 +147,17 @@ class Session {
 
   readonly #report: FeedReport = {
     accepted: ({ duplicate, eventId }, { event, filledIn }) => {
+      const { dev: words } = this.#options.words
       const remarks = [
-        ...(filledIn.length > 0 ? [`${filledIn.join(' and ')} filled in`] : []),
-        ...(duplicate ? ['accepted before, not sent again'] : []),
+        ...(filledIn.length > 0 ? [words.filledIn(filledIn)] : []),
+        ...(duplicate ? [words.before] : []),
       ]
       if (remarks.length > 0) this.view.notice(`${event.type} ${eventId}: ${remarks.join(', ')}`)
       this.#refreshStatistics()
     },
     badLine: (number, problem) => {
       this.#badLines += 1
-      this.view.notice(`line ${number}: ${problem}`)
+      this.view.notice(`${this.#options.words.send.line(number)}: ${problem}`)
     },
   }
 
@@ -204,7 +205,7 @@ class Session {
     const { words } = this.#options
     const { backlog } = await this.#service.health()
     const left = (backlog?.waiting ?? 0) + (backlog?.delivering ?? 0)
-    const bad = this.#badLines > 0 ? ` ${plural(this.#badLines, 'bad line')}.` : ''
+    const bad = this.#badLines > 0 ? ` ${words.dev.badLines(this.#badLines)}` : ''
     return `${left === 0 ? words.allSettled : words.goesOn(count(left))}${bad}`
   }
 

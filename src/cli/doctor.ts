@@ -1,9 +1,10 @@
 /** `kmsg-webhook doctor`: what a store holds and whether every invariant of it holds, too. */
-import { type AuditReport, auditFile } from '../index.ts'
+import { type AuditReport, auditFile, WebhookError } from '../index.ts'
+import { KeyRing } from '../security/key-ring.ts'
 import { auditPostgres } from '../storage/postgres/index.ts'
-import { exitCodes, UsageError } from './failure.ts'
+import { exitCodes } from './failure.ts'
 import { count } from './figures.ts'
-import { isDatabaseUrl, withoutPassword } from './places.ts'
+import { isDatabaseUrl, withoutPassword, withoutSchema } from './places.ts'
 import { displayWidth, printable } from './text-width.ts'
 import type { Words } from './words.ts'
 
@@ -17,31 +18,51 @@ export interface DoctorOptions {
 
 export async function doctor({ data, schema, json, words }: DoctorOptions): Promise<number> {
   const report = await auditOf(data, schema)
-  const missing = missingKeys(report, process.env.KMSG_WEBHOOK_ENCRYPTION_KEYS)
+  const keys = checkKeys(report, process.env[keysVariable])
   const text = json
-    ? JSON.stringify(report, null, 2)
-    : reportLines(report, withoutPassword(data), missing, words).join('\n')
+    ? JSON.stringify({ ...report, keys }, null, 2)
+    : reportLines(report, withoutPassword(data), keys, words).join('\n')
   process.stdout.write(`${text}\n`)
-  return report.problems.length + missing.length === 0 ? exitCodes.well : exitCodes.failed
+  return report.problems.length === 0 && wouldStart(keys) ? exitCodes.well : exitCodes.failed
 }
 
-function auditOf(data: string, schema: string | undefined): Promise<AuditReport> {
+async function auditOf(data: string, schema: string | undefined): Promise<AuditReport> {
   if (isDatabaseUrl(data)) return auditPostgres(data, { schema })
-  if (schema === undefined) return auditFile(data)
-  throw new UsageError('Expected --schema with the URL of a database in --data; a file has none.')
+  return auditFile(withoutSchema(data, schema))
 }
 
-/** Ids of keys that stored secrets need and the environment lacks; unknown when it names none. */
-export function missingKeys({ encryption }: AuditReport, variable = ''): string[] {
-  if (variable.trim() === '') return []
-  const given = variable.split(',').map((one) => one.trim().split(':')[0])
-  return Object.keys(encryption).filter((id) => id !== '' && !given.includes(id))
+/** What a service would find in the environment that its stored secrets are encrypted with. */
+export interface KeysReport {
+  /** What it refuses them with; null when they are well-formed, or none is given. */
+  readonly invalid: string | null
+  /** Ids of keys that are needed and not given; none when no key is given, since an option may hold them. */
+  readonly missing: readonly string[]
+}
+
+const keysVariable = 'KMSG_WEBHOOK_ENCRYPTION_KEYS'
+
+export function checkKeys({ encryption }: AuditReport, variable = ''): KeysReport {
+  const given = variable.split(',').map((one) => one.trim())
+  const entries = given.filter((one) => one !== '')
+  if (entries.length === 0) return { invalid: null, missing: [] }
+  try {
+    const { ids } = new KeyRing(entries, keysVariable)
+    const needed = Object.keys(encryption).filter((id) => id !== '')
+    return { invalid: null, missing: needed.filter((id) => !ids.includes(id)) }
+  } catch (error) {
+    if (!(error instanceof WebhookError)) throw error
+    return { invalid: error.message, missing: [] }
+  }
+}
+
+function wouldStart({ invalid, missing }: KeysReport): boolean {
+  return invalid === null && missing.length === 0
 }
 
 export function reportLines(
   { counts, encryption, problems }: AuditReport,
   data: string,
-  missing: readonly string[],
+  keys: KeysReport,
   { doctor: words }: Words,
 ): string[] {
   const counted = Object.entries(counts).map(
@@ -54,16 +75,17 @@ export function reportLines(
       ([id, n]) => [id === '' ? words.unencrypted : words.underKey(printable(id)), n] as const,
     ),
   ]
-  const wide = Math.max(0, ...counted.map(([name]) => displayWidth(name)))
+  const wide = Math.max(...figures.map(([name]) => displayWidth(name)))
   return [
     data,
     ...figures.map(([name, n]) => `  ${padEnd(name, wide)}  ${count(n).padStart(12)}`),
-    ...missing.map((id) => `${words.problem}  ${words.lacksKey(printable(id))}`),
+    ...(keys.invalid === null ? [] : [`${words.problem}  ${printable(keys.invalid)}`]),
+    ...keys.missing.map((id) => `${words.problem}  ${words.lacksKey(printable(id))}`),
     ...problems.flatMap(({ invariant, count: cases, examples }) => [
       `${words.problem}  ${printable(invariant)}: ${words.cases(cases)}`,
       ...examples.map((example) => `  ${printable(example)}`),
     ]),
-    lastLine(problems.length, missing.length, words),
+    lastLine(problems.length, keys, words),
   ]
 }
 
@@ -72,7 +94,7 @@ function padEnd(text: string, cells: number): string {
   return text + ' '.repeat(Math.max(0, cells - displayWidth(text)))
 }
 
-function lastLine(problems: number, missing: number, words: Words['doctor']): string {
+function lastLine(problems: number, keys: KeysReport, words: Words['doctor']): string {
   if (problems > 0) return words.broken(problems)
-  return missing > 0 ? words.wouldNotStart : words.well
+  return wouldStart(keys) ? words.well : words.wouldNotStart
 }

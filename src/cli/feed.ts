@@ -5,6 +5,7 @@
  */
 import { type DispatchReceipt, WebhookError, type WebhookService } from '../index.ts'
 import { eventOfLine, type LineEvent, type MakeId } from './event-of-line.ts'
+import { problemOfLine } from './flags.ts'
 import type { Line } from './ndjson.ts'
 
 export interface FeedReport {
@@ -69,7 +70,7 @@ export async function feed(
       report.accepted(receipt, line)
     } catch (error) {
       ahead.leave(1)
-      if (isFaultOfLine(error)) report.badLine(number, error.message)
+      if (isFaultOfLine(error)) report.badLine(number, problemOfLine(error.message))
       else failure ??= error
     }
   }
@@ -80,6 +81,10 @@ export async function feed(
     if (stop.aborted || failure !== null) break
     if ('problem' in line) {
       report.badLine(line.number, line.problem)
+      continue
+    }
+    if (line.value.tenantId !== undefined) {
+      report.badLine(line.number, ofTenant)
       continue
     }
     ahead.enter(1)
@@ -94,6 +99,10 @@ export async function feed(
   stop.removeEventListener('abort', release)
   if (failure !== null) throw failure
 }
+
+/** It would be accepted, and reach nobody: what the commands register is of no tenant. */
+const ofTenant =
+  'Expected an event without `tenantId`, since this command sends for no tenant, got one with it; leave it out.'
 
 /**
  * Ends an input when nobody wants more of it. For chunks, not for lines: every race leaves a

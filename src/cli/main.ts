@@ -2,7 +2,7 @@
 /** `kmsg-webhook`: reads the command line and hands over; how a command ends is decided here. */
 import { CommanderError } from 'commander'
 import { describeFailure, exitCodeOf, exitCodes } from './failure.ts'
-import { createProgram } from './program.ts'
+import { createProgram, wantedLanguage } from './program.ts'
 
 // `kmsg-webhook dev | head` is no error: the reader has seen enough.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
@@ -11,9 +11,10 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 })
 
 try {
-  await createProgram((code) => {
+  const ended = (code: number) => {
     process.exitCode = code
-  }).parseAsync()
+  }
+  await createProgram(ended, wantedLanguage(process.argv, process.env)).parseAsync()
 } catch (error) {
   if (error instanceof CommanderError) {
     // Commander has said what is wrong.

@@ -15,6 +15,12 @@ export function withoutPassword(place: string): string {
 }
 
 /** @returns the path of the file */
+export function withoutSchema(file: string, schema: string | undefined): string {
+  if (schema === undefined) return file
+  throw new UsageError('Expected --schema with the URL of a database in --data; a file has none.')
+}
+
+/** @returns the path of the file */
 export function sourceOf(from: string): string {
   const [, file] = /^sqlite:(?:\/\/)?(.+)$/.exec(from) ?? []
   if (file !== undefined) return file

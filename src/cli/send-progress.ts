@@ -7,6 +7,7 @@ import type { TerminalOutput } from './screen.ts'
 import { rate } from './send-summary.ts'
 import type { SendTally } from './send-tally.ts'
 import { displayWidth, printable, truncate } from './text-width.ts'
+import type { Words } from './words.ts'
 
 const bar = { most: 24, least: 8 } as const
 const frameMs = 100
@@ -18,6 +19,7 @@ const badLinesShown = 20
 export class SendProgress {
   readonly #output: TerminalOutput & { isTTY?: boolean }
   readonly #bytes: { readonly total: number; readonly read: number } | null
+  readonly #words: Words
   readonly #live: boolean
   #tally: SendTally | null = null
   #timer: NodeJS.Timeout | null = null
@@ -27,8 +29,10 @@ export class SendProgress {
   constructor(
     output: TerminalOutput & { isTTY?: boolean },
     bytes: { readonly total: number; readonly read: number } | null,
+    words: Words,
   ) {
     this.#output = output
+    this.#words = words
     this.#bytes = bytes
     this.#live = output.isTTY === true && process.env.TERM !== 'dumb'
   }
@@ -61,19 +65,22 @@ export class SendProgress {
 
   badLine(number: number, problem: string): void {
     this.#badLines += 1
-    if (this.#badLines <= badLinesShown) this.print(`line ${number}: ${problem}`)
-    if (this.#badLines === badLinesShown) this.print('Further bad lines are only counted.')
+    const { send: words } = this.#words
+    if (this.#badLines <= badLinesShown) this.print(`${words.line(number)}: ${problem}`)
+    if (this.#badLines === badLinesShown) this.print(words.onlyCounted)
   }
 
   #show(): void {
     const tally = this.#tally
     if (tally === null) return
+    const { sum, send } = this.#words
+    const figure = (label: string, value: number) => send.figure(label, count(value))
     const figures = [
-      `${count(tally.acceptedEvents)} accepted`,
-      ...(tally.duplicates > 0 ? [`${count(tally.duplicates)} duplicates`] : []),
-      `${count(tally.delivered)} delivered`,
-      ...(tally.failed > 0 ? [`${count(tally.failed)} failed`] : []),
-      `${count(tally.waiting)} waiting`,
+      figure(sum.accepted, tally.acceptedEvents),
+      ...(tally.duplicates > 0 ? [figure(sum.duplicates, tally.duplicates)] : []),
+      figure(sum.delivered, tally.delivered),
+      ...(tally.failed > 0 ? [figure(sum.failed, tally.failed)] : []),
+      figure(sum.waiting, tally.waiting),
       rate(tally.deliveredPerSecond),
     ].join(' · ')
     const share = this.#share(tally)

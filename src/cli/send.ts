@@ -15,13 +15,13 @@ import {
 import { idOfContent, randomId } from './event-of-line.ts'
 import { exitCodes, UsageError } from './failure.ts'
 import { Ahead, feed, until } from './feed.ts'
-import { plural } from './figures.ts'
 import { type Interrupt, interrupted, listenForInterrupt } from './interrupt.ts'
 import { readNdjson } from './ndjson.ts'
 import { noticesOnly } from './notices.ts'
 import { SendProgress } from './send-progress.ts'
 import { type SendResult, summaryLines } from './send-summary.ts'
 import { SendTally } from './send-tally.ts'
+import { displayWidth, pad } from './text-width.ts'
 import type { Words } from './words.ts'
 
 export interface SendOptions {
@@ -55,15 +55,15 @@ export async function send(options: SendOptions): Promise<number> {
   const input = await openInput(options.file)
   await checkTarget(options)
   const data = options.data ?? usualFileFor(options.to)
-  const progress = new SendProgress(process.stderr, input.bytes)
+  const progress = new SendProgress(process.stderr, input.bytes, options.words)
   const service = createService(options, data, progress)
   const tally = new SendTally(service)
   let latency: SendResult['latency']
   try {
     await service.ready()
-    progress.print(`data    ${path.relative('', path.resolve(data))}`)
+    labelled(progress, options.words.send, 'data', path.relative('', path.resolve(data)))
     await prepareTarget(service, options, data, progress)
-    if (options.retryFailed) await retryFailed(service, progress, interrupt.signal)
+    if (options.retryFailed) await retryFailed(service, options, progress, interrupt.signal)
     await tally.lookAtEarlierRuns(service, targetId)
     progress.start(tally)
     await deliver(service, options, { input, tally, progress, interrupt })
@@ -105,7 +105,7 @@ async function deliver(
   })
   service.on('endpoint.changed', ({ what, reason }) => {
     if (what !== 'disabled') return
-    progress.print(`The target is disabled: ${reason}. Nothing more is sent to it.`)
+    progress.print(options.words.send.disabled(reason ?? ''))
     refused.abort()
   })
   const lines = readNdjson(until(stop, input.chunks()))
@@ -146,11 +146,10 @@ async function prepareTarget(
     )
   }
   const target = await service.registerEndpoint(targetOf(options))
-  if (target.secret !== undefined) {
-    progress.print(`secret  ${target.secret}`)
-    progress.print(
-      '        created for this target and shown only now: the receiver verifies with it',
-    )
+  if (typeof target.secret === 'string') {
+    const { send: words } = options.words
+    labelled(progress, words, 'secret', target.secret)
+    progress.print(words.secretOnce)
   }
   if (target.status === 'active') return
   throw new Error(
@@ -164,9 +163,10 @@ async function checkTarget(options: SendOptions): Promise<void> {
     await new WebhookRegistry({ allowedNetworks: networksOf(options) }).register(targetOf(options))
   } catch (error) {
     if (!(error instanceof WebhookError) || error.code !== 'ADDRESS_BLOCKED') throw error
+    const expected = error.message.replace(/; .*/, '')
     throw new WebhookError(
       error.code,
-      `${error.message} On the command line that is --allow ${networkOf(options.to)}, or --allow-private.`,
+      `${expected}; to deliver inside a private network, add --allow ${networkOf(options.to)} or --allow-private.`,
       { cause: error },
     )
   }
@@ -183,6 +183,7 @@ function networksOf({ allow = [], allowPrivate = false }: SendOptions): string[]
 /** What ended without success in earlier runs begins a new round of attempts. */
 async function retryFailed(
   service: WebhookService,
+  { words }: SendOptions,
   progress: SendProgress,
   stop: AbortSignal,
 ): Promise<void> {
@@ -196,8 +197,17 @@ async function retryFailed(
     const results = await Promise.allSettled(page.map(({ id }) => service.retryDelivery(id)))
     retried += results.filter(({ status }) => status === 'fulfilled').length
   }
-  if (retried > 0)
-    progress.print(`retry   ${plural(retried, 'delivery', 'deliveries')} that failed`)
+  if (retried > 0) labelled(progress, words.send, 'retry', words.send.failedBefore(retried))
+}
+
+function labelled(
+  progress: SendProgress,
+  words: Words['send'],
+  name: 'data' | 'secret' | 'retry',
+  text: string,
+): void {
+  const wide = Math.max(...[words.data, words.secret, words.retry].map(displayWidth))
+  progress.print(`${pad(words[name], wide)}  ${text}`)
 }
 
 interface Input {

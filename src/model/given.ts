@@ -71,8 +71,9 @@ export function checkAsked(kind: keyof typeof ids, id: unknown, scope: unknown):
   if (kind !== 'event' && kind !== 'endpoint') return
   // It would be found in no tenant, and look as if it were not there.
   if ((scope as { tenantId?: unknown } | undefined)?.tenantId !== '*') return
+  const advice = kind === 'event' ? '`kmsg-webhook find` names its tenants' : 'lists take "*"'
   throw new WebhookError(
     'TENANT_ID_INVALID',
-    `Expected \`tenantId\` to name the tenant of the ${kind}, got "*": ids are unique in one tenant only. Lists take "*".`,
+    `Expected \`tenantId\` to name the tenant of the ${kind}, got "*": ids are unique in one tenant only; ${advice}.`,
   )
 }

@@ -19,11 +19,11 @@ export function handled(count: number): ReceiverAnswer {
 const json = { 'content-type': 'application/json' }
 
 /** One second: a sender may hold back everything for this endpoint for as long as we say. */
-export const busy = problem(503, 'EVENT_IN_PROGRESS', 'It is being handled.', {
+export const busy = problem(503, 'EVENT_IN_PROGRESS', 'Being handled.', {
   'retry-after': '1',
 })
 
-export const unhandled = problem(400, 'EVENT_TYPE_UNHANDLED', 'No handler is for this type.')
+export const unhandled = problem(400, 'EVENT_TYPE_UNHANDLED', 'No handler is for it.')
 
 export const failed = problem(500, 'EVENT_NOT_HANDLED', 'Send it again.')
 

@@ -25,8 +25,8 @@ export function checkSecret(secret: unknown): asserts secret is string {
 /** @param asText take the characters of `whsec_…` as they are, as senders do that know no prefix */
 export function hmacKey(secret: string, hash: string, asText = false): Promise<CryptoKey> {
   return cached(`${hash} ${asText} ${secret}`, () => {
-    const bytes = asText ? utf8(secret) : bytesOf(secret)
-    return subtle.importKey('raw', new Uint8Array(bytes), { name: 'HMAC', hash }, false, ['verify'])
+    const bytes = (asText ? utf8(secret) : bytesOf(secret)) as Uint8Array<ArrayBuffer>
+    return subtle.importKey('raw', bytes, { name: 'HMAC', hash }, false, ['verify'])
   })
 }
 

@@ -160,6 +160,14 @@ describe('answers', () => {
     expect(read.onError.mock.calls[0]?.[0]).toMatchObject({ code: 'BODY_ALREADY_PARSED' })
   })
 
+  it('a receiver that names no secret is refused at once; one that is not set, at the first request', () => {
+    const missing = expect.objectContaining({ code: 'SECRET_MISSING' })
+    expect(() => createReceiver({})).toThrow(missing)
+    expect(() => createReceiver({ toleranceSeconds: 5 })).toThrow(missing)
+    // A build may load the module without its environment.
+    for (const name of ['secret', 'secrets', 'publicKey']) createReceiver({ [name]: undefined })
+  })
+
   it('413 without reading what is announced or turns out to be too large', async () => {
     const { receiver } = stage({ maxBodyBytes: 1_000 })
     const announced = new Request('https://a.example', {

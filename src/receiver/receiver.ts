@@ -13,7 +13,7 @@ import {
   unhandled,
 } from './answers.ts'
 import type { RawRequest } from './raw.ts'
-import { rulesOf, type VerifyOptions } from './rules.ts'
+import { rulesOf, secretMissing, type VerifyOptions } from './rules.ts'
 import type { SeenClaim, SeenEvents } from './seen-events.ts'
 import { expected, type WebhookVerificationError } from './verification-error.ts'
 import { believe, type Verified } from './verify.ts'
@@ -59,8 +59,9 @@ export interface WebhookReceiver<DataByType extends object = object> extends Req
 }
 
 /**
- * @throws WebhookVerificationError SECRET_INVALID, ALGORITHM_UNSUPPORTED, OPTION_INVALID; a secret
- *   that is not set shows at the first request, because a build may load this module without one
+ * @throws WebhookVerificationError SECRET_MISSING when no option names a secret, SECRET_INVALID,
+ *   ALGORITHM_UNSUPPORTED, OPTION_INVALID; one that is named and not set shows at the first request,
+ *   because a build may load this module without its environment
  * @example
  * const receiver = createReceiver({ secret: process.env.WEBHOOK_SECRET, seen: seenInMemory() })
  *   .on('message.delivered', (event) => save(event.data))
@@ -68,6 +69,9 @@ export interface WebhookReceiver<DataByType extends object = object> extends Req
 export function createReceiver<DataByType extends object = object>(
   options: ReceiverOptions,
 ): WebhookReceiver<DataByType> {
+  if (!('secret' in options || 'secrets' in options || 'publicKey' in options)) {
+    throw secretMissing()
+  }
   const rules = rulesOf(options)
   const { maxBodyBytes } = rules
   const handlers: Handlers = []

@@ -48,7 +48,6 @@ export interface Rules {
   readonly nowMs: () => number
 }
 
-const defaultMaxBodyBytes = 1_048_576
 const known: readonly Scheme[] = ['standard', 'body', 'timestamped-body']
 
 /** @throws WebhookVerificationError SECRET_INVALID, ALGORITHM_UNSUPPORTED, OPTION_INVALID */
@@ -63,7 +62,7 @@ export function rulesOf(options: VerifyOptions): Rules {
     toleranceSeconds = 300,
     schemes = ['standard'],
     signature = {},
-    maxBodyBytes = defaultMaxBodyBytes,
+    maxBodyBytes = 1_048_576,
     nowMs = Date.now,
   } = options
   if (!(toleranceSeconds >= 0)) throw invalid('`toleranceSeconds` from 0')
@@ -88,6 +87,10 @@ export function rulesOf(options: VerifyOptions): Rules {
     signature: { header: header.toLowerCase(), prefix, bits: Number(algorithm.slice(3)) },
     nowMs,
   }
+}
+
+export function secretMissing(): WebhookVerificationError {
+  return expected('SECRET_MISSING', '`secret`, `secrets` or `publicKey`; check the environment')
 }
 
 function invalid(sentence: string): WebhookVerificationError {

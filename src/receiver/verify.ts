@@ -4,7 +4,7 @@
  */
 import type { WebhookEventBody } from '../model/event.ts'
 import { type RawRequest, readRaw } from './raw.ts'
-import { type Rules, rulesOf, type VerifyOptions } from './rules.ts'
+import { type Rules, rulesOf, secretMissing, type VerifyOptions } from './rules.ts'
 import { schemes } from './schemes.ts'
 import { expected, type WebhookVerificationError } from './verification-error.ts'
 
@@ -32,7 +32,7 @@ export async function verify<Event = WebhookEventBody>(
   const rules = rulesOf(options)
   const { content } = await believe(request, rules)
   const isBatch = Array.isArray(content)
-  if (options.batch === true) return (isBatch ? content : [content]) as Event[]
+  if (options.batch) return (isBatch ? content : [content]) as Event[]
   if (!isBatch) return content as Event
   throw expected(
     'BATCH_UNEXPECTED',
@@ -50,7 +50,7 @@ export interface Verified {
 export async function believe(request: Request | RawRequest, rules: Rules): Promise<Verified> {
   const raw = readRaw(request, rules.maxBodyBytes)
   if (!rules.secrets.length && !rules.publicKey) {
-    throw expected('SECRET_MISSING', '`secret`, `secrets` or `publicKey`; check the environment')
+    throw secretMissing()
   }
   let problem: WebhookVerificationError | undefined
   for (const name of rules.schemes) {

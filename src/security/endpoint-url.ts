@@ -70,7 +70,7 @@ function parse(url: unknown): URL {
   }
   // Not echoed: what stands before the @ is probably a password.
   if (parsed.username !== '' || parsed.password !== '') {
-    throw invalid('to carry no user name or password; use `headers` instead', 'a URL with both')
+    throw invalid('to carry no user name or password', url, 'put them into `headers` instead')
   }
   if (url.includes('#'))
     throw invalid('to have no fragment (#…)', url, 'leave it out, it is never sent')

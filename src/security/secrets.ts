@@ -55,13 +55,13 @@ function bytesNamed(secret: string, name: string): Uint8Array {
 export function secretBytes(secret: string): Uint8Array {
   if (!secret.startsWith(prefix)) return new TextEncoder().encode(secret)
   const encoded = secret.slice(prefix.length)
+  const unpadded = encoded.replace(/=+$/, '')
   // A lone surplus character (length 1 of 4) carries no whole byte: the text was cut.
-  if (!base64.test(encoded) || encoded.replace(/=+$/, '').length % 4 === 1) {
+  if (!base64.test(encoded) || unpadded.length % 4 === 1) {
     throw new WebhookError(
       'SECRET_INVALID',
       'Expected `secret` to be base64 after "whsec_", got something else; it may have been cut when it was copied.',
     )
   }
-  const binary = atob(encoded.replace(/=+$/, ''))
-  return Uint8Array.from(binary, (character) => character.charCodeAt(0))
+  return Uint8Array.from(atob(unpadded), (character) => character.charCodeAt(0))
 }

@@ -84,6 +84,7 @@ import {
   dispatchOptions,
   timesOptions,
 } from './arguments.ts'
+import { failAtExit } from './failed-start.ts'
 import { healthOf, healthUnopened } from './health.ts'
 import { NearMisses } from './near-misses.ts'
 import {
@@ -129,6 +130,8 @@ export class WebhookService implements AsyncDisposable {
   /** Set once open, so that the hot path need not await. */
   #opened: Opened | null = null
   #failedToOpen: Error | null = null
+  /** Somebody has called a method, and learns of a failed start by it. */
+  #isAsked = false
   #closing: Promise<void> | null = null
   readonly #nearMisses: NearMisses
 
@@ -176,7 +179,9 @@ export class WebhookService implements AsyncDisposable {
     // and a process that only sends calls nothing.
     this.#opening.catch((error: Error) => {
       this.#failedToOpen = error
-      if (this.#closing === null) errorOfStart(this.#logger, error)
+      if (this.#closing !== null) return
+      errorOfStart(this.#logger, error)
+      if (!this.#isAsked) failAtExit(() => this.#isAsked)
     })
   }
 
@@ -187,6 +192,7 @@ export class WebhookService implements AsyncDisposable {
    * @throws WebhookError STORAGE_…; OPTION_INVALID for a path that no file can have; GUARD_BYPASSED when the HTTP client would send unguarded
    */
   async ready(): Promise<void> {
+    this.#isAsked = true
     await this.#opening
   }
 
@@ -640,6 +646,7 @@ export class WebhookService implements AsyncDisposable {
   }
 
   async health(): Promise<ServiceHealth> {
+    this.#isAsked = true
     if (this.#closing !== null) return healthUnopened('closed', this.#failedToOpen)
     if (this.#opened !== null) return healthOf(this.#opened.engine, this.#clock.nowMs())
     return healthUnopened(this.#failedToOpen === null ? 'starting' : 'degraded', this.#failedToOpen)
@@ -666,6 +673,7 @@ export class WebhookService implements AsyncDisposable {
    * back as not attempted, and closes the store. The process can end after that.
    */
   close(): Promise<void> {
+    this.#isAsked = true
     this.#closing ??= this.#close()
     return this.#closing
   }
@@ -688,9 +696,6 @@ export class WebhookService implements AsyncDisposable {
         this.#opened?.engine.commits.fail(error)
       },
     })
-    if (this.#options.keyRing === null && storage.kind !== 'memory') {
-      warnOfClearText(this.#logger, store.location)
-    }
     const engine = new Engine({
       store,
       options: this.#options,
@@ -709,6 +714,10 @@ export class WebhookService implements AsyncDisposable {
     } catch (error) {
       await engine.stop(0)
       throw error
+    }
+    // Only now: where keys are missing, what is stored does not lie in the clear.
+    if (this.#options.keyRing === null && storage.kind !== 'memory') {
+      warnOfClearText(this.#logger, store.location)
     }
     this.#opened = { engine, queries: new Queries(store, this.registry, () => this.#clock.nowMs()) }
     return this.#opened
@@ -732,6 +741,7 @@ export class WebhookService implements AsyncDisposable {
   }
 
   #use(): Promise<Opened> {
+    this.#isAsked = true
     return this.#closing === null ? this.#opening : Promise.reject(closedError())
   }
 

@@ -31,6 +31,8 @@ export const table: Record<string, Row> = {
   observe: { parts: ['model', 'policy', 'storage'], packages: ['@opentelemetry/api'] },
   // Reads one kind of store and writes the other, so it is the only part that needs both.
   moving: { parts: ['model', 'storage', 'storage/sqlite', 'storage/postgres'] },
+  // Asks either kind of store for what no service may ask.
+  finding: { parts: ['model', 'storage', 'storage/sqlite', 'storage/postgres'] },
   engine: { parts: [...belowEngine, ...journey, 'deliver', 'observe'] },
   service: { parts: [...composed, 'storage/sqlite', 'type storage/postgres'] },
   index: { parts: [...composed, 'storage/sqlite', 'service'] },
@@ -42,7 +44,16 @@ export const table: Record<string, Row> = {
     packages: ['hono', '@hono/node-server', '@hono/zod-openapi', 'zod', 'pino'],
   },
   cli: {
-    parts: ['index', 'moving', 'server', 'storage/postgres', 'testing'],
+    parts: [
+      'index',
+      'finding',
+      'moving',
+      'security',
+      'type storage',
+      'server',
+      'storage/postgres',
+      'testing',
+    ],
     packages: ['commander', '@clack/prompts'],
   },
 }

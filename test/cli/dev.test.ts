@@ -63,14 +63,16 @@ describe('kmsg-webhook dev, without a terminal', () => {
     expect(finished.stdout).not.toContain('\x1b')
   })
 
-  it('speaks Korean, from its first line on', async () => {
+  it('speaks Korean, from its first line to its last', async () => {
     const file = path.join(await emptyFolder(), 'dev.db')
     const args = ['dev', '--data', file, '--port', '0', '--speed', '2000', '--lang', 'ko']
-    const { stdout, code } = await run(args)
+    const { stdout, code } = await run(args, { input: '{"type":"a.b","data":1}\nx\n' })
     expect(code).toBe(0)
-    const [introduction = ''] = stdout.split('\n\n')
-    expect(introduction.split('\n')).toHaveLength(7)
-    for (const line of introduction.split('\n')) expect(line).toMatch(/[가-힣]{2}.*[가-힣]{2}/)
+    expect(stdout).toMatch(/^a\.b evt_\S+: id, timestamp 자동 입력$/m)
+    expect(stdout).toMatch(/^2번째 줄: /m)
+    expect(stdout.trim().split('\n').at(-1)).toBe('모든 전송이 끝났습니다. 잘못된 줄 1개.')
+    const introduction = stdout.split('\n').slice(0, 7)
+    for (const line of introduction) expect(line).toMatch(/[가-힣]{2}.*[가-힣]{2}/)
   })
 
   it('sends what arrives on standard input, and a bad line stops no other', async () => {

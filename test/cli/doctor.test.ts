@@ -75,6 +75,6 @@ it('refuses a file that is no database, and one that is not there', async () => 
   expect(missing.code).toBe(2)
 
   const inside = await run(['doctor', '--data', folder])
-  expect(inside.stderr).toMatch(/^error: .*found a folder at .*\[OPTION_INVALID\]\n$/)
+  expect(inside.stderr).toMatch(/^error: .*found a directory at .*\[OPTION_INVALID\]\n$/)
   expect(inside.code).toBe(2)
 })

@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest'
 import { Board, boardColumns } from '../../src/cli/board.ts'
 import { coloursFor } from '../../src/cli/colour.ts'
 import { duration } from '../../src/cli/figures.ts'
+import { noticesOnly } from '../../src/cli/notices.ts'
 import { Screen } from '../../src/cli/screen.ts'
 import { summaryLines } from '../../src/cli/send-summary.ts'
 import { columnsThatFit, headerLine, rowLine } from '../../src/cli/table.ts'
@@ -120,6 +121,25 @@ describe('the summary of send', () => {
       expect(lines.join()).toContain('그 밖의 이유 2가지')
       expect(lines.join()).toContain(stopped ? '중단했습니다' : '--retry-failed')
     }
+  })
+})
+
+describe('a notice', () => {
+  it.each([
+    [{ encryption: 'none' }, 'A sentence is enough.', ['note: A sentence is enough.']],
+    [{ error: 'no disk' }, 'it went wrong', ['note: it went wrong: no disk']],
+    // The name of a fact says nothing without whose it is.
+    [
+      { endpoint: 'shop', stage: 'early', disable_at: undefined },
+      'endpoint.failing',
+      ['note: endpoint.failing endpoint=shop stage=early'],
+    ],
+    [{ schedule_s: 7 }, 'known', []],
+    [{ ready: false, error: 'x' }, 'not started', []],
+  ])('of %j: %s', (fields, message, expected) => {
+    const told: string[] = []
+    noticesOnly((notice) => told.push(notice)).warn(fields, message)
+    expect(told).toEqual(expected)
   })
 })
 

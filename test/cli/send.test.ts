@@ -128,11 +128,15 @@ describe('kmsg-webhook send', () => {
     const inbox = await inboxFor()
     const { code, stdout, stderr } = await run(sendArguments('-', inbox.url), {
       cwd: await emptyFolder(),
-      input: '{"type":"a.b","data":1}\n\n[1]\n{"type":"a.b","data":2,"foo":1}\n',
+      input:
+        '{"type":"a.b","data":1}\n\n[1]\n{"type":"a.b","data":2,"foo":1}\n{"type":"a.b","data":3,"tenantId":"acme"}\n',
     })
     expect(stderr).toContain('line 3: Expected one event (a JSON object), got an array of 1.')
     expect(stderr).toMatch(/line 4: Expected a field of an event, got `foo`/)
-    expect(stdout).toMatch(/^bad lines +2$/m)
+    // Accepted, it would wait for ever: no endpoint of this command is of a tenant.
+    expect(stderr).toMatch(/line 5: Expected an event without `tenantId`/)
+    expect(stdout).not.toMatch(/^waiting/m)
+    expect(stdout).toMatch(/^bad lines +3$/m)
     expect(stdout).toMatch(/^delivered +1$/m)
     expect(code).toBe(1)
   })
@@ -158,11 +162,7 @@ describe('kmsg-webhook send refuses', () => {
   const events = '{"type":"a.b","data":1}'
 
   it.each([
-    [
-      'a private address',
-      ['--to', 'http://127.0.0.1:1/'],
-      /--allow 127\.0\.0\.0\/8, .*ADDRESS_BLO/,
-    ],
+    ['a private address', ['--to', 'http://127.0.0.1:1/'], /--allow 127\.0\.0\.0\/8 .*ADDRESS_BLO/],
     ['no address', [], /required option '--to <url>' not specified/],
     ['another protocol', ['--to', 'ftp://a.example'], /\[ENDPOINT_URL_INVALID\]/],
     ['a weak secret', ['--to', 'https://a.example', '--secret', 'short'], /\[SECRET_INVALID\]/],

@@ -383,6 +383,19 @@ describe('files and folders', () => {
     expect(error.code).toBe('OPTION_INVALID')
   })
 
+  test('a directory is refused, with a file to give instead, and nothing beside it', async () => {
+    const data = path.join(folder, 'data')
+    mkdirSync(data)
+    symlinkSync(data, path.join(folder, 'link'))
+    for (const given of [data, path.join(folder, 'link')]) {
+      const error = await refusal(open({ path: given }))
+      expect(error.code).toBe('OPTION_INVALID')
+      expect(error.message).toContain(`got the directory ${given}`)
+      expect(error.message).toContain(path.join(given, 'webhooks.db'))
+    }
+    expect(readdirSync(folder).sort()).toEqual(['data', 'link'])
+  })
+
   test.skipIf(!existsSync('/proc/self'))('a folder that cannot be made is refused', async () => {
     const error = await refusal(open({ path: '/proc/none/deep/webhooks.db' }))
     expect(error.code).toBe('OPTION_INVALID')

@@ -52,7 +52,15 @@ export function sqlState(error: unknown): string | null {
   return /^[0-9A-Z]{5}$/.test(code) ? code : null
 }
 
+/** Said by `pg` before the server hears of it, so without a code of either. */
+const noPassword = /^SASL: .*client password must be a/
+
+function isPasswordMissing(error: unknown): boolean {
+  return error instanceof Error && noPassword.test(error.message)
+}
+
 export function troubleOf(error: unknown): Trouble {
+  if (isPasswordMissing(error)) return 'refused'
   if (error instanceof TypeError || error instanceof RangeError || error instanceof SyntaxError) {
     return 'data'
   }
@@ -71,6 +79,13 @@ export class NoAnswer extends Error {
 /** @param location of the database, without a password */
 export function storageError(error: unknown, location: string): Error {
   if (error instanceof WebhookError) return error
+  if (isPasswordMissing(error)) {
+    return new WebhookError(
+      'STORAGE_UNAVAILABLE',
+      `Expected a password for ${location}, whose server asks for one, got none; give it in the URL, as in postgres://user:password@host/database, or in PGPASSWORD.`,
+      { cause: error },
+    )
+  }
   const said = error instanceof Error ? error.message : String(error)
   const make = (code: WebhookErrorCode, sentence: string) =>
     new WebhookError(code, `${sentence} PostgreSQL said: ${said}.`, { cause: error })

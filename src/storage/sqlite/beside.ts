@@ -2,6 +2,7 @@
 import { existsSync, statSync } from 'node:fs'
 import path from 'node:path'
 import { describeValue, WebhookError } from '../../model/errors.ts'
+import type { EventFound } from '../questions.ts'
 import type { AuditReport } from '../upkeep.ts'
 import { errorFromWire } from './errors.ts'
 import { startThread } from './leaving.ts'
@@ -10,7 +11,7 @@ import { loadFrom, workerUrl } from './worker-url.ts'
 
 export function readBeside<Result>(
   location: string,
-  job: Job & { kind: 'audit' | 'backup' },
+  job: Job & { kind: 'audit' | 'backup' | 'find' },
 ): Promise<Result> {
   const data = { location, loadFrom: loadFrom(), code: workerUrl(), job }
   const worker = startThread(data, `kmsg-sqlite-${job.kind}`)
@@ -43,7 +44,7 @@ export function requireFile(file: unknown): string {
   if (isThere && !statSync(location).isDirectory()) return location
   throw new WebhookError(
     'OPTION_INVALID',
-    `Expected the database of a service, found ${isThere ? 'a folder' : 'no file'} at ${location}; name the file that its \`storage\` names (default ./.k-msg/webhooks.db).`,
+    `Expected the database of a service, found ${isThere ? 'a directory' : 'no file'} at ${location}; name the file that its \`storage\` names (./.k-msg/webhooks.db unless it says otherwise).`,
   )
 }
 
@@ -54,4 +55,15 @@ export function requireFile(file: unknown): string {
  */
 export async function auditFile(file: string): Promise<AuditReport> {
   return readBeside<AuditReport>(requireFile(file), { kind: 'audit' })
+}
+
+/**
+ * An event by an id alone, also while a service runs. Changes nothing.
+ *
+ * @param id of an event or a delivery
+ * @returns one event for each tenant that has it
+ * @throws WebhookError STORAGE_FOREIGN | STORAGE_SCHEMA_NEWER | STORAGE_CORRUPT | OPTION_INVALID
+ */
+export async function findInFile(file: string, id: string): Promise<EventFound[]> {
+  return readBeside<EventFound[]>(requireFile(file), { kind: 'find', id })
 }

@@ -25,10 +25,17 @@ export function startThread(data: Omit<ThreadData, 'door'>, name: string): Worke
   if (!isWatched) process.once('exit', closeDoors)
   isWatched = true
   doors.add(state)
-  const worker = new Worker(new URL(data.code), { workerData: { ...data, door: buffer }, name })
+  const workerData = { ...data, door: buffer }
+  const worker = new Worker(new URL(data.code), { workerData, name, ...ownFlags() })
   // It may have been ended inside, and can never come out then.
   worker.once('exit', () => doors.delete(state))
   return worker
+}
+
+/** Of `node --input-type=module -e …` a thread would inherit a flag that it cannot start with. */
+function ownFlags(): { execArgv?: string[] } {
+  const isInherited = process.execArgv.some((flag) => flag.startsWith('--input-type'))
+  return isInherited ? { execArgv: [] } : {}
 }
 
 function closeDoors(): void {

@@ -16,6 +16,7 @@ export type Job =
   | { readonly kind: 'serve'; readonly nowMs: number; readonly resume: Resume | null }
   /** One long read on a connection of its own, so that no commit waits for it. */
   | { readonly kind: 'audit' }
+  | { readonly kind: 'find'; readonly id: string }
   | { readonly kind: 'backup'; readonly target: string }
   /** Started by the thread that serves. */
   | { readonly kind: 'checkpoint' }

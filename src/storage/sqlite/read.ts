@@ -56,8 +56,10 @@ const findAttempts = `
          endpoint_version, late
     from attempt_made where delivery_id = ? order by token`
 
+type Reader = Pick<Session, 'connection'>
+
 export function findEvent(
-  { connection }: Session,
+  { connection }: Reader,
   tenantId: string,
   eventId: string,
 ): EventFound | null {
@@ -86,7 +88,7 @@ export function findEvent(
   }
 }
 
-export function findDelivery({ connection }: Session, id: string): DeliveryFound | null {
+export function findDelivery({ connection }: Reader, id: string): DeliveryFound | null {
   const row = connection.get<DeliveryRow>(findDeliveryRow, id)
   return row ? deliveryOf(row) : null
 }

@@ -2,7 +2,7 @@
  * The default storage: one SQLite file, owned by one process. Knows where the file is and who may
  * read it; what is in it belongs to the thread (worker.ts).
  */
-import { existsSync, mkdirSync, realpathSync } from 'node:fs'
+import { existsSync, mkdirSync, realpathSync, statSync } from 'node:fs'
 import path from 'node:path'
 import { describeValue, WebhookError } from '../../model/errors.ts'
 import { checkOptions } from '../../model/given.ts'
@@ -72,9 +72,14 @@ async function openFile(wanted: string, waitForLockMs: number, host: StorageHost
 function prepareFolder(wanted: string): string {
   const folder = path.dirname(wanted)
   makeFolder(folder)
-  return existsSync(wanted)
-    ? realpathSync(wanted)
-    : path.join(realpathSync(folder), path.basename(wanted))
+  if (!existsSync(wanted)) return path.join(realpathSync(folder), path.basename(wanted))
+  if (statSync(wanted).isDirectory()) {
+    throw new WebhookError(
+      'OPTION_INVALID',
+      `Expected the path of a file in \`storage\`, got the directory ${wanted}; name a file in it, such as ${path.join(wanted, 'webhooks.db')}.`,
+    )
+  }
+  return realpathSync(wanted)
 }
 
 /** One level at a time: on Node 20, `recursive` never returns for a path such as /proc/none/data. */

@@ -11,6 +11,7 @@ import { Checkpoints, serveCheckpoints } from './checkpoint.ts'
 import { Connection } from './connection.ts'
 import { type Driver, loadDriver } from './driver.ts'
 import { type ErrorOnWire, errorToWire, storageError } from './errors.ts'
+import { findEverywhere } from './find.ts'
 import { Door } from './leaving.ts'
 import type { Answer, Call, Job, ThreadData } from './protocol.ts'
 import { requireSchema } from './schema.ts'
@@ -106,11 +107,12 @@ function failed(error: ErrorOnWire): ErrorOnWire {
   return error
 }
 
-function readBeside(driver: Driver, job: Job & { kind: 'audit' | 'backup' }): unknown {
+function readBeside(driver: Driver, job: Job & { kind: 'audit' | 'backup' | 'find' }): unknown {
   const connection = new Connection(driver.open(location, { readOnly: true }))
   try {
     connection.database.exec('pragma busy_timeout = 5000')
     requireSchema(connection, location)
+    if (job.kind === 'find') return findEverywhere(connection, job.id)
     return job.kind === 'audit' ? audit(connection) : backup(connection, job.target)
   } finally {
     connection.close()
