@@ -1,6 +1,7 @@
 /** `kmsg-webhook find`: where an event is, by an id and nothing else, in every tenant. Reads only. */
-import { findInDatabase, findInFile } from '../finding/find.ts'
+import { findInDatabase } from '../storage/postgres/find.ts'
 import type { DeliveryFound, EventFound } from '../storage/questions.ts'
+import { findInFile } from '../storage/sqlite/beside.ts'
 import { exitCodes } from './failure.ts'
 import { count } from './figures.ts'
 import { isDatabaseUrl, withoutSchema } from './places.ts'

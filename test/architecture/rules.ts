@@ -31,8 +31,6 @@ export const table: Record<string, Row> = {
   observe: { parts: ['model', 'policy', 'storage'], packages: ['@opentelemetry/api'] },
   // Reads one kind of store and writes the other, so it is the only part that needs both.
   moving: { parts: ['model', 'storage', 'storage/sqlite', 'storage/postgres'] },
-  // Asks either kind of store for what no service may ask.
-  finding: { parts: ['model', 'storage', 'storage/sqlite', 'storage/postgres'] },
   engine: { parts: [...belowEngine, ...journey, 'deliver', 'observe'] },
   service: { parts: [...composed, 'storage/sqlite', 'type storage/postgres'] },
   index: { parts: [...composed, 'storage/sqlite', 'service'] },
@@ -46,11 +44,12 @@ export const table: Record<string, Row> = {
   cli: {
     parts: [
       'index',
-      'finding',
       'moving',
       'security',
       'type storage',
       'server',
+      // For what no service may ask.
+      'storage/sqlite',
       'storage/postgres',
       'testing',
     ],

@@ -3,7 +3,7 @@ import { WebhookService } from '@k-msg/webhook'
 import { postgres } from '@k-msg/webhook/postgres'
 import { createInbox } from '@k-msg/webhook/testing'
 import { expect, onTestFinished, test } from 'vitest'
-import { findInDatabase } from '../../src/finding/find.ts'
+import { findInDatabase } from '../../src/storage/postgres/find.ts'
 import { run } from '../cli/command.ts'
 import { freshSchema, onServer } from './schemas.ts'
 

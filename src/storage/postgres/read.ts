@@ -63,7 +63,7 @@ const findAttempts = `
    order by delivery_id, token`
 
 export async function findEvent(
-  { database }: Session,
+  { database }: Pick<Session, 'database'>,
   tenantId: string,
   eventId: string,
 ): Promise<EventFound | null> {
@@ -94,7 +94,7 @@ export async function findEvent(
 }
 
 export async function findDelivery(
-  { database }: Session,
+  { database }: Pick<Session, 'database'>,
   id: string,
 ): Promise<DeliveryFound | null> {
   const row = await database.read((connection) =>

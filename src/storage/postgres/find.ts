@@ -1,20 +1,16 @@
 /**
- * An event by an id alone, in a file or a database, whosever it is. For operators, who can read all of
+ * An event by an id alone, whosever it is. For operators, who can read all of
  * it anyway; a service never asks this, so that no tenant learns what another has.
  */
 
-import { type BesideOptions, beside } from '../storage/postgres/beside.ts'
-import { findDelivery, findEvent } from '../storage/postgres/read.ts'
-import { requireSchema } from '../storage/postgres/schema.ts'
-import type { Session } from '../storage/postgres/session.ts'
-import { fromText, toText } from '../storage/postgres/text.ts'
-import type { EventFound } from '../storage/questions.ts'
-import { findInFile } from '../storage/sqlite/beside.ts'
-
-export { findInFile }
+import type { EventFound } from '../questions.ts'
+import { type BesideOptions, beside } from './beside.ts'
+import { findDelivery, findEvent } from './read.ts'
+import { requireSchema } from './schema.ts'
+import { fromText, toText } from './text.ts'
 
 /**
- * The twin of the one in storage/sqlite/find.ts. `offset 0` keeps the look-ups apart: joined, they
+ * `offset 0` keeps the look-ups apart: joined, they
  * would be one read of every id.
  */
 const tenantsOfEvent = `
@@ -40,16 +36,14 @@ export async function findInDatabase(
 ): Promise<EventFound[]> {
   return await beside(url, options, async (database) => {
     await requireSchema(database)
-    // All that these two questions use of a session.
-    const session = { database } as Session
-    const delivery = await findDelivery(session, id)
+    const delivery = await findDelivery({ database }, id)
     const rows = delivery
       ? [{ tenant_id: toText(delivery.tenantId) }]
       : await database.read((connection) =>
           connection.all<{ tenant_id: string }>(tenantsOfEvent, toText(id)),
         )
     const found = await Promise.all(
-      rows.map((row) => findEvent(session, fromText(row.tenant_id), delivery?.eventId ?? id)),
+      rows.map((row) => findEvent({ database }, fromText(row.tenant_id), delivery?.eventId ?? id)),
     )
     return found.filter((event) => event !== null)
   })
