@@ -25,10 +25,17 @@ export function startThread(data: Omit<ThreadData, 'door'>, name: string): Worke
   if (!isWatched) process.once('exit', closeDoors)
   isWatched = true
   doors.add(state)
-  const worker = new Worker(new URL(data.code), { workerData: { ...data, door: buffer }, name })
+  const workerData = { ...data, door: buffer }
+  const worker = new Worker(new URL(data.code), { workerData, name, execArgv: flagsOfThread() })
   // It may have been ended inside, and can never come out then.
   worker.once('exit', () => doors.delete(state))
   return worker
+}
+
+/** `node --input-type=module -e …` hands that flag down, and no thread starts from a file with it. */
+function flagsOfThread(): string[] | undefined {
+  const isText = process.execArgv.some((flag) => flag.startsWith('--input-type'))
+  return isText ? [] : undefined
 }
 
 function closeDoors(): void {

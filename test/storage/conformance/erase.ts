@@ -51,6 +51,22 @@ export const eraseStories: Stories = {
     expect(accepts).toMatchObject([{ kind: 'duplicate', isErased: true, body: null }])
   },
 
+  'erasing takes what was answered to attempts that another followed': async ({ store, host }) => {
+    const record = accept(host, { id: 'a', owned: true })
+    await commitAccepts(store, record)
+    const personal = { answer: 'hello 010-1234-5678', error: 'HTTP 503 to 010-1234-5678' }
+    const retry = settle(host, ownedOf(record), retryAt(host.now), personal)
+    await store.commit(group({ settlements: [retry] }))
+    const [second] = await claimAll(store, host)
+    await store.commit(group({ settlements: [settle(host, second!, exhausted, personal)] }))
+    const ids = { kind: 'ids', tenantId: '', ids: ['a'] } as const
+    expect(await store.eraseEvents(ids, host.now, 10)).toMatchObject({ erased: 1 })
+    const { deliveries } = (await store.findEvent('', 'a'))!
+    const [attempts] = [...(await store.attemptsOf(deliveries)).values()]
+    const skeleton = { outcome: 'faulted', httpStatus: 503, responseBody: null, error: null }
+    expect(attempts).toMatchObject([skeleton, skeleton])
+  },
+
   'what is in flight is not erased, and said to be': async ({ store, host }) => {
     const flying = accept(host, { id: 'flying', owned: true })
     await commitAccepts(store, flying, accept(host, { id: 'still' }))
