@@ -18,6 +18,7 @@ export interface EraseSlice {
   readonly inFlight: number
   readonly marked: readonly CancelledDelivery[]
   readonly mayBegin: number
+  readonly freed: readonly string[]
   /** Go on after this event key (or number of ids); null when the selection is through. */
   readonly next: string | null
 }
@@ -123,11 +124,11 @@ export async function eraseSlice(
     const inFlight = new Set(flying.map(({ key }) => key))
     const erasable = keys.filter((key) => !inFlight.has(key))
     if (erasable.length > 0) await eraseEvents(connection, textArray(erasable), nowMs)
-    const released = await releaseKeys(session, connection, textArray(erasable), nowMs)
-    return { erased: erasable.length, inFlight: inFlight.size, flying, released, next }
+    const freed = await releaseKeys(session, connection, textArray(erasable), nowMs)
+    return { erased: erasable.length, inFlight: inFlight.size, flying, freed, next }
   })
-  const { flying, released, ...rest } = slice
-  if (released.length > 0) session.hints.due(released)
+  const { flying, ...rest } = slice
+  if (rest.freed.length > 0) session.hints.due(rest.freed)
   const mayBegin = flying.filter((row) => !row.is_own && !row.is_heard).length
   if (mayBegin > 0) session.hints.marked()
   const marked = flying.filter((row) => row.is_own).map(asOwned)

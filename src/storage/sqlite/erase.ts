@@ -15,6 +15,7 @@ export interface EraseSlice {
   readonly erased: number
   readonly inFlight: number
   readonly marked: readonly CancelledDelivery[]
+  readonly freed: readonly string[]
   /** Go on after this event key (or number of ids); null when the selection is through. */
   readonly next: string | null
 }
@@ -101,16 +102,21 @@ function eraseSome(
     eraseOne(session, key, nowMs)
     erased.push(key)
   }
-  releaseKeys(session, erased, nowMs)
-  return { erased: erased.length, inFlight: keys.length - erased.length, marked, next }
+  const freed = releaseKeys(session, erased, nowMs)
+  return { erased: erased.length, inFlight: keys.length - erased.length, marked, freed, next }
 }
 
-/** What they hold up can never be freed by sending them again; and its key is personal data, too. */
-function releaseKeys(session: Session, eventKeys: readonly string[], nowMs: number): void {
+/**
+ * What they hold up can never be freed by sending them again; and its key is personal data, too.
+ *
+ * @returns the endpoints
+ */
+function releaseKeys(session: Session, eventKeys: readonly string[], nowMs: number): string[] {
   const rows = session.connection.all<BlockRow>(blocksOfEvents, JSON.stringify(eventKeys))
   for (const { endpoint_key: endpointKey, delivery_id: id } of rows) {
     unblockKeys(session, endpointKey, id, nowMs)
   }
+  return rows.map((row) => row.endpoint_key)
 }
 
 function selectEvents(

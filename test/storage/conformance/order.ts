@@ -182,7 +182,10 @@ export const orderStories: Stories = {
     await end(scene, heads.get('a1'), exhausted)
     await end(scene, heads.get('b1'), rejected)
     const ids = { kind: 'ids', tenantId: '', ids: ['a1'] } as const
-    expect(await store.eraseEvents(ids, host.now, 10)).toMatchObject({ erased: 1 })
+    expect(await store.eraseEvents(ids, host.now, 10)).toMatchObject({
+      erased: 1,
+      freed: [endpointKey('endpoint')],
+    })
     expect((await store.blockedKeys(null, null, 9)).map(({ key }) => key)).toEqual(['b'])
     expect([...(await claimed(scene)).keys()]).toEqual(['a2'])
     await expectSound(store)
