@@ -482,6 +482,15 @@ describe('when the disk fails', () => {
     }
   })
 
+  test.runIf(process.platform === 'linux')(
+    'an I/O error where no room is left is a full disk',
+    () => {
+      const failed = Object.assign(new Error('disk I/O error'), { errcode: 1034 })
+      // No room is ever left there.
+      expect(storageError(failed, '/proc/webhooks.db')).toMatchObject({ code: 'STORAGE_FULL' })
+    },
+  )
+
   test('correctness 7: a full disk rejects with STORAGE_FULL and goes on when there is room', async (context) => {
     const small = path.join(folder, 'small')
     mkdirSync(small)
