@@ -26,16 +26,16 @@ export function startThread(data: Omit<ThreadData, 'door'>, name: string): Worke
   isWatched = true
   doors.add(state)
   const workerData = { ...data, door: buffer }
-  const worker = new Worker(new URL(data.code), { workerData, name, execArgv: flagsOfThread() })
+  const worker = new Worker(new URL(data.code), { workerData, name, ...ownFlags() })
   // It may have been ended inside, and can never come out then.
   worker.once('exit', () => doors.delete(state))
   return worker
 }
 
-/** `node --input-type=module -e …` hands that flag down, and no thread starts from a file with it. */
-function flagsOfThread(): string[] | undefined {
-  const isText = process.execArgv.some((flag) => flag.startsWith('--input-type'))
-  return isText ? [] : undefined
+/** Of `node --input-type=module -e …` a thread would inherit a flag that it cannot start with. */
+function ownFlags(): { execArgv?: string[] } {
+  const isInherited = process.execArgv.some((flag) => flag.startsWith('--input-type'))
+  return isInherited ? { execArgv: [] } : {}
 }
 
 function closeDoors(): void {
