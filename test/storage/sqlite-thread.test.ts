@@ -109,6 +109,22 @@ test('a claim that was not answered is undone, a claim that was is not', async (
   store = await sqlite({ path: file }).open(host)
 })
 
+test('what a claim took whose answer died with its thread is claimed again', async () => {
+  await commitAccepts(store, accept(host))
+  const thread = threads.at(-1)!
+  const emit = thread.emit.bind(thread)
+  let isLost = false
+  vi.spyOn(thread, 'emit').mockImplementation((event, ...given) => {
+    if (event !== 'message' || isLost) return emit(event, ...given)
+    isLost = true
+    kill()
+    return true
+  })
+  expect(await claimAll(store, host)).toMatchObject([{ token: 2 }])
+  expect(isLost).toBe(true)
+  expect(await store.backlog()).toMatchObject({ waiting: 0, delivering: 1 })
+})
+
 test('a thread that keeps dying is given up, and says so', async () => {
   await commitAccepts(store, accept(host))
   const post = vi.mocked(Worker.prototype.postMessage).getMockImplementation()
