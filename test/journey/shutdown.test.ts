@@ -11,6 +11,14 @@ describe('close()', () => {
     await service.dispatchEvents(Array.from({ length: 5 }, () => stage.event()))
     await stage.inbox.waitForCount(5)
     const closed = service.close()
+    const leftMs = () => (stage.clock.nextTimerAtMs ?? Infinity) - stage.clock.nowMs()
+    let isOver = false
+    void closed.then(() => {
+      isOver = true
+    })
+    while (leftMs() > 5_000 && !isOver) await new Promise(setImmediate)
+    expect(leftMs()).toBe(5_000)
+    stage.clock.advance(4_999)
     hold.open()
     await closed
     const second = await stage.open()
