@@ -271,6 +271,7 @@ export class Engine {
       const nowMs = this.#parts.clock.nowMs()
       const step = await this.store.eraseEvents(selection, nowMs, eraseStep)
       erased += step.erased
+      for (const endpointKey of step.freed) this.#stored(endpointKey, nowMs)
       // Given back it has ended, and can be erased.
       const ended = this.cancelling.takeBack(step.marked)
       if (ended > 0) await this.commits.written()

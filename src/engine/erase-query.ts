@@ -25,6 +25,12 @@ export function eraseSelection(query: EraseQuery = {}): EraseSelection {
       `Expected \`ids\` to be a list and \`before\` a Date where they are given, got ${describeValue('ids' in query ? ids : before)}.`,
     )
   }
+  if (tenantId === '*' && before === undefined) {
+    throw new WebhookError(
+      'TENANT_ID_INVALID',
+      'Expected `tenantId` to name one tenant, got "*"; all tenants are taken together with `before` only.',
+    )
+  }
   if (ids !== undefined && before === undefined) {
     for (const id of ids) checkErasable(id)
     return { kind: 'ids', tenantId: tenantId ?? '', ids }

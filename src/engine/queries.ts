@@ -10,7 +10,7 @@ import {
 import type { EndpointRecord } from '../model/endpoint.ts'
 import { describeValue, WebhookError } from '../model/errors.ts'
 import type { WebhookEventBody, WebhookEventType } from '../model/event.ts'
-import { checkAsked, checkId, checkOptions } from '../model/given.ts'
+import { checkAsked, checkOptions } from '../model/given.ts'
 import { parseDeliveryId } from '../model/ids.ts'
 import { rangeMs } from '../model/moment.ts'
 import { checkEventType, idPattern, scopedTenantId } from '../model/names.ts'
@@ -167,9 +167,7 @@ export class Queries {
   async list(query: DeliveryListQuery): Promise<DeliveryPage> {
     checkOptions(query, listOptions, 'listDeliveries')
     const limit = checkLimit(query.limit)
-    const asked = this.#asQuery(query, limit + 1)
-    if (asked === null) return { deliveries: [], nextCursor: null }
-    const found = await this.#store.listDeliveries(asked)
+    const found = await this.#store.listDeliveries(this.#asQuery(query, limit + 1))
     const page = found.slice(0, limit)
     return {
       deliveries: await this.#withAttempts(page),
@@ -181,13 +179,9 @@ export class Queries {
   async blockedKeys(query: BlockedKeyQuery): Promise<BlockedOrderKey[]> {
     checkOptions(query, ['tenantId', 'endpointId'], 'listBlockedKeys')
     const tenantId = scopedTenantId(query.tenantId)
-    if (query.endpointId !== undefined) checkId('endpoint', query.endpointId)
-    const endpoint =
-      query.endpointId === undefined ? null : this.#registry.find(query.endpointId, query)
-    if (endpoint === undefined) return []
     const found = await this.#store.blockedKeys(
       tenantId === '*' ? null : tenantId,
-      endpoint?.key ?? null,
+      this.#endpointKeyOf(query),
       mostBlockedKeys,
     )
     return found.map(({ endpointKey, key, deliveryId, atMs }) => {
@@ -213,28 +207,19 @@ export class Queries {
       limit,
       true,
     )
-    if (asked === null) return []
     const deliveries = await this.#withAttempts(await this.#store.listDeliveries(asked))
     return deliveries.filter(isFailed)
   }
 
-  /** Null when the endpoint is unknown: nothing can match. */
-  #asQuery(query: DeliveryListQuery, limit: number, skipRetried = false): DeliveryQuery | null {
+  #asQuery(query: DeliveryListQuery, limit: number, skipRetried = false): DeliveryQuery {
     const tenantId = scopedTenantId(query.tenantId)
     const states = checkStates(query.state)
     const range = rangeMs(['from', query.from], ['to', query.to])
     if (query.eventType !== undefined) checkEventType(query.eventType, 'eventType')
     const before = checkCursor(query.cursor)
-    let endpointKey: string | null = null
-    if (query.endpointId !== undefined) {
-      checkId('endpoint', query.endpointId)
-      const endpoint = this.#registry.find(query.endpointId, query)
-      if (endpoint === undefined) return null
-      endpointKey = endpoint.key
-    }
     return {
       tenantId: tenantId === '*' ? null : tenantId,
-      endpointKey,
+      endpointKey: this.#endpointKeyOf(query),
       states,
       eventType: query.eventType ?? null,
       ...range,
@@ -242,6 +227,13 @@ export class Queries {
       before,
       limit,
     }
+  }
+
+  /** Of one that is not there nothing is listed: that would read as if nothing of it had failed. */
+  #endpointKeyOf({ endpointId, tenantId }: BlockedKeyQuery): string | null {
+    if (endpointId === undefined) return null
+    checkAsked('endpoint', endpointId, { tenantId })
+    return this.#registry.require(endpointId, { tenantId }).key
   }
 
   async #withAttempts(found: readonly DeliveryFound[]): Promise<WebhookDelivery[]> {

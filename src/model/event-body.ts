@@ -41,7 +41,9 @@ export function serialiseEvent(event: WebhookEvent): SerialisedEvent {
     )
   }
   const body = bodyOf({ id, type, timestamp, data: event.data, metadata, version })
-  return { body, content: body.slice(headLength({ id, type, timestamp })), metadata }
+  const content = body.slice(headLength({ id, type, timestamp }))
+  // Matching may come later than this, and the caller may have changed his object by then.
+  return { body, content, metadata: { ...metadata } }
 }
 
 /** One object in one go, and its fields singly only to say which of them JSON cannot carry. */

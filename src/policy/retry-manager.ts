@@ -97,14 +97,14 @@ export function checkRetryConfig(config: EndpointRetryConfig, where = ''): void 
     if (!fits) {
       throw new WebhookError(
         'OPTION_OUT_OF_RANGE',
-        `Expected \`${where}${name}\` to be ${integer ? 'an integer' : 'a number'} from ${min} to ${max}, got ${JSON.stringify(value)} (${typeof value}).`,
+        `Expected \`${where}${name}\` to be ${integer ? 'an integer' : 'a number'} from ${min} to ${max}, got ${describeValue(value)}.`,
       )
     }
   }
   if (config.jitter !== undefined && typeof config.jitter !== 'boolean') {
     throw new WebhookError(
       'OPTION_INVALID',
-      `Expected \`${where}jitter\` to be true or false, got ${JSON.stringify(config.jitter)} (${typeof config.jitter}).`,
+      `Expected \`${where}jitter\` to be true or false, got ${describeValue(config.jitter)}.`,
     )
   }
   checkSchedule(config.retryScheduleMs, `${where}retryScheduleMs`)

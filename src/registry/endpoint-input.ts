@@ -152,7 +152,7 @@ function checkFilters(filters: unknown): void {
     if (wanted === undefined) continue
     const valid =
       Array.isArray(wanted) &&
-      wanted.every((one) => ['string', 'number', 'boolean'].includes(typeof one))
+      wanted.every((one) => ['string', 'boolean'].includes(typeof one) || Number.isFinite(one))
     if (!valid) {
       throw invalid(`\`filters.${key}\``, 'to be a list of texts, numbers or booleans', wanted)
     }

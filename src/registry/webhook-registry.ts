@@ -92,7 +92,7 @@ export class WebhookRegistry {
   rotateSecret(id: string, options: RotateSecretOptions = {}): Promise<RegisteredEndpoint> {
     return this.#inTurn(async () => {
       checkRotation(options)
-      const known = this.#require(id, { tenantId: options.tenantId })
+      const known = this.require(id, { tenantId: options.tenantId })
       return this.#registered(await this.#edits.rotateSecret(known, options))
     })
   }
@@ -100,7 +100,7 @@ export class WebhookRegistry {
   /** Only the newest secret signs from now on. @throws WebhookError ENDPOINT_NOT_FOUND */
   finishRotation(id: string, scope?: TenantScope): Promise<WebhookEndpoint> {
     return this.#inTurn(async () =>
-      this.#view(await this.#edits.finishRotation(this.#require(id, scope))),
+      this.#view(await this.#edits.finishRotation(this.require(id, scope))),
     )
   }
 
@@ -115,7 +115,7 @@ export class WebhookRegistry {
     if (changes?.status === 'active' || changes?.active === true) {
       return this.#enable(id, scope, update)
     }
-    return this.#inTurn(() => update(this.#require(id, scope)))
+    return this.#inTurn(() => update(this.require(id, scope)))
   }
 
   /** @throws WebhookError ENDPOINT_NOT_FOUND */
@@ -128,7 +128,7 @@ export class WebhookRegistry {
     const set = async (known: EndpointRecord) =>
       this.#view(await this.#edits.setStatus(known, status, reason))
     if (status === 'active') return this.#enable(id, scope, set)
-    return this.#inTurn(() => set(this.#require(id, scope)))
+    return this.#inTurn(() => set(this.require(id, scope)))
   }
 
   /** @internal Not by request. @returns false when it is not active any more */
@@ -143,7 +143,7 @@ export class WebhookRegistry {
 
   /** @throws WebhookError ENDPOINT_NOT_FOUND */
   remove(id: string, scope?: TenantScope, reason = 'by request'): Promise<void> {
-    return this.#inTurn(async () => this.#edits.remove(this.#require(id, scope), reason))
+    return this.#inTurn(async () => this.#edits.remove(this.require(id, scope), reason))
   }
 
   get(id: string, scope?: TenantScope): WebhookEndpoint | undefined {
@@ -172,6 +172,17 @@ export class WebhookRegistry {
   /** @internal */
   find(id: string, scope?: TenantScope): EndpointRecord | undefined {
     return this.#table.byId(scopedTenantId(scope?.tenantId), id)
+  }
+
+  /** @internal @throws WebhookError ENDPOINT_NOT_FOUND, ENDPOINT_ID_INVALID, TENANT_ID_INVALID */
+  require(id: string, scope?: TenantScope): EndpointRecord {
+    checkAsked('endpoint', id, scope)
+    const record = this.find(id, scope)
+    if (record !== undefined) return record
+    throw new WebhookError(
+      'ENDPOINT_NOT_FOUND',
+      `Expected the id of a registered endpoint, got ${JSON.stringify(id)}${scope?.tenantId ? ` in tenant ${JSON.stringify(scope.tenantId)}` : ''}; register it first with \`registerEndpoint\`.`,
+    )
   }
 
   /** @internal */
@@ -270,16 +281,6 @@ export class WebhookRegistry {
     return publicEndpoint(record, this.flows.get(record.key), this.#terms.nowMs())
   }
 
-  #require(id: string, scope: TenantScope | undefined): EndpointRecord {
-    checkAsked('endpoint', id, scope)
-    const record = this.find(id, scope)
-    if (record !== undefined) return record
-    throw new WebhookError(
-      'ENDPOINT_NOT_FOUND',
-      `Expected the id of a registered endpoint, got ${JSON.stringify(id)}${scope?.tenantId ? ` in tenant ${JSON.stringify(scope.tenantId)}` : ''}; register it first with \`registerEndpoint\`.`,
-    )
-  }
-
   /**
    * Before a disabled endpoint is enabled, all ends that waited for it, whichever process disabled it.
    * That can take a while, and nobody else's turn waits for it.
@@ -293,8 +294,8 @@ export class WebhookRegistry {
     for (;;) {
       const view: WebhookEndpoint | EndpointRecord = await this.#inTurn(async () => {
         // Another process may have disabled it a moment ago.
-        if (this.#require(id, scope).status === 'active') await this.#refreshNow()
-        const known = this.#require(id, scope)
+        if (this.require(id, scope).status === 'active') await this.#refreshNow()
+        const known = this.require(id, scope)
         return known.status === 'disabled' && known !== ended ? known : await enable(known)
       })
       if (!('key' in view)) return view

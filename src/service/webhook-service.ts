@@ -47,14 +47,13 @@ import { type SystemClock, systemClock } from '../engine/system-clock.ts'
 import type { Clock, Random } from '../model/clock.ts'
 import type { FailedDelivery, WebhookDelivery } from '../model/delivery.ts'
 import type {
-  EndpointRecord,
   WebhookEndpoint,
   WebhookEndpointChanges,
   WebhookEndpointInput,
 } from '../model/endpoint.ts'
 import { WebhookError } from '../model/errors.ts'
 import type { WebhookEvent } from '../model/event.ts'
-import { checkAsked, checkOptions, checkScope } from '../model/given.ts'
+import { checkOptions, checkScope } from '../model/given.ts'
 import { createKeyMaker } from '../model/ids.ts'
 import { rangeMs } from '../model/moment.ts'
 import { scopedTenantId } from '../model/names.ts'
@@ -260,7 +259,7 @@ export class WebhookService implements AsyncDisposable {
 
   /**
    * Removes bodies and personal data; the skeleton stays. Deliveries that have not ended are
-   * cancelled. Events with a request under way, or about to be given back by a process, are counted in
+   * cancelled, and keys that failed ones held up go on. Events with a request under way, or about to be given back by a process, are counted in
    * `inFlight`: nothing of them is tried again, and asked once more they are erased. When it resolves,
    * no process begins a request with any of these bodies; to hear of it takes others up to a second,
    * and one that has stopped its lease.
@@ -399,7 +398,7 @@ export class WebhookService implements AsyncDisposable {
     const { limit = historyLength, before, tenantId } = query
     checkLimit(limit)
     checkBefore(before)
-    const { key } = this.#requireEndpoint(id, { tenantId })
+    const { key } = this.registry.require(id, { tenantId })
     return engine.store.endpointHistory(key, limit, before ?? null)
   }
 
@@ -407,7 +406,7 @@ export class WebhookService implements AsyncDisposable {
   async testEndpoint(id: string, scope?: TenantScope): Promise<EndpointTestResult> {
     const { engine } = await this.#use()
     this.#refuseClosed()
-    const endpoint = this.#requireEndpoint(id, scope)
+    const endpoint = this.registry.require(id, scope)
     const nowMs = this.#clock.nowMs()
     const eventId = `test_${createKeyMaker(() => nowMs, randomBytes)()}`
     const event = checkEvent(
@@ -431,12 +430,17 @@ export class WebhookService implements AsyncDisposable {
     return (await this.#use()).queries.delivery(id, scope)
   }
 
-  /** Newest event first, a page at a time. @throws WebhookError CURSOR_INVALID */
+  /** Newest event first, a page at a time. @throws WebhookError CURSOR_INVALID, ENDPOINT_NOT_FOUND */
   async listDeliveries(query: DeliveryListQuery = {}): Promise<DeliveryPage> {
     return (await this.#use()).queries.list(query)
   }
 
-  /** Deliveries that ended as `exhausted` or `rejected` and were not retried since, newest first. */
+  /**
+   * Deliveries that ended as `exhausted` or `rejected` and were not retried since, newest first. Those of
+   * an endpoint that was removed are listed without an id.
+   *
+   * @throws WebhookError ENDPOINT_NOT_FOUND
+   */
   async getFailedDeliveries(
     endpointId?: string,
     query: Omit<DeliveryListQuery, 'endpointId' | 'state'> = {},
@@ -586,7 +590,7 @@ export class WebhookService implements AsyncDisposable {
   ): Promise<EndpointStats & { hours: HourlyFigures[] }> {
     const { engine } = await this.#use()
     checkOptions(range, ['start', 'end'], 'getEndpointStats')
-    const endpoint = this.#requireEndpoint(id, scope)
+    const endpoint = this.registry.require(id, scope)
     const rows = await engine.store.statistics({
       tenantId: endpoint.tenantId,
       endpointKey: endpoint.key,
@@ -752,16 +756,6 @@ export class WebhookService implements AsyncDisposable {
 
   #refuseClosed(): void {
     if (this.#closing !== null) throw closedError()
-  }
-
-  #requireEndpoint(id: string, scope: TenantScope | undefined): EndpointRecord {
-    checkAsked('endpoint', id, scope)
-    const endpoint = this.registry.find(id, scope)
-    if (endpoint !== undefined) return endpoint
-    throw new WebhookError(
-      'ENDPOINT_NOT_FOUND',
-      `Expected the id of a registered endpoint, got ${JSON.stringify(id)}; register it first with \`registerEndpoint\`.`,
-    )
   }
 
   #warnOfShortSchedule(): void {

@@ -33,6 +33,8 @@ export interface EraseResult {
    * cancelled, a batch is taken apart. What has not begun should be given back.
    */
   readonly marked: readonly CancelledDelivery[]
+  /** Endpoints of keys that were held up by what is erased now: what was behind it is due. */
+  readonly freed: readonly string[]
 }
 
 export interface AuditReport {

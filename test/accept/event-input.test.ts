@@ -262,6 +262,13 @@ describe('a good event', () => {
     expect(JSON.parse(text({ ...good, timestamp })).timestamp).toBe(sent)
   })
 
+  it('is matched by what is sent, whatever its caller writes into his object later', () => {
+    const metadata = { providerId: 'iwinv' }
+    const checked = checkEvent({ ...good, metadata }, rules)
+    metadata.providerId = 'other'
+    expect(checked.metadata).toEqual(JSON.parse(checked.text).metadata)
+  })
+
   it('of exactly the largest size is taken', () => {
     const empty = text({ ...good, data: '' }).length
     expect(text({ ...good, data: 'x'.repeat(262_144 - empty) })).toHaveLength(262_144)

@@ -1,3 +1,5 @@
+import { once } from 'node:events'
+import { type AddressInfo, createServer } from 'node:net'
 import path from 'node:path'
 import { WebhookEventType } from '@k-msg/webhook'
 import { describe, expect, it } from 'vitest'
@@ -21,6 +23,16 @@ function linesOf({ stdout }: Finished): Line[] {
     if (signature === undefined || !/^\d+$/.test(attempt)) return []
     return [{ event, id, endpoint, attempt: Number(attempt), status, next, signature }]
   })
+}
+
+/** Nobody listens there. */
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  server.close()
+  await once(server, 'close')
+  return port
 }
 
 const allTypes = Object.values(WebhookEventType).sort()
@@ -73,6 +85,18 @@ describe('kmsg-webhook dev, without a terminal', () => {
     expect(stdout.trim().split('\n').at(-1)).toBe('모든 전송이 끝났습니다. 잘못된 줄 1개.')
     const introduction = stdout.split('\n').slice(0, 7)
     for (const line of introduction) expect(line).toMatch(/[가-힣]{2}.*[가-힣]{2}/)
+  })
+
+  it('listens on the port it is given, and retries as fast as it is told', async () => {
+    const data = path.join(await emptyFolder(), 'dev.db')
+    const port = await freePort()
+    const finished = await run(['dev', '--data', data, '--port', String(port), '--speed', '10000'])
+    expect(finished.code).toBe(0)
+    expect(finished.stdout).toContain(`127.0.0.1:${port}`)
+    const second = linesOf(finished).filter((one) => one.endpoint === 'flaky' && one.attempt === 2)
+    expect(second).toHaveLength(20)
+    // 5 minutes by the schedule, ten thousand times as fast.
+    for (const { next } of second) expect(next).toMatch(/^(?:now|in (?:<1|[12]?\d|30) ms)$/)
   })
 
   it('sends what arrives on standard input, and a bad line stops no other', async () => {

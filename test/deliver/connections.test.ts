@@ -99,7 +99,10 @@ describe('connections', () => {
   })
 
   it('are closed when idle for long', async () => {
-    await using receiver = await receive()
+    // Its side stays open for ever: Node's own server would close it after five seconds.
+    await using receiver = await receiveRaw((socket) => {
+      socket.write('HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n')
+    })
     const dispatcher = build({ idleConnectionMs: 30 })
     await Promise.all(attempts(dispatcher, receiver.url, 1))
     await closeOf(receiver.sockets[0])

@@ -158,6 +158,19 @@ it('reads little more of an endless body than the cap', async () => {
   expect(sent).toBeLessThan(10_000_000)
 })
 
+it.each([
+  ['waited for', 65_536, 300],
+  ['cut', 65_537, 60_000],
+])('a body that does not end is %s after %i bytes', async (what, bytes, limitMs) => {
+  await using receiver = await receiveRaw((socket) => {
+    socket.write(`${statusLine}content-length: 1000000\r\n\r\n${'z'.repeat(bytes)}`)
+  })
+  const request = { ...attemptRequest(endpointRecord(receiver.url)), timeoutMs: limitMs }
+  const report = await attempt(dispatcher, request)
+  expect(report.outcome).toEqual(statusKept.outcome)
+  expect(report.latencyMs < limitMs ? 'cut' : 'waited for').toBe(what)
+})
+
 const zeros = Buffer.alloc(52_000_000)
 
 it.each([

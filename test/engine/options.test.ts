@@ -71,7 +71,7 @@ describe('the options of a service', () => {
   })
 
   it('have the defaults of the documents', () => {
-    expect(checkConfig({})).toMatchObject({
+    expect(checkConfig({})).toEqual({
       timeoutMs: 30_000,
       enableSecurity: true,
       secretKey: null,
@@ -81,8 +81,21 @@ describe('the options of a service', () => {
       batchTimeoutMs: 5_000,
       allowedNetworks: [],
       redirects: 'success',
+      maxConcurrency: 512,
       endpointConcurrency: 10,
+      endpointRateLimit: null,
+      deliver: true,
       maxPayloadBytes: 262_144,
+      memoryCapacity: 50_000,
+      maxBacklog: null,
+      maxTenantBacklog: null,
+      retention: {
+        settledMs: 30 * 86_400_000,
+        deliveredBodiesMs: 7 * 86_400_000,
+        eventIdsMs: 30 * 86_400_000,
+      },
+      disableAfterMs: 5 * 86_400_000,
+      systemEvents: null,
       rotationOverlapMs: 86_400_000,
       shutdownTimeoutMs: 5_000,
     })

@@ -562,6 +562,22 @@ describe('testEndpoint', () => {
     expect((await service.listDeliveries()).deliveries).toEqual([])
   })
 
+  journey('holds nothing back and opens no breaker, whatever it is answered', async (stage) => {
+    const service = await stage.open()
+    await service.registerEndpoint(stage.endpoint('shop'))
+    stage.inbox.setAnswer(() => ({ status: 503, headers: { 'retry-after': '3600' } }))
+    for (let i = 0; i < 25; i += 1) {
+      expect(await service.testEndpoint('shop')).toMatchObject({ httpStatus: 503 })
+      stage.clock.advance(1_000)
+    }
+    const open = { heldUntil: null, breaker: { state: 'closed' }, warning: null }
+    expect(await service.getEndpoint('shop')).toMatchObject(open)
+    stage.inbox.setAnswer(() => undefined)
+    await service.dispatchEvent(stage.event())
+    await service.runDue()
+    expect(stage.at('shop')).toHaveLength(26)
+  })
+
   journey('close() does not wait for a receiver that never answers it', async (stage) => {
     stage.inbox.setAnswer(() => ({ after: new Promise(() => {}) }))
     const service = await stage.open()

@@ -132,7 +132,6 @@ describe('order per key', () => {
       },
     ])
     expect(await service.listBlockedKeys({ endpointId: 'shop' })).toHaveLength(1)
-    expect(await service.listBlockedKeys({ endpointId: 'nobody' })).toEqual([])
     expect(await service.listBlockedKeys({ tenantId: 'other' })).toEqual([])
     expect(await service.listBlockedKeys({ tenantId: '*' })).toHaveLength(1)
     // What waits behind it can not be made due: a repair says so beforehand, as it does afterwards.
@@ -172,6 +171,21 @@ describe('order per key', () => {
     expect(arrived(stage)).toEqual(['kim_1', 'kim_2', 'kim_3'])
     const again = service.skipDelivery(id)
     await expect(again).rejects.toMatchObject({ code: 'DELIVERY_NOT_FOUND' })
+  })
+
+  journey('block: or until what failed is erased, which nobody can send again', async (stage) => {
+    stage.inbox.setAnswer(({ headers }) =>
+      headers['webhook-id'] === 'kim_1' ? { status: 400 } : {},
+    )
+    const service = await stage.open()
+    await service.registerEndpoint(stage.endpoint('shop', { ordering: perUser }))
+    for (let number = 1; number <= 3; number += 1)
+      await service.dispatchEvent(of(stage, 'kim', number))
+    await service.runDue()
+    expect(await service.eraseEvents({ ids: ['kim_1'] })).toEqual({ erased: 1, inFlight: 0 })
+    await service.drain()
+    expect(arrived(stage)).toEqual(['kim_1', 'kim_2', 'kim_3'])
+    expect(await service.listBlockedKeys()).toEqual([])
   })
 
   journey('block: however long nobody looks, it can be retried or skipped', async (stage) => {

@@ -120,7 +120,11 @@ describe('failed deliveries', () => {
       },
     ])
     expect(failed[0]?.attempts[0].error).toBe('HTTP 503')
-    expect(await service.getFailedDeliveries('nobody')).toEqual([])
+    const unknown = { code: 'ENDPOINT_NOT_FOUND' }
+    await expect(service.getFailedDeliveries('nobody')).rejects.toMatchObject(unknown)
+    await service.removeEndpoint('shop')
+    await expect(service.getFailedDeliveries('shop')).rejects.toMatchObject(unknown)
+    expect(await service.getFailedDeliveries()).toEqual(failed)
   })
 })
 

@@ -1,5 +1,5 @@
 import { describe, expect } from 'vitest'
-import { journey } from './stage.ts'
+import { between, journey } from './stage.ts'
 
 const dayMs = 86_400_000
 
@@ -105,6 +105,27 @@ describe('retention', () => {
     await stage.pruned(service)
     expect(await service.getEvent('waits')).toBeNull()
     expect(await service.dispatchEvent({ ...waits, data: {} })).toMatchObject({ duplicate: false })
+  })
+
+  journey('remembers ids for 30 days unless told otherwise, in small steps', async (stage) => {
+    const limits = new Set<unknown>()
+    const storage = between(stage.storage(), (verb, ask, args) => {
+      if (verb === 'prune') limits.add(args[1])
+      return ask()
+    })
+    // Nothing else of it is kept: what is known of it is its id.
+    const retention = { settledMs: 0, deliveredBodiesMs: 0 }
+    const service = await stage.open({ storage, retention })
+    const event = stage.event()
+    await service.dispatchEvent(event)
+    stage.clock.advance(30 * dayMs - 1_200_000)
+    await stage.pruned(service)
+    expect(await service.dispatchEvent(event)).toMatchObject({ duplicate: true })
+    stage.clock.advance(1_200_000)
+    await stage.pruned(service)
+    expect(await service.dispatchEvent(event)).toMatchObject({ duplicate: false })
+    // Commits wait for a step.
+    expect([...limits]).toEqual([500])
   })
 
   journey('has options for all of it', async (stage) => {

@@ -1,10 +1,27 @@
 import { type AddressInfo, createServer } from 'node:net'
+import { RetryManager, WebhookDispatcher } from '@k-msg/webhook'
 import { describe, expect } from 'vitest'
 import { journey } from './stage.ts'
 
 const dayMs = 86_400_000
 
 describe('retries over real HTTP', () => {
+  journey('go by the rules of a part that is handed in', async (stage) => {
+    stage.inbox.setAnswer(() => ({ status: 500 }))
+    const retryManager = new RetryManager({ maxRetries: 1 })
+    const dispatcher = new WebhookDispatcher(undefined, undefined, retryManager)
+    for (const parts of [{ retryManager }, { dispatcher }]) {
+      const service = await stage.open({}, parts)
+      await service.registerEndpoint(stage.endpoint('shop'))
+      const { eventId } = await service.dispatchEvent(stage.event())
+      await stage.passTime(service)
+      const delivery = await stage.delivery(service, eventId, 'shop')
+      expect(delivery).toMatchObject({ state: 'exhausted', attemptCount: 2 })
+      await service.close()
+    }
+    await dispatcher.close()
+  })
+
   journey(
     'peers 24: a month of retries runs in a second, each attempt at its time',
     async (stage) => {

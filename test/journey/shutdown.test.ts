@@ -11,8 +11,17 @@ describe('close()', () => {
     await service.dispatchEvents(Array.from({ length: 5 }, () => stage.event()))
     await stage.inbox.waitForCount(5)
     const closed = service.close()
+    const leftMs = () => (stage.clock.nextTimerAtMs ?? Infinity) - stage.clock.nowMs()
+    let isOver = false
+    void closed.then(() => {
+      isOver = true
+    })
+    while (leftMs() > 5_000 && !isOver) await new Promise(setImmediate)
+    const graceMs = leftMs()
+    stage.clock.advance(4_999)
     hold.open()
     await closed
+    expect(graceMs).toBe(5_000)
     const second = await stage.open()
     await second.drain()
     expect(stage.at('shop')).toHaveLength(5)

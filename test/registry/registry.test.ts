@@ -253,6 +253,14 @@ describe('a bad endpoint', () => {
       /./,
     ],
     ['a negative time', { ...hook(), timeoutMs: -1 }, 'OPTION_OUT_OF_RANGE', /timeoutMs/],
+    ['half a millisecond', { ...hook(), timeoutMs: 1.5 }, 'OPTION_OUT_OF_RANGE', /integer.+1\.5/],
+    [
+      'half a batch',
+      { ...hook(), batch: { size: 2.5, timeoutMs: 1 } },
+      'OPTION_OUT_OF_RANGE',
+      /2\.5/,
+    ],
+    ['no number', { ...hook(), concurrency: Number.NaN }, 'OPTION_OUT_OF_RANGE', /NaN/],
     ['no concurrency', { ...hook(), concurrency: 0 }, 'OPTION_OUT_OF_RANGE', /concurrency/],
     [
       'negative retries',

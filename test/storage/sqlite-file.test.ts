@@ -433,6 +433,8 @@ describe('files and folders', () => {
       commitAccepts(store, accept(host, { id: 'meanwhile' })),
     ])
     expect(more.accepts).toEqual([{ kind: 'stored' }])
+    // It holds what the file holds: bodies, and perhaps secrets.
+    if (process.platform !== 'win32') expect(statSync(copy).mode & 0o777).toBe(0o600)
     const twice = await refusal(store.backup(copy))
     expect(twice).toMatchObject({
       code: 'OPTION_INVALID',
@@ -494,6 +496,15 @@ describe('when the disk fails', () => {
       expect([errcode, (error as WebhookError).code]).toEqual([errcode, code])
     }
   })
+
+  test.runIf(process.platform === 'linux')(
+    'an I/O error where no room is left is a full disk',
+    () => {
+      const failed = Object.assign(new Error('disk I/O error'), { errcode: 1034 })
+      // No room is ever left there.
+      expect(storageError(failed, '/proc/webhooks.db')).toMatchObject({ code: 'STORAGE_FULL' })
+    },
+  )
 
   test('correctness 7: a full disk rejects with STORAGE_FULL and goes on when there is room', async (context) => {
     const small = path.join(folder, 'small')

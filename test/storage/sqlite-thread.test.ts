@@ -1,8 +1,11 @@
 // The thread under the store: it may die, and nobody is told anything wrong because of it.
+import { execFile } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
 import { Worker } from 'node:worker_threads'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { claim } from '../../src/storage/sqlite/claim.ts'
@@ -106,6 +109,22 @@ test('a claim that was not answered is undone, a claim that was is not', async (
   store = await sqlite({ path: file }).open(host)
 })
 
+test('what a claim took whose answer died with its thread is claimed again', async () => {
+  await commitAccepts(store, accept(host))
+  const thread = threads.at(-1)!
+  const emit = thread.emit.bind(thread)
+  let isLost = false
+  vi.spyOn(thread, 'emit').mockImplementation((event, ...given) => {
+    if (event !== 'message' || isLost) return emit(event, ...given)
+    isLost = true
+    kill()
+    return true
+  })
+  expect(await claimAll(store, host)).toMatchObject([{ token: 2 }])
+  expect(isLost).toBe(true)
+  expect(await store.backlog()).toMatchObject({ waiting: 0, delivering: 1 })
+})
+
 test('a thread that keeps dying is given up, and says so', async () => {
   await commitAccepts(store, accept(host))
   const post = vi.mocked(Worker.prototype.postMessage).getMockImplementation()
@@ -156,4 +175,18 @@ test('a thread that is closed while it is busy does not look after its log any m
   thread.on('error', (error: Error) => errors.push(error))
   expect(await once(thread, 'exit')).toEqual([0])
   expect(errors).toEqual([])
+})
+
+test('a program that the command line holds as text has its thread, too', async () => {
+  const built = fileURLToPath(new URL('../../dist/index.js', import.meta.url))
+  const program = `
+    import { WebhookService } from ${JSON.stringify(built)}
+    const service = new WebhookService({ storage: 'text.db', logger: false })
+    await service.dispatchEvent({ id: 'a', type: 'a', timestamp: new Date(), data: 1 })
+    await service.backup('copy.db')
+    console.log((await service.audit()).counts.events)
+    await service.close()`
+  const given = ['--input-type=module', '-e', program]
+  const { stdout } = await promisify(execFile)(process.execPath, given, { cwd: folder })
+  expect(stdout).toBe('1\n')
 })

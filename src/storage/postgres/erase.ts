@@ -9,14 +9,16 @@ import type { EraseSelection } from '../upkeep.ts'
 import { cancelRows } from './cancel.ts'
 import type { Connection } from './connection.ts'
 import { dissolveBatches, eraseAnswersOfBatches } from './dissolve.ts'
+import { lockKeys, promote } from './order.ts'
 import type { Session } from './session.ts'
-import { textArray, toText } from './text.ts'
+import { fromText, textArray, toText } from './text.ts'
 
 export interface EraseSlice {
   readonly erased: number
   readonly inFlight: number
   readonly marked: readonly CancelledDelivery[]
   readonly mayBegin: number
+  readonly freed: readonly string[]
   /** Go on after this event key (or number of ids); null when the selection is through. */
   readonly next: string | null
 }
@@ -99,6 +101,11 @@ const eraseAnswers = `
   update kmsg.attempt set error = null, response_body = null
     from unnest($1::text[]) as given (key) where ${inRange('delivery_id')}`
 
+const blocksOfEvents = `
+  select endpoint_key, order_key, delivery_id
+    from unnest($1::text[]) as given (key) join kmsg.order_block on ${inRange('delivery_id')}`
+const unblock = 'delete from kmsg.order_block where delivery_id = any($1::text[])'
+
 const reason = 'erased'
 
 /** The last key of all. */
@@ -117,9 +124,11 @@ export async function eraseSlice(
     const inFlight = new Set(flying.map(({ key }) => key))
     const erasable = keys.filter((key) => !inFlight.has(key))
     if (erasable.length > 0) await eraseEvents(connection, textArray(erasable), nowMs)
-    return { erased: erasable.length, inFlight: inFlight.size, flying, next }
+    const freed = await releaseKeys(session, connection, textArray(erasable), nowMs)
+    return { erased: erasable.length, inFlight: inFlight.size, flying, freed, next }
   })
   const { flying, ...rest } = slice
+  if (rest.freed.length > 0) session.hints.due(rest.freed)
   const mayBegin = flying.filter((row) => !row.is_own && !row.is_heard).length
   if (mayBegin > 0) session.hints.marked()
   const marked = flying.filter((row) => row.is_own).map(asOwned)
@@ -209,6 +218,36 @@ async function eraseEvents(connection: Connection, keys: string, nowMs: number):
   await connection.run(eraseBodies, keys, nowMs)
   await connection.run(eraseHashes, keys)
   await connection.run(eraseAnswers, keys)
+}
+
+/**
+ * What they hold up can never be freed by sending them again; and its key is personal data, too.
+ *
+ * @returns the endpoints that have something due
+ */
+async function releaseKeys(
+  session: Session,
+  connection: Connection,
+  eventKeys: string,
+  nowMs: number,
+): Promise<string[]> {
+  const rows = await connection.all<BlockRow>(blocksOfEvents, eventKeys)
+  if (rows.length === 0) return []
+  const keys = rows.map((row) => ({
+    endpointKey: row.endpoint_key,
+    key: fromText(row.order_key),
+  }))
+  // Before the rows, as whoever ends the first of a key does.
+  await lockKeys(session, connection, keys)
+  await connection.run(unblock, textArray(rows.map((row) => row.delivery_id)))
+  await promote(session, connection, keys, nowMs)
+  return [...new Set(rows.map((row) => row.endpoint_key))]
+}
+
+interface BlockRow {
+  readonly endpoint_key: string
+  readonly order_key: string
+  readonly delivery_id: string
 }
 
 interface SelectedRow {

@@ -75,20 +75,22 @@ export function createErasing(
     let { after, inFlight, mayBegin } = positions.get(name) ?? eraseStart(selection)
     let erased = 0
     const marked: CancelledDelivery[] = []
+    const freed: string[] = []
     for (;;) {
       const slice = await eraseSlice(session, selection, nowMs, limit, after)
       erased += slice.erased
       inFlight += slice.inFlight
       mayBegin += slice.mayBegin
-      for (const one of slice.marked) marked.push(one)
+      marked.push(...slice.marked)
+      freed.push(...slice.freed)
       if (slice.next === null) {
         positions.delete(name)
-        return { erased, inFlight, marked, mayBegin, more: inFlight > 0 }
+        return { erased, inFlight, marked, freed, mayBegin, more: inFlight > 0 }
       }
       after = slice.next
       if (erased < limit) continue
       positions.set(name, { after, inFlight, mayBegin })
-      return { erased, inFlight, marked, mayBegin, more: true }
+      return { erased, inFlight, marked, freed, mayBegin, more: true }
     }
   }
 }

@@ -8,12 +8,14 @@ import type { CancelledDelivery } from '../repairs.ts'
 import type { EraseSelection } from '../upkeep.ts'
 import { cancelSingle } from './cancel.ts'
 import { dissolveBatch, eraseAnswersOfBatch } from './dissolve.ts'
+import { unblockKeys } from './order.ts'
 import type { Session } from './session.ts'
 
 export interface EraseSlice {
   readonly erased: number
   readonly inFlight: number
   readonly marked: readonly CancelledDelivery[]
+  readonly freed: readonly string[]
   /** Go on after this event key (or number of ids); null when the selection is through. */
   readonly next: string | null
 }
@@ -53,6 +55,11 @@ const dropFanOut = `
      set pruned = pruned + (select total - position from fan_out where event_key = ?1)
    where key = ?1 and exists (select 1 from fan_out where event_key = ?1)`
 
+/** Read once for all events of a slice: they are few, and are not found by their delivery. */
+const blocksOfEvents = `
+  select endpoint_key, delivery_id from order_block
+   where substr(delivery_id, 5, 24) in (select value from json_each(?))`
+
 const mark = 'update live set cancel_reason = ? where id = ? and cancel_reason is null'
 const reason = 'erased'
 
@@ -86,16 +93,30 @@ function eraseSome(
   after: string,
 ): EraseSlice {
   const { keys, next } = selectEvents(session, selection, limit, after)
-  let erased = 0
+  const erased: string[] = []
   const marked: CancelledDelivery[] = []
   for (const key of keys) {
     const flying = endLive(session, key, nowMs)
     marked.push(...flying)
     if (flying.length > 0) continue
     eraseOne(session, key, nowMs)
-    erased += 1
+    erased.push(key)
   }
-  return { erased, inFlight: keys.length - erased, marked, next }
+  const freed = releaseKeys(session, erased, nowMs)
+  return { erased: erased.length, inFlight: keys.length - erased.length, marked, freed, next }
+}
+
+/**
+ * What they hold up can never be freed by sending them again; and its key is personal data, too.
+ *
+ * @returns the endpoints
+ */
+function releaseKeys(session: Session, eventKeys: readonly string[], nowMs: number): string[] {
+  const rows = session.connection.all<BlockRow>(blocksOfEvents, JSON.stringify(eventKeys))
+  for (const { endpoint_key: endpointKey, delivery_id: id } of rows) {
+    unblockKeys(session, endpointKey, id, nowMs)
+  }
+  return rows.map((row) => row.endpoint_key)
 }
 
 function selectEvents(
@@ -165,6 +186,11 @@ function eraseOne({ connection }: Session, key: string, nowMs: number): void {
   connection.run(eraseHash, key)
   connection.run(eraseAnswers, from, to)
   connection.run(eraseLastAnswers, from, to)
+}
+
+interface BlockRow {
+  readonly endpoint_key: string
+  readonly delivery_id: string
 }
 
 interface SelectedRow {

@@ -57,19 +57,21 @@ export function createErasing(
     let { after, inFlight } = positions.get(name) ?? { after: start(selection), inFlight: 0 }
     let erased = 0
     const marked: CancelledDelivery[] = []
+    const freed: string[] = []
     for (;;) {
       const slice: EraseSlice = await thread.call('eraseSlice', selection, nowMs, limit, after)
       erased += slice.erased
       inFlight += slice.inFlight
-      for (const one of slice.marked) marked.push(one)
+      marked.push(...slice.marked)
+      freed.push(...slice.freed)
       if (slice.next === null) {
         positions.delete(name)
-        return { erased, inFlight, marked, mayBegin: 0, more: inFlight > 0 }
+        return { erased, inFlight, marked, freed, mayBegin: 0, more: inFlight > 0 }
       }
       after = slice.next
       if (erased < limit) continue
       positions.set(name, { after, inFlight })
-      return { erased, inFlight, marked, mayBegin: 0, more: true }
+      return { erased, inFlight, marked, freed, mayBegin: 0, more: true }
     }
   }
 }

@@ -167,11 +167,13 @@ export const acceptStories: Stories = {
     host,
   }) => {
     const tenants = ['', 'a', 'b']
-    const { accepts } = await commitAccepts(
-      store,
-      ...tenants.map((tenantId) => accept(host, { id: 'same', tenantId })),
-    )
+    const records = tenants.map((tenantId) => accept(host, { id: 'same', tenantId }))
+    const { accepts } = await commitAccepts(store, ...records)
     expect(accepts.map(({ kind }) => kind)).toEqual(['stored', 'stored', 'stored'])
+    const again = tenants.map((tenantId) => accept(host, { id: 'same', tenantId }))
+    expect((await commitAccepts(store, ...again)).accepts).toMatchObject(
+      records.map(({ event }) => ({ kind: 'duplicate', eventKey: event.key })),
+    )
     expect((await store.findEvent('b', 'same'))?.tenantId).toBe('b')
     expect(await store.findEvent('c', 'same')).toBeNull()
   },

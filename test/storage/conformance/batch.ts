@@ -84,6 +84,10 @@ export const batchStories: Stories = {
     expect(batches.map(({ members }) => members?.length)).toEqual([2, 1])
     expect(batches[0]?.body.length).toBe(small.maxBytes)
     await commitAccepts(store, accept(host, { body }), accept(host, { body }))
+    const oneLess = { ...small, maxBytes: small.maxBytes - 1 }
+    const singles = await claimAll(store, host, 'endpoint', oneLess)
+    expect(singles.map(({ members }) => members?.length)).toEqual([1, 1])
+    await commitAccepts(store, accept(host, { body }), accept(host, { body }))
     const tiny = await claimAll(store, host, 'endpoint', { size: 10, maxBytes: 5 })
     expect(tiny.map(({ members }) => members?.length)).toEqual([1, 1])
   },

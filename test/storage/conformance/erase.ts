@@ -33,7 +33,14 @@ export const eraseStories: Stories = {
     )
     const ids = ['sent', 'waits', 'wide', 'unknown']
     const result = await store.eraseEvents({ kind: 'ids', tenantId: 't', ids }, host.now, 100)
-    expect(result).toEqual({ erased: 3, more: false, inFlight: 0, marked: [], mayBegin: 0 })
+    expect(result).toEqual({
+      erased: 3,
+      more: false,
+      inFlight: 0,
+      marked: [],
+      freed: [],
+      mayBegin: 0,
+    })
     const found = await store.findEvent('t', 'sent')
     expect(found).toMatchObject({ body: null, deliveries: [{ state: 'exhausted', attempts: 1 }] })
     const attempts = await store.attemptsOf(found!.deliveries)
@@ -45,10 +52,33 @@ export const eraseStories: Stories = {
     expect((await store.findEvent('other', 'sent'))?.body).not.toBeNull()
     expect((await store.audit()).problems).toEqual([])
     const again = await store.eraseEvents({ kind: 'ids', tenantId: 't', ids }, host.now, 100)
-    expect(again).toEqual({ erased: 0, more: false, inFlight: 0, marked: [], mayBegin: 0 })
+    expect(again).toEqual({
+      erased: 0,
+      more: false,
+      inFlight: 0,
+      marked: [],
+      freed: [],
+      mayBegin: 0,
+    })
     // Nothing is left to compare it with.
     const { accepts } = await commitAccepts(store, accept(host, { id: 'sent', tenantId: 't' }))
     expect(accepts).toMatchObject([{ kind: 'duplicate', isErased: true, body: null }])
+  },
+
+  'erasing takes what was answered to attempts that another followed': async ({ store, host }) => {
+    const record = accept(host, { id: 'a', owned: true })
+    await commitAccepts(store, record)
+    const personal = { answer: 'hello 010-1234-5678', error: 'HTTP 503 to 010-1234-5678' }
+    const retry = settle(host, ownedOf(record), retryAt(host.now), personal)
+    await store.commit(group({ settlements: [retry] }))
+    const [second] = await claimAll(store, host)
+    await store.commit(group({ settlements: [settle(host, second!, exhausted, personal)] }))
+    const ids = { kind: 'ids', tenantId: '', ids: ['a'] } as const
+    expect(await store.eraseEvents(ids, host.now, 10)).toMatchObject({ erased: 1 })
+    const { deliveries } = (await store.findEvent('', 'a'))!
+    const [attempts] = [...(await store.attemptsOf(deliveries)).values()]
+    const skeleton = { outcome: 'faulted', httpStatus: 503, responseBody: null, error: null }
+    expect(attempts).toMatchObject([skeleton, skeleton])
   },
 
   'what is in flight is not erased, and said to be': async ({ store, host }) => {
@@ -60,6 +90,7 @@ export const eraseStories: Stories = {
       more: true,
       mayBegin: 0,
       inFlight: 1,
+      freed: [],
       marked: [{ id: flying.deliveries[0]?.id, endpointKey: endpointKey('endpoint') }],
     })
     await store.commit(group({ settlements: [settle(host, ownedOf(flying))] }))
@@ -79,7 +110,7 @@ export const eraseStories: Stories = {
     const ids = [...byEvent.keys()]
     const erase = () => store.eraseEvents({ kind: 'ids', tenantId: '', ids }, host.now, 100)
     const { marked, ...result } = await erase()
-    expect(result).toEqual({ erased: 0, more: true, inFlight: 4, mayBegin: 0 })
+    expect(result).toEqual({ erased: 0, more: true, inFlight: 4, freed: [], mayBegin: 0 })
     expect(marked.map(({ id }) => id).sort()).toEqual(
       claims.map(({ deliveryId }) => deliveryId).sort(),
     )
@@ -101,7 +132,14 @@ export const eraseStories: Stories = {
     for (const id of ['tried', 'back', 'dies']) expect(await states(id)).toEqual([erased, erased])
     expect((await states('wide'))?.sort()).toEqual([erased, ['delivered', 'status_200']].sort())
     const last = await again.eraseEvents({ kind: 'ids', tenantId: '', ids }, host.now, 100)
-    expect(last).toEqual({ erased: 4, more: false, inFlight: 0, marked: [], mayBegin: 0 })
+    expect(last).toEqual({
+      erased: 4,
+      more: false,
+      inFlight: 0,
+      marked: [],
+      freed: [],
+      mayBegin: 0,
+    })
     expect((await again.audit()).problems).toEqual([])
   },
 
@@ -131,7 +169,14 @@ export const eraseStories: Stories = {
     await store.commit(group({ settlements: [settle(host, batch!, retryAt(host.now + 10))] }))
     const ids = { kind: 'ids', tenantId: '', ids: ['b'] } as const
     const result = await store.eraseEvents(ids, host.now, 10)
-    expect(result).toEqual({ erased: 1, more: false, inFlight: 0, marked: [], mayBegin: 0 })
+    expect(result).toEqual({
+      erased: 1,
+      more: false,
+      inFlight: 0,
+      marked: [],
+      freed: [],
+      mayBegin: 0,
+    })
     expect((await store.audit()).problems).toEqual([])
     const [anew] = await claimAll(store, host, 'endpoint', rule)
     expect(anew?.deliveryId).not.toBe(batch?.deliveryId)
@@ -171,6 +216,7 @@ export const eraseStories: Stories = {
         more: true,
         mayBegin: 0,
         inFlight: 1,
+        freed: [],
         marked: [{ id: batch?.deliveryId, endpointKey: endpointKey('endpoint') }],
       })
       expect((await store.audit()).problems).toEqual([])

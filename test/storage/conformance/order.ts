@@ -174,6 +174,23 @@ export const orderStories: Stories = {
     expect([...(await claimed(scene)).keys()]).toEqual(['a4'])
   },
 
+  'erasing what holds a key up lets the next one go, and no key is left of it': async (scene) => {
+    const { store, host } = scene
+    await store.saveEndpoint(endpoint('endpoint', { ordering }), change('registered'))
+    await acceptAll(scene, ['a1', 'a'], ['a2', 'a'], ['b1', 'b'], ['b2', 'b'])
+    const heads = await claimed(scene)
+    await end(scene, heads.get('a1'), exhausted)
+    await end(scene, heads.get('b1'), rejected)
+    const ids = { kind: 'ids', tenantId: '', ids: ['a1'] } as const
+    expect(await store.eraseEvents(ids, host.now, 10)).toMatchObject({
+      erased: 1,
+      freed: [endpointKey('endpoint')],
+    })
+    expect((await store.blockedKeys(null, null, 9)).map(({ key }) => key)).toEqual(['b'])
+    expect([...(await claimed(scene)).keys()]).toEqual(['a2'])
+    await expectSound(store)
+  },
+
   'a change of the order frees keys, and what was accepted before it holds none up': async (
     scene,
   ) => {

@@ -182,6 +182,9 @@ export const questionStories: Stories = {
     expect(await attempts({ toMs: firstHour + hour })).toBe(4)
     expect(await attempts({ endpointKey: endpointKey('one'), fromMs: firstHour + hour })).toBe(3)
     expect(await attempts({ fromMs: firstHour + 2 * hour })).toBe(0)
+    // Whole hours: one that is touched counts.
+    expect(await attempts({ fromMs: firstHour + hour + 1 })).toBe(4)
+    expect(await attempts({ toMs: firstHour + 1 })).toBe(4)
     const perHour = await store.statistics({ ...everything, perHour: true })
     expect(new Set(perHour.map(({ hourMs }) => hourMs))).toEqual(
       new Set([firstHour, firstHour + hour]),

@@ -12,6 +12,7 @@ import {
   exhausted,
   group,
   hour,
+  idOf,
   ownedOf,
   retryAt,
   settle,
@@ -98,12 +99,17 @@ export const upkeepStories: Stories = {
     })
   },
 
-  'bodies of failed deliveries are kept longer than those of delivered ones': async (scene) => {
+  'bodies of failed and cancelled deliveries are kept longer than those of delivered ones': async (
+    scene,
+  ) => {
     const { store, host } = scene
-    const records = ['good', 'bad', 'unwanted'].map((id) =>
-      accept(host, { id, owned: true, to: id === 'unwanted' ? [] : ['one'] }),
-    )
+    const ids = ['good', 'bad', 'unwanted', 'cancelled']
+    const records = ids.map((id) => {
+      const isCancelled = id === 'cancelled'
+      return accept(host, { id, owned: !isCancelled, to: id === 'unwanted' ? [] : ['one'] })
+    })
     await commitAccepts(store, ...records)
+    await store.cancelSome([idOf(records[3])], 'by_request', host.now)
     await store.commit(
       group({
         settlements: [
@@ -115,14 +121,10 @@ export const upkeepStories: Stories = {
     const later = host.now + 10 * day
     await pruneAll(store, { deliveredBodiesBeforeMs: later, failedBodiesBeforeMs: host.now })
     const bodies = async () =>
-      Promise.all(
-        ['good', 'bad', 'unwanted'].map(async (id) => {
-          return text((await store.findEvent('', id))?.body)
-        }),
-      )
-    expect(await bodies()).toEqual([null, '{"id":"bad"}', null])
+      Promise.all(ids.map(async (id) => text((await store.findEvent('', id))?.body)))
+    expect(await bodies()).toEqual([null, '{"id":"bad"}', null, '{"id":"cancelled"}'])
     await pruneAll(store, { failedBodiesBeforeMs: later })
-    expect(await bodies()).toEqual([null, null, null])
+    expect(await bodies()).toEqual([null, null, null, null])
   },
 
   'correctness 9: an id is new again once its event is gone': async ({ store, host }) => {
