@@ -52,7 +52,10 @@ export class FleetRules {
   readonly #limits: FleetLimits
   readonly #nowMs: () => number
   readonly #notBeforeMs = new Map<string, number>()
-  readonly #ended = new Map<string, { readonly how: string; readonly atMs: number; readonly by: Machine }>()
+  readonly #ended = new Map<
+    string,
+    { readonly how: string; readonly atMs: number; readonly by: Machine }
+  >()
   readonly #hurried = new Set<string>()
   readonly #begun = new Set<string>()
   readonly #erased = new Set<string>()
@@ -208,7 +211,9 @@ export class FleetRules {
     }
     const held = this.#held.get(endpoint.key)
     if (held !== undefined && held.value > atMs && held.sinceMs < heard) {
-      this.breaks(`${deliveryId} was sent while its endpoint had asked for time (${held.value - atMs} ms left)`)
+      this.breaks(
+        `${deliveryId} was sent while its endpoint had asked for time (${held.value - atMs} ms left)`,
+      )
     }
     const rate = this.#rates.get(endpoint.key)
     if (rate === undefined || rate.value === 'null') return

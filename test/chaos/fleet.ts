@@ -13,9 +13,9 @@ import { Machine } from './machine.ts'
 import type { Times } from './rules.ts'
 import { ScriptedDispatcher } from './scripted-dispatcher.ts'
 
-const endpointIds = ['a', 'b', 'c', 'd']
-/** Keeps its order all the time. */
-const orderedId = 'd'
+/** The first keeps its order all the time. */
+const orderedId = 'a'
+const manyIds = ['a', 'b', 'c', 'd']
 const retryScheduleMs = [1_000, 5_000, 30_000]
 const concurrency = 4
 const leaseMs = 6_000
@@ -55,19 +55,28 @@ export class Fleet {
   readonly #rules: FleetRules
   readonly #accepted = new Set<string>()
   readonly #erased = new Set<number>()
+  readonly #rolledBack = new Set<string>()
   readonly #eye: pg.Client
   readonly #startMs = this.#clock.nowMs()
+  /** Few of them meet more often. */
+  readonly #endpointIds: readonly string[]
   #events = 0
   #kills = 0
   #runs: Run[] = []
 
   constructor(seed: number, url: string, schema: string) {
     this.#random = randomFrom(seed)
+    this.#endpointIds = manyIds.slice(0, 1 + Math.floor(this.#random() * 4))
     this.#url = url
     this.#schema = schema
     this.#eye = new pg.Client({ connectionString: url })
     this.#rules = new FleetRules(
-      { concurrency, maxAttempts: retryScheduleMs.length + 1, leaseMs, hearWithinMs: 900 + 2 * stepMs },
+      {
+        concurrency,
+        maxAttempts: retryScheduleMs.length + 1,
+        leaseMs,
+        hearWithinMs: 900 + 2 * stepMs,
+      },
       () => this.#clock.nowMs(),
     )
   }
@@ -77,7 +86,7 @@ export class Fleet {
     try {
       await this.#eye.query(`set search_path = ${this.#schema}`)
       await this.#open()
-      for (const id of endpointIds) await this.#one.service.registerEndpoint(this.#input(id))
+      for (const id of this.#endpointIds) await this.#one.service.registerEndpoint(this.#input(id))
       await this.#open()
       await this.#open()
       for (let step = 0; step < steps; step += 1) {
@@ -104,14 +113,14 @@ export class Fleet {
 
   async #step(): Promise<void> {
     const dice = this.#random()
-    const id = this.#pick(endpointIds)
+    const id = this.#pick(this.#endpointIds)
     if (dice < 0.3) this.#dispatch(1 + Math.floor(this.#random() * 4))
-    else if (dice < 0.32) this.#dispatch(60)
+    else if (dice < 0.315) this.#dispatch(60)
+    else if (dice < 0.33) await this.#dispatchWithin()
     else if (dice < 0.5) await this.#pass(this.#random() * 1_500)
     else if (dice < 0.515) this.#cancelOne()
     else if (dice < 0.52) this.#onEndpoint(id, (service) => service.cancelPending(id))
-    else if (dice < 0.53)
-      this.#ask((service) => service.replay({ endpointId: id, states: ends }))
+    else if (dice < 0.53) this.#ask((service) => service.replay({ endpointId: id, states: ends }))
     else if (dice < 0.56) await this.#pass(this.#random() * 12_000)
     else if (dice < 0.66) this.#one.dispatcher.letGo()
     else if (dice < 0.68) this.#onEndpoint(id, (service) => service.pauseEndpoint(id))
@@ -168,13 +177,8 @@ export class Fleet {
       const isRepeat = this.#random() < 0.1 && this.#events > 0
       const number = isRepeat ? Math.ceil(this.#random() * this.#events) : this.#events + 1
       if (!isRepeat) this.#events += 1
-      const event: WebhookEvent = {
-        id: `evt_${number}`,
-        type: number % 3 === 0 ? 'template.created' : 'message.sent',
-        timestamp: new Date(this.#clock.nowMs()),
-        data: { number },
-        metadata: { k: `${number % 4}` },
-      }
+      if (this.#rolledBack.has(`evt_${number}`)) continue
+      const event = this.#event(number)
       const times = this.#timesOf(event)
       if ((times.expiresAt?.getTime() ?? Infinity) <= this.#clock.nowMs()) continue
       this.#track(
@@ -192,6 +196,30 @@ export class Fleet {
         ),
       )
     }
+  }
+
+  #event(number: number): WebhookEvent {
+    return {
+      id: `evt_${number}`,
+      type: number % 3 === 0 ? 'template.created' : 'message.sent',
+      timestamp: new Date(this.#clock.nowMs()),
+      data: { number },
+      metadata: { k: `${number % 4}` },
+    }
+  }
+
+  /** In a transaction of the caller, which is rolled back at times. */
+  async #dispatchWithin(): Promise<void> {
+    const { service } = this.#one
+    this.#events += 1
+    const event = this.#event(this.#events)
+    this.#rules.times.set(event.id, {})
+    const isCommitted = this.#random() < 0.7
+    await this.#eye.query('begin')
+    await service.dispatchEvent(event, { transaction: this.#eye })
+    await this.#eye.query(isCommitted ? 'commit' : 'rollback')
+    if (isCommitted) this.#accepted.add(event.id)
+    else this.#rolledBack.add(event.id)
   }
 
   #timesOf({ id }: WebhookEvent): Times {
@@ -333,9 +361,9 @@ export class Fleet {
     await this.#rest()
     // Who was killed is missed when its lease is over.
     await this.#pass(leaseMs + 3_000)
-    for (const id of endpointIds) this.#onEndpoint(id, (one) => one.resumeEndpoint(id))
+    for (const id of this.#endpointIds) this.#onEndpoint(id, (one) => one.resumeEndpoint(id))
     await this.#rest()
-    for (const id of endpointIds) {
+    for (const id of this.#endpointIds) {
       this.#onEndpoint(id, (one) => one.updateEndpoint(id, { ordering: null, rateLimit: null }))
     }
     await this.#rest()
@@ -350,8 +378,8 @@ export class Fleet {
   }
 
   async #isEmpty(): Promise<boolean> {
-    const { rows } = await this.#eye.query('select from live limit 1')
-    return rows.length === 0
+    const left = 'select from live union all select from intake limit 1'
+    return (await this.#eye.query(left)).rows.length === 0
   }
 
   async #endRepairs(): Promise<void> {
@@ -371,6 +399,9 @@ export class Fleet {
     const { backlog } = await service.health()
     if ((backlog?.waiting ?? 0) + (backlog?.delivering ?? 0) > 0) {
       this.#rules.breaks(`left in the store: ${JSON.stringify(backlog)}`)
+    }
+    for (const id of this.#rolledBack) {
+      if ((await service.getEvent(id)) !== null) this.#rules.breaks(`${id} was rolled back`)
     }
     for (const id of this.#accepted) {
       const report = await service.getEvent(id)
@@ -425,8 +456,7 @@ export class Fleet {
       await turn()
       if (i % 5 === 4) await this.#pass(stepMs)
     }
-    if (!isDone)
-      throw new Error(`${what} takes for ever; broken: ${this.#rules.broken.join('; ')}`)
+    if (!isDone) throw new Error(`${what} takes for ever; broken: ${this.#rules.broken.join('; ')}`)
     await promise
   }
 

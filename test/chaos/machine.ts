@@ -6,9 +6,19 @@ import type { Storage } from '@k-msg/webhook'
 import type { ManualClock } from '@k-msg/webhook/testing'
 import pg from 'pg'
 import type { Clock } from '../../src/model/clock.ts'
-import { Database, Schema, type QueryConfig, type QueryResult } from '../../src/storage/postgres/connection.ts'
+import {
+  Database,
+  type QueryConfig,
+  type QueryResult,
+  Schema,
+} from '../../src/storage/postgres/connection.ts'
 import { ConnectionPool } from '../../src/storage/postgres/pool.ts'
-import { type Client, type ClientClass, type OpenClient, Servers } from '../../src/storage/postgres/servers.ts'
+import {
+  type Client,
+  type ClientClass,
+  type OpenClient,
+  Servers,
+} from '../../src/storage/postgres/servers.ts'
 import { openStore } from '../../src/storage/postgres/store.ts'
 
 const never = new Promise<never>(() => {})
@@ -151,9 +161,7 @@ export class Machine {
       end: () => client.end(),
       query,
       on: (event: string, listener: (argument: never) => void) =>
-        client.on(event as 'error', (argument) =>
-          this.runs(() => listener(argument as never)),
-        ),
+        client.on(event as 'error', (argument) => this.runs(() => listener(argument as never))),
     }
     return { client: wrapped, isPooled, destroy }
   }
