@@ -4,12 +4,11 @@
  */
 import type { WebhookService } from '@k-msg/webhook'
 import type { Machine } from './machine.ts'
-import type { Times } from './rules.ts'
+import type { Rules } from './rules.ts'
 import type { Sent } from './scripted-dispatcher.ts'
 
 export interface FleetLimits {
   readonly concurrency: number
-  readonly maxAttempts: number
   readonly leaseMs: number
   readonly hearWithinMs: number
 }
@@ -46,19 +45,9 @@ interface Since<T> {
 }
 
 export class FleetRules {
-  readonly broken: string[] = []
-  readonly times = new Map<string, Times>()
-  sent = 0
+  readonly #rules: Rules
   readonly #limits: FleetLimits
   readonly #nowMs: () => number
-  readonly #notBeforeMs = new Map<string, number>()
-  readonly #ended = new Map<
-    string,
-    { readonly how: string; readonly atMs: number; readonly by: Machine }
-  >()
-  readonly #hurried = new Set<string>()
-  readonly #begun = new Set<string>()
-  readonly #erased = new Set<string>()
   readonly #underWay = new Set<Request>()
   /** Endpoint ids that somebody has worked on since the last truth. */
   readonly #touched = new Set<string>()
@@ -72,17 +61,10 @@ export class FleetRules {
   readonly #overtaken = new Map<string, string>()
   #ordered = new Map<string, OrderedDelivery>()
 
-  constructor(limits: FleetLimits, nowMs: () => number) {
+  constructor(rules: Rules, limits: FleetLimits, nowMs: () => number) {
+    this.#rules = rules
     this.#limits = limits
     this.#nowMs = nowMs
-  }
-
-  breaks(rule: string): void {
-    this.broken.push(rule)
-  }
-
-  hurry(deliveryId: string): void {
-    this.#hurried.add(anyRound(deliveryId))
   }
 
   /** Somebody works on the endpoint: nobody can say what holds until he is answered. */
@@ -97,23 +79,6 @@ export class FleetRules {
     }
   }
 
-  /** Resolved for whoever asked: no process can begin it any more. */
-  erased(eventId: string): void {
-    this.#erased.add(eventId)
-  }
-
-  listen(machine: Machine, service: WebhookService): void {
-    service.on('attempt.settled', ({ deliveryId, nextAttemptAt, attempt }) => {
-      if (nextAttemptAt !== null) this.#notBeforeMs.set(deliveryId, nextAttemptAt.getTime())
-      if (attempt > this.#limits.maxAttempts) this.breaks(`attempt ${attempt} of ${deliveryId}`)
-    })
-    const ends = (deliveryId: string, how: string) =>
-      this.#ended.set(deliveryId, { how, atMs: this.#nowMs(), by: machine })
-    service.on('delivery.delivered', ({ deliveryId }) => ends(deliveryId, 'delivered'))
-    service.on('delivery.failed', ({ deliveryId }) => ends(deliveryId, 'failed'))
-    service.on('delivery.cancelled', ({ deliveryId }) => ends(deliveryId, 'cancelled'))
-  }
-
   learn({ endpoints, ordered }: Truth): void {
     const nowMs = this.#nowMs()
     for (const { key, status, heldUntilMs, rateLimit } of endpoints) {
@@ -122,24 +87,27 @@ export class FleetRules {
       keep(this.#rates, key, JSON.stringify(rateLimit), nowMs)
     }
     this.#ordered = new Map(ordered.map((one) => [one.id, one]))
-    for (const [id, rule] of this.#overtaken) if (this.#ordered.has(id)) this.breaks(rule)
+    for (const [id, rule] of this.#overtaken) if (this.#ordered.has(id)) this.#breaks(rule)
     this.#overtaken.clear()
     this.#touched.clear()
     for (const { endpointId } of this.#working) this.#touched.add(endpointId)
   }
 
-  begins(machine: Machine, sent: Sent): void {
-    const { deliveryId, eventId, endpoint } = sent.request
+  begins({ machine, service }: { machine: Machine; service: WebhookService }, sent: Sent): void {
+    const { deliveryId, endpoint } = sent.request
     const { atMs } = sent
     const isWell = machine.troubledMs < atMs - this.#limits.leaseMs
     const heard = atMs - this.#limits.hearWithinMs
-    this.sent += 1
-    if (machine.isDead || machine.isStopped) this.breaks(`${deliveryId} was sent by nobody`)
-    this.#beginsInTime(machine, sent, isWell, heard)
-    if (this.#erased.has(eventId)) this.breaks(`${deliveryId} was sent after it was erased`)
+    if (machine.isDead || machine.isStopped) this.#breaks(`${deliveryId} was sent by nobody`)
+    // What another has cancelled is heard of in a moment; what has been delivered is nobody's.
+    this.#rules.begins(
+      sent,
+      ({ how, by, ...ended }) =>
+        how === 'cancelled' && by !== service && (ended.atMs >= heard || !isWell),
+    )
     const sends = this.#sends.get(endpoint.key) ?? []
     this.#sends.set(endpoint.key, [...sends.slice(-9), atMs])
-    if (!this.#isTouched(endpoint.id) && isWell) {
+    if (isWell && !this.#isTouched(endpoint.id)) {
       this.#beginsAllowed(sent, heard)
       this.#isInTurn(deliveryId)
     }
@@ -150,15 +118,15 @@ export class FleetRules {
       const bothWell = isWell && other.machine.troubledMs < other.sent.atMs - this.#limits.leaseMs
       if (other.machine === machine || bothWell) {
         requests += 1
-        if (request.deliveryId === deliveryId) this.breaks(`${deliveryId} was sent twice at once`)
+        if (request.deliveryId === deliveryId) this.#breaks(`${deliveryId} was sent twice at once`)
         if (this.#sharesKey(deliveryId, request.deliveryId)) {
-          this.breaks(`${deliveryId} was sent beside ${request.deliveryId} of its key`)
+          this.#breaks(`${deliveryId} was sent beside ${request.deliveryId} of its key`)
         }
       }
     }
     this.#underWay.add({ sent, machine })
     if (requests + 1 > this.#limits.concurrency) {
-      this.breaks(`${requests + 1} requests to ${endpoint.id} (${deliveryId})`)
+      this.#breaks(`${requests + 1} requests to ${endpoint.id} (${deliveryId})`)
     }
   }
 
@@ -177,41 +145,20 @@ export class FleetRules {
     for (const one of this.#underWay) if (one.machine === machine) this.#underWay.delete(one)
   }
 
-  #beginsInTime(machine: Machine, sent: Sent, isWell: boolean, heard: number): void {
-    const { deliveryId, eventId } = sent.request
-    const { atMs } = sent
-    const ended = this.#ended.get(deliveryId)
-    if (ended !== undefined) {
-      // What another has cancelled is heard of in a moment; what has ended is nobody's.
-      const mayNotKnow = ended.how === 'cancelled' && ended.by !== machine
-      if (!mayNotKnow || (ended.atMs < heard && isWell)) {
-        this.breaks(`${deliveryId} was sent ${atMs - ended.atMs} ms after it was ${ended.how}`)
-      }
-    }
-    const isHurried = this.#hurried.has(anyRound(deliveryId))
-    if (!isHurried && atMs < (this.#notBeforeMs.get(deliveryId) ?? 0)) {
-      this.breaks(`${deliveryId} was sent before its time`)
-    }
-    if (this.#begun.has(deliveryId)) return
-    this.#begun.add(deliveryId)
-    const { deliverAt, expiresAt } = this.times.get(eventId) ?? {}
-    if (!isHurried && atMs < (deliverAt?.getTime() ?? 0)) {
-      this.breaks(`${deliveryId} was sent before it was to be delivered`)
-    }
-    const isFirstRound = deliveryId === anyRound(deliveryId)
-    if (isFirstRound && atMs > (expiresAt?.getTime() ?? Number.POSITIVE_INFINITY)) {
-      this.breaks(`${deliveryId} was sent after it had expired`)
-    }
+  #breaks(rule: string): void {
+    this.#rules.breaks(rule)
   }
 
   #beginsAllowed({ request: { deliveryId, endpoint }, atMs }: Sent, heard: number): void {
     const status = this.#status.get(endpoint.key)
     if (status !== undefined && status.value !== 'active' && status.sinceMs < heard) {
-      this.breaks(`${deliveryId} was sent ${atMs - status.sinceMs} ms after it was ${status.value}`)
+      this.#breaks(
+        `${deliveryId} was sent ${atMs - status.sinceMs} ms after it was ${status.value}`,
+      )
     }
     const held = this.#held.get(endpoint.key)
     if (held !== undefined && held.value > atMs && held.sinceMs < heard) {
-      this.breaks(
+      this.#breaks(
         `${deliveryId} was sent while its endpoint had asked for time (${held.value - atMs} ms left)`,
       )
     }
@@ -221,17 +168,17 @@ export class FleetRules {
     const fromMs = Math.max(rate.sinceMs + 2 * this.#limits.hearWithinMs, atMs - perMs)
     const sends = (this.#sends.get(endpoint.key) ?? []).filter((ms) => ms > fromMs)
     if (sends.length > limit) {
-      this.breaks(`${sends.length} requests to ${endpoint.id} in ${perMs} ms (${deliveryId})`)
+      this.#breaks(`${sends.length} requests to ${endpoint.id} in ${perMs} ms (${deliveryId})`)
     }
   }
 
   /** What was before it in its key, and has not ended. */
   #isInTurn(deliveryId: string): void {
     const own = this.#ordered.get(deliveryId)
-    if (own === undefined || this.#hurried.has(anyRound(deliveryId))) return
+    if (own === undefined || this.#rules.isHurried(deliveryId)) return
     for (const other of this.#ordered.values()) {
       if (other.endpointKey !== own.endpointKey || other.orderKey !== own.orderKey) continue
-      if (other.orderNo < own.orderNo && !this.#ended.has(other.id)) {
+      if (other.orderNo < own.orderNo && !this.#rules.hasEnded(other.id)) {
         this.#overtaken.set(other.id, `${deliveryId} was sent before ${other.id} of its key`)
       }
     }
@@ -245,14 +192,10 @@ export class FleetRules {
 
   #sharesKey(a: string, b: string): boolean {
     const [one, two] = [this.#ordered.get(a), this.#ordered.get(b)]
-    return one !== undefined && one.orderKey === two?.orderKey // the endpoint is the same
+    return one !== undefined && one.orderKey === two?.orderKey
   }
 }
 
 function keep<T>(map: Map<string, Since<T>>, key: string, value: T, sinceMs: number): void {
   if (map.get(key)?.value !== value) map.set(key, { value, sinceMs })
-}
-
-function anyRound(deliveryId: string): string {
-  return deliveryId.replace(/_r\d+$/, '')
 }

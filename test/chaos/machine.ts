@@ -51,12 +51,8 @@ export class Machine {
   }
 
   /** Nothing that it does now proves anything about one that is well. */
-  get isTroubled(): boolean {
-    return this.isDead || this.isStopped || this.faults > 0
-  }
-
   note(): void {
-    if (this.isTroubled) this.troubledMs = this.#world.nowMs()
+    if (this.isDead || this.isStopped || this.faults > 0) this.troubledMs = this.#world.nowMs()
   }
 
   /** SIGSTOP. */
@@ -86,8 +82,8 @@ export class Machine {
   /** Now, when it is not stopped; never, when it is dead. */
   runs(callback: () => void): void {
     if (this.isDead) return
-    if (this.#stopped === null) return callback()
-    void this.#stopped.promise.then(() => this.runs(callback))
+    if (this.#stopped === null) callback()
+    else void this.#stopped.promise.then(() => this.runs(callback))
   }
 
   async #isRunning(): Promise<void> {
