@@ -220,6 +220,7 @@ export class Engine {
       cancel()
     }
     await this.#lastWrites(graceMs)
+    await this.#atMost(graceMs, this.#health.written())
     this.commits.fail(closedError())
     await this.store.close()
   }
@@ -227,9 +228,13 @@ export class Engine {
   /** A store in trouble must not hold up the end for ever: what is not written is sent again. */
   #lastWrites(graceMs: number): Promise<void> {
     if (this.commits.trouble === null) return this.commits.idle()
+    return this.#atMost(graceMs, this.commits.idle())
+  }
+
+  #atMost(ms: number, work: Promise<void>): Promise<void> {
     return new Promise((resolve) => {
-      const cancel = this.#parts.clock.setTimer(resolve, graceMs)
-      void this.commits.idle().then(() => {
+      const cancel = this.#parts.clock.setTimer(resolve, ms)
+      void work.then(() => {
         cancel()
         resolve()
       })

@@ -27,8 +27,9 @@ export interface HealthKeeperTools {
   readonly rule: HealthRule
   readonly logger: Logger
   readonly endpoint: (endpointKey: string) => EndpointRecord | undefined
-  readonly warn: (endpoint: EndpointRecord, health: EndpointHealth) => void
-  readonly recovered: (endpoint: EndpointRecord, run: EndpointHealth) => void
+  /** Resolves when it is told, and stored where an endpoint is to be told of it. */
+  readonly warn: (endpoint: EndpointRecord, health: EndpointHealth) => Promise<void>
+  readonly recovered: (endpoint: EndpointRecord, run: EndpointHealth) => Promise<void>
   /** Resolves when it is disabled. */
   readonly disable: (endpoint: EndpointRecord, health: EndpointHealth) => Promise<void>
   /** Counts as unrest until it is done. */
@@ -55,6 +56,7 @@ export class HealthKeeper {
   readonly #failing = new Map<string, EndpointHealth>()
   /** Notes about endpoints that are being written about. */
   readonly #waiting = new Map<string, Note[]>()
+  readonly #writes = new Set<Promise<void>>()
   /** The two endpoints that answered last. */
   #reachedKey = ''
   #reachedAtMs = 0
@@ -125,7 +127,14 @@ export class HealthKeeper {
     }
     const notes = [note]
     this.#waiting.set(endpointKey, notes)
-    this.#tools.during(this.#write(before, notes))
+    const write = this.#write(before, notes).finally(() => this.#writes.delete(write))
+    this.#writes.add(write)
+    this.#tools.during(write)
+  }
+
+  /** Resolves when what was noted is written, and told. */
+  async written(): Promise<void> {
+    while (this.#writes.size > 0) await Promise.all(this.#writes)
   }
 
   async #write(before: EndpointHealth, notes: Note[]): Promise<void> {
@@ -183,9 +192,9 @@ export class HealthKeeper {
     const endpoint = this.#tools.endpoint(health.endpointKey)
     if (endpoint === undefined) return
     if (verdict === 'disable') await this.#tools.disable(endpoint, health)
-    else if (verdict !== null) this.#tools.warn(endpoint, health)
+    else if (verdict !== null) await this.#tools.warn(endpoint, health)
     else if (health.failingSinceMs === null && before.warned !== 'no') {
-      this.#tools.recovered(endpoint, before)
+      await this.#tools.recovered(endpoint, before)
     }
   }
 

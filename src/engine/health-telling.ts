@@ -30,8 +30,8 @@ export function createHealthKeeper(
     logger,
     during,
     endpoint: (key) => registry.byKey(key),
-    warn: (endpoint, health) => during(tellFailing(parts, system, endpoint, health)),
-    recovered: (endpoint, run) => during(tellRecovered(parts, system, endpoint, run)),
+    warn: (endpoint, health) => tellFailing(parts, system, endpoint, health),
+    recovered: (endpoint, run) => tellRecovered(parts, system, endpoint, run),
     async disable(endpoint, health) {
       const reason = `disabled by rule: ${failingSince(health)}`
       if (!(await registry.disableActive(endpoint.key, reason))) return

@@ -349,13 +349,17 @@ export class Scheduler {
       if (lane.active > concurrency) isWithin = false
       if (lane.concurrency === concurrency) continue
       lane.concurrency = concurrency
-      // What it cannot send soon any more is left to those who came.
-      if (lane.ready.length > 2 * this.#memory.allowance(lane)) this.#sending.empty(lane)
+      this.#leave(lane)
       this.#agenda.watch(lane)
       this.#precedence.join(lane)
     }
     this.#sending.pump()
     return isWithin
+  }
+
+  /** What this process cannot send soon any more, or at all, is left to the others. */
+  #leave(lane: Lane): void {
+    if (lane.ready.length > 2 * this.#memory.allowance(lane)) this.#sending.empty(lane)
   }
 
   /** Nothing is sent to this endpoint before then. */
@@ -406,6 +410,7 @@ export class Scheduler {
       this.#tools.quiet()
       return
     }
+    if (lane.isShared) this.#leave(lane)
     this.#agenda.watch(lane)
     this.#precedence.join(lane)
     this.#sending.pump()

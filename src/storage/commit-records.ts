@@ -123,8 +123,8 @@ export type AcceptResult =
 
 /**
  * `written`: this attempt decided the delivery. `repeated`: it was there already (the answer to an
- * earlier commit was lost). `late`: somebody else owns the delivery now; the attempt is in the log,
- * nothing else changed.
+ * earlier commit was lost). `late`, also when it is repeated: somebody else owns the delivery now; the
+ * attempt is in the log, nothing else changed.
  */
 export type SettlementResult = 'written' | 'repeated' | 'late'
 

@@ -13,6 +13,13 @@ export interface Times {
   expiresAt?: Date
 }
 
+/** How a delivery has ended, as a process has told. */
+export interface Ended {
+  readonly how: 'delivered' | 'failed' | 'cancelled'
+  readonly atMs: number
+  readonly by: WebhookService
+}
+
 /** Of deliveries: outlives the processes. */
 export class Rules {
   readonly limits: RuleLimits
@@ -21,14 +28,18 @@ export class Rules {
   sent = 0
   /** By delivery: when the next attempt may be made. */
   readonly #notBeforeMs = new Map<string, number>()
-  readonly #ended = new Set<string>()
+  readonly #ended = new Map<string, Ended>()
+  /** Events that no process can begin any more. */
+  readonly #erased = new Set<string>()
+  readonly #nowMs: () => number
   /** Somebody asked for another attempt at once. */
   readonly #hurried = new Set<string>()
   /** Deliveries that were sent at least once. */
   readonly #begun = new Set<string>()
 
-  constructor(limits: RuleLimits) {
+  constructor(limits: RuleLimits, nowMs: () => number) {
     this.limits = limits
+    this.#nowMs = nowMs
   }
 
   breaks(rule: string): void {
@@ -40,21 +51,44 @@ export class Rules {
     this.#hurried.add(anyRound(deliveryId))
   }
 
+  isHurried(deliveryId: string): boolean {
+    return this.#hurried.has(anyRound(deliveryId))
+  }
+
+  hasEnded(deliveryId: string): boolean {
+    return this.#ended.has(deliveryId)
+  }
+
+  /** Whoever erased it was told that nothing of it is in flight. */
+  erased(eventId: string): void {
+    this.#erased.add(eventId)
+  }
+
   /** Follows what a process says of deliveries. */
   listen(service: WebhookService): void {
     service.on('attempt.settled', ({ deliveryId, nextAttemptAt, attempt }) => {
       if (nextAttemptAt !== null) this.#notBeforeMs.set(deliveryId, nextAttemptAt.getTime())
       if (attempt > this.limits.maxAttempts) this.breaks(`attempt ${attempt} of ${deliveryId}`)
     })
-    service.on('delivery.delivered', ({ deliveryId }) => this.#ended.add(deliveryId))
-    service.on('delivery.failed', ({ deliveryId }) => this.#ended.add(deliveryId))
-    service.on('delivery.cancelled', ({ deliveryId }) => this.#ended.add(deliveryId))
+    const ends = (how: Ended['how']) => (fact: { readonly deliveryId: string }) =>
+      this.#ended.set(fact.deliveryId, { how, atMs: this.#nowMs(), by: service })
+    service.on('delivery.delivered', ends('delivered'))
+    service.on('delivery.failed', ends('failed'))
+    service.on('delivery.cancelled', ends('cancelled'))
   }
 
-  begins({ request: { deliveryId, eventId }, atMs }: Sent): void {
+  /** @param mayNotKnow whether the process need not have heard of this end */
+  begins(
+    { request: { deliveryId, eventId }, atMs }: Sent,
+    mayNotKnow: (ended: Ended) => boolean = () => false,
+  ): void {
     this.sent += 1
-    if (this.#ended.has(deliveryId)) this.breaks(`${deliveryId} was sent after its end`)
-    const isHurried = this.#hurried.has(anyRound(deliveryId))
+    const ended = this.#ended.get(deliveryId)
+    if (ended !== undefined && !mayNotKnow(ended)) {
+      this.breaks(`${deliveryId} was sent ${atMs - ended.atMs} ms after it was ${ended.how}`)
+    }
+    if (this.#erased.has(eventId)) this.breaks(`${deliveryId} was sent after it was erased`)
+    const isHurried = this.isHurried(deliveryId)
     if (!isHurried && atMs < (this.#notBeforeMs.get(deliveryId) ?? 0)) {
       this.breaks(`${deliveryId} was sent before its time`)
     }

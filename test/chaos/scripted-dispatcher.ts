@@ -17,6 +17,8 @@ export interface Script {
   /** Called before an attempt is made: the rules are checked here. */
   begins(sent: Sent): void
   ends(sent: Sent): void
+  /** Left out: at once. */
+  runs?(callback: () => void): void
 }
 
 export class ScriptedDispatcher extends WebhookDispatcher {
@@ -34,12 +36,19 @@ export class ScriptedDispatcher extends WebhookDispatcher {
     const sent: Sent = { request, atMs: this.#script.nowMs(), outcome: null }
     this.#script.begins(sent)
     this.#held.set(sent, done)
-    if (this.#script.random() < 0.6) setImmediate(() => this.#end(sent, this.#choose()))
+    if (this.#script.random() < 0.6) setImmediate(() => this.#answer(sent))
   }
 
   /** Answers those that were held back. */
   letGo(): void {
-    for (const sent of [...this.#held.keys()]) this.#end(sent, this.#choose())
+    for (const sent of [...this.#held.keys()]) this.#answer(sent)
+  }
+
+  #answer(sent: Sent): void {
+    const { runs } = this.#script
+    const end = () => this.#end(sent, this.#choose())
+    if (runs === undefined) end()
+    else runs(end)
   }
 
   override abortAll(): void {

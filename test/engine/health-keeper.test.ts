@@ -41,8 +41,12 @@ function keeper(name = ''): HealthKeeper {
     rule: { disableAfterMs: 5 * day },
     logger: silentLogger,
     endpoint: (key) => endpointRecord(key),
-    warn: ({ key }, { warned }) => told.push(`${name}${key} ${warned}`),
-    recovered: ({ key }) => told.push(`${name}${key} recovered`),
+    warn: async ({ key }, { warned }) => {
+      told.push(`${name}${key} ${warned}`)
+    },
+    recovered: async ({ key }) => {
+      told.push(`${name}${key} recovered`)
+    },
     disable: async ({ key }) => {
       told.push(`${name}${key} disable`)
     },

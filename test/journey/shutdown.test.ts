@@ -1,4 +1,4 @@
-import { WebhookService } from '@k-msg/webhook'
+import { type Storage, sqlite, WebhookService } from '@k-msg/webhook'
 import { describe, expect } from 'vitest'
 import { fileJourney, gate, journey } from './stage.ts'
 
@@ -115,6 +115,40 @@ describe('close()', () => {
     await service.close()
     const second = await stage.open()
     await second.ready()
+  })
+
+  fileJourney('writes what it has noted of an endpoint that fails', async (stage) => {
+    const hold = gate()
+    stage.inbox.setAnswer(() => ({ status: 500, after: hold.opened }))
+    const order: string[] = []
+    const inner = sqlite({ path: stage.dataFile })
+    const storage: Storage = {
+      kind: inner.kind,
+      async open(host) {
+        const store = await inner.open(host)
+        const saveHealth = store.saveHealth.bind(store)
+        store.saveHealth = async (...args) => {
+          for (let turn = 0; turn < 20; turn += 1) await new Promise(setImmediate)
+          const saved = await saveHealth(...args)
+          order.push('saved')
+          return saved
+        }
+        const close = store.close.bind(store)
+        store.close = async () => {
+          order.push('closed')
+          await close()
+        }
+        return store
+      },
+    }
+    const service = await stage.open({ storage })
+    await service.registerEndpoint(stage.endpoint('shop'))
+    await service.dispatchEvent(stage.event())
+    await stage.inbox.waitForCount(1)
+    const closed = service.close()
+    hold.open()
+    await closed
+    expect(order).toEqual(['saved', 'closed'])
   })
 
   journey('leaves no timer behind', async (stage) => {

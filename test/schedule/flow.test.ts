@@ -443,6 +443,21 @@ describe('the share of a process', () => {
     expect(released).toHaveLength(3)
     expect(left('a')).toHaveLength(3)
   })
+
+  it('of none gives it back also where the limit of the endpoint was changed', async () => {
+    const { scheduler, add, admit, running, released, shares } = setUp()
+    add('a', { concurrency: 4 })
+    shares.set('a', 2)
+    scheduler.start()
+    for (const i of numbers(4)) admit('a', i)
+    // Fewer requests than there are processes.
+    add('a', { concurrency: 1 })
+    shares.set('a', 0)
+    scheduler.refresh('a')
+    await settled()
+    expect(running).toHaveLength(2)
+    expect(released).toHaveLength(2)
+  })
 })
 
 describe('a process that does not deliver', () => {

@@ -176,18 +176,30 @@ function statementFor(records: readonly SettlementRecord[], isOrdered: boolean):
     : settleEnds
 }
 
-/** Kept for the log, when it is not there yet; nothing follows from it. */
+/**
+ * Kept for the log, when it is not there yet; nothing follows from it, also when it is repeated because
+ * the answer was lost.
+ */
 const keepLate = `
-  insert into kmsg.attempt (delivery_id, token, number, started_at_ms, latency_ms, outcome,
-                            http_status, error, response_body, endpoint_version, late)
-  select id, token, number, started_at_ms, latency_ms, outcome, http_status, error,
-         substr($20::bytea, body_at, body_length), endpoint_version, true
-    from ${given}
-   where (select last_outcome from kmsg.done where done.id = given.id and done.token = given.token)
-           is null
-   order by id collate "C", token
-  on conflict do nothing
-  returning delivery_id as id, token`
+  with given as materialized (
+    select * from ${given}
+  ), kept as (
+    insert into kmsg.attempt (delivery_id, token, number, started_at_ms, latency_ms, outcome,
+                              http_status, error, response_body, endpoint_version, late)
+    select id, token, number, started_at_ms, latency_ms, outcome, http_status, error,
+           substr($20::bytea, body_at, body_length), endpoint_version, true
+      from given
+     where (select last_outcome from kmsg.done where done.id = given.id and done.token = given.token)
+             is null
+     order by id collate "C", token
+    on conflict do nothing
+    returning delivery_id as id, token
+  )
+  select id, token from kept
+  union all
+  select id, token from given
+   where exists (select from kmsg.attempt
+                  where delivery_id = given.id and attempt.token = given.token and late)`
 
 export async function commitSettlements(
   session: Session,

@@ -22,7 +22,7 @@ const insertAttempt = `
   values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) on conflict do nothing`
 
 /** Also of one that is in the row of its delivery, since it ended it. */
-const findAttempt = 'select 1 from attempt_made where delivery_id = ? and token = ?'
+const findAttempt = 'select late from attempt_made where delivery_id = ? and token = ?'
 
 const endColumns = `
   id, event_key, endpoint_key, state, reason, round, attempts, token, batch_id, created_at_ms,
@@ -216,9 +216,9 @@ function writeSingly(session: Session, given: Settled, sums: Sums): SettlementRe
   const members = given.isBatch ? membersByType(session, given.id) : null
   const settled = moved(session, given)
   if (settled === null) {
-    if (connection.get(findAttempt, given.id, given.token) !== undefined) return 'repeated'
-    keepAttempt(connection, given, true)
-    return 'late'
+    const found = connection.get<{ late: number }>(findAttempt, given.id, given.token)
+    if (found === undefined) keepAttempt(connection, given, true)
+    return found?.late === 0 ? 'repeated' : 'late'
   }
   if (settled.isBatch || settled.state === 'waiting') keepAttempt(connection, settled, false)
   follow(session, settled, members, sums)

@@ -137,6 +137,9 @@ export const settleStories: Stories = {
     await store.commit(group({ releases: [{ deliveryId, token: 1, dueAtMs: host.now }] }))
     const late = await store.commit(group({ settlements: [settle(host, ownedOf(record))] }))
     expect(late.settlements).toEqual(['late'])
+    // Its answer was lost: it decides nothing now either.
+    const again = await store.commit(group({ settlements: [settle(host, ownedOf(record))] }))
+    expect(again.settlements).toEqual(['late'])
     expect(await store.findDelivery(deliveryId)).toMatchObject({ state: 'waiting', attempts: 0 })
     expect((await store.audit()).problems).toEqual([])
   },
