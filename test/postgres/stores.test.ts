@@ -167,6 +167,32 @@ describe('several stores', () => {
     expect(await one.store.backlog()).toMatchObject({ delivering: 1 })
   })
 
+  test('what callers have brought is erased before it is taken in, and leaves its skeleton', async () => {
+    const caller = await connected(schema.url)
+    await caller.query('begin')
+    for (const id of ['one', 'two', 'two']) {
+      const { event } = accept(host, { id, tenantId: 't' })
+      await one.store.acceptWithin(caller, event)
+    }
+    await caller.query('commit')
+    await caller.end()
+    const unused = () => {
+      throw new Error('Expected nothing to take in.')
+    }
+    const ids = { kind: 'ids', tenantId: 't', ids: ['one', 'none'] } as const
+    expect(await two.store.eraseEvents(ids, host.now, 100)).toMatchObject({ erased: 1 })
+    const rest = { kind: 'before', tenantId: 't', beforeMs: host.now + 1 } as const
+    expect(await two.store.eraseEvents({ ...rest, tenantId: 'u' }, host.now, 100)).toMatchObject({
+      erased: 0,
+    })
+    expect(await two.store.eraseEvents(rest, host.now, 100)).toMatchObject({ erased: 1 })
+    expect(await two.store.takeIntake(unused, 10)).toEqual([])
+    for (const id of ['one', 'two']) {
+      const found = await two.store.findEvent('t', id)
+      expect(found).toMatchObject({ id, body: null, deliveries: [], pendingFanOut: 0 })
+    }
+  })
+
   test('correctness 3: each process adds to sums of its own, and waits for nobody', async () => {
     const records = [one, two].map(() => accept(host, { owned: true }))
     for (const [i, { store }] of [one, two].entries()) {

@@ -9,6 +9,7 @@ import type { EraseSelection } from '../upkeep.ts'
 import { cancelRows } from './cancel.ts'
 import type { Connection } from './connection.ts'
 import { dissolveBatches, eraseAnswersOfBatches } from './dissolve.ts'
+import { eraseIntake } from './erase-intake.ts'
 import { lockKeys, promote } from './order.ts'
 import type { Session } from './session.ts'
 import { fromText, textArray, toText } from './text.ts'
@@ -119,13 +120,14 @@ export async function eraseSlice(
   after: string,
 ): Promise<EraseSlice> {
   const slice = await session.database.write(async (connection) => {
+    const brought = await eraseBrought(connection, selection, nowMs, limit, after)
     const { keys, next } = await selectEvents(connection, selection, limit, after)
     const flying = await endLive(session, connection, keys, nowMs)
     const inFlight = new Set(flying.map(({ key }) => key))
     const erasable = keys.filter((key) => !inFlight.has(key))
     if (erasable.length > 0) await eraseEvents(connection, textArray(erasable), nowMs)
     const freed = await releaseKeys(session, connection, textArray(erasable), nowMs)
-    return { erased: erasable.length, inFlight: inFlight.size, flying, freed, next }
+    return { erased: brought + erasable.length, inFlight: inFlight.size, flying, freed, next }
   })
   const { flying, ...rest } = slice
   if (rest.freed.length > 0) session.hints.due(rest.freed)
@@ -133,6 +135,21 @@ export async function eraseSlice(
   if (mayBegin > 0) session.hints.marked()
   const marked = flying.filter((row) => row.is_own).map(asOwned)
   return { ...rest, marked, mayBegin }
+}
+
+/** With the events of the same ids, or else with the first. */
+async function eraseBrought(
+  connection: Connection,
+  selection: EraseSelection,
+  nowMs: number,
+  limit: number,
+  after: string,
+): Promise<number> {
+  if (selection.kind !== 'ids') {
+    return after === '' ? await eraseIntake(connection, selection, null, nowMs) : 0
+  }
+  const ids = selection.ids.slice(Number(after), Number(after) + limit)
+  return await eraseIntake(connection, selection, ids, nowMs)
 }
 
 async function selectEvents(
