@@ -176,18 +176,30 @@ function statementFor(records: readonly SettlementRecord[], isOrdered: boolean):
     : settleEnds
 }
 
+/** Erased since it began: what the receiver answered may be about a person, too. */
+const isErased = `
+  exists (
+    select from kmsg.event
+     where erased_at_ms is not null and key in (
+       select substr(given.id, 5, 24)
+       union all
+       select substr(each.value ->> 0, 5, 24)
+         from kmsg.batch cross join json_array_elements(members) each where batch.id = given.id))`
+
 /**
  * Kept for the log, when it is not there yet; nothing follows from it, also when it is repeated because
  * the answer was lost.
  */
 const keepLate = `
   with given as materialized (
-    select * from ${given}
+    select *, ${isErased} as is_erased from ${given}
   ), kept as (
     insert into kmsg.attempt (delivery_id, token, number, started_at_ms, latency_ms, outcome,
                               http_status, error, response_body, endpoint_version, late)
-    select id, token, number, started_at_ms, latency_ms, outcome, http_status, error,
-           substr($20::bytea, body_at, body_length), endpoint_version, true
+    select id, token, number, started_at_ms, latency_ms, outcome, http_status,
+           case when not is_erased then error end,
+           case when not is_erased then substr($20::bytea, body_at, body_length) end,
+           endpoint_version, true
       from given
      where (select last_outcome from kmsg.done where done.id = given.id and done.token = given.token)
              is null

@@ -24,6 +24,17 @@ const insertAttempt = `
 /** Also of one that is in the row of its delivery, since it ended it. */
 const findAttempt = 'select late from attempt_made where delivery_id = ? and token = ?'
 
+/** Erased since it began: what the receiver answered may be about a person, too. */
+const forgetErased = `
+  update attempt set error = null, response_body = null
+   where delivery_id = ?1 and token = ?2 and exists (
+     select 1 from event
+      where erased_at_ms is not null and key in (
+        select substr(?1, 5, 24)
+        union all
+        select substr(json_extract(each.value, '$[0]'), 5, 24)
+          from batch, json_each(batch.members) as each where batch.id = ?1))`
+
 const endColumns = `
   id, event_key, endpoint_key, state, reason, round, attempts, token, batch_id, created_at_ms,
   settled_at_ms, last_started_at_ms, last_latency_ms, last_outcome, last_http_status, last_error,
@@ -217,7 +228,10 @@ function writeSingly(session: Session, given: Settled, sums: Sums): SettlementRe
   const settled = moved(session, given)
   if (settled === null) {
     const found = connection.get<{ late: number }>(findAttempt, given.id, given.token)
-    if (found === undefined) keepAttempt(connection, given, true)
+    if (found === undefined) {
+      keepAttempt(connection, given, true)
+      connection.run(forgetErased, given.id, given.token)
+    }
     return found?.late === 0 ? 'repeated' : 'late'
   }
   if (settled.isBatch || settled.state === 'waiting') keepAttempt(connection, settled, false)

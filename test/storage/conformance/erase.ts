@@ -18,6 +18,26 @@ import {
 } from '../fixtures.ts'
 
 export const eraseStories: Stories = {
+  'erasing holds also for an answer that comes too late to count': async ({ store, host }) => {
+    await store.saveEndpoint(endpoint('one'), change('registered'))
+    const [kept, gone] = ['kept', 'gone'].map((id) => accept(host, { id, owned: true }))
+    await commitAccepts(store, kept!, gone!)
+    const owned = [ownedOf(kept!), ownedOf(gone!)]
+    const releases = owned.map(({ deliveryId }) => ({ deliveryId, token: 1, dueAtMs: host.now }))
+    await store.commit(group({ releases }))
+    await store.eraseEvents({ kind: 'ids', tenantId: '', ids: ['gone'] }, host.now, 100)
+    const settlements = owned.map((one) => settle(host, one, exhausted, { answer: '010-1234' }))
+    expect((await store.commit(group({ settlements }))).settlements).toEqual(['late', 'late'])
+    const found = await Promise.all(owned.map(({ deliveryId: id }) => store.findDelivery(id)))
+    const attempts = await store.attemptsOf(found.map((one) => one!))
+    expect(
+      [...attempts.values()].map(([one]) => [one?.late, one?.error, text(one?.responseBody)]),
+    ).toEqual([
+      [true, 'HTTP 503', '010-1234'],
+      [true, null, null],
+    ])
+  },
+
   'erasing takes bodies and answers, ends what waits, keeps the skeleton': async (scene) => {
     const { store, host } = scene
     await store.saveEndpoint(endpoint('one'), change('registered'))
