@@ -55,18 +55,21 @@ export class Fleet {
   readonly #eye: pg.Client
   /** Few of them meet more often. */
   readonly #endpointIds: readonly string[]
+  /** Of how many steps the time is over before the database has answered. */
+  readonly #hastiness: number
   #kills = 0
   #runs: Run[] = []
 
   constructor(seed: number, url: string, schema: string) {
     this.#random = randomFrom(seed)
     this.#endpointIds = manyIds.slice(0, 1 + Math.floor(this.#random() * manyIds.length))
+    this.#hastiness = this.#random() < 0.5 ? 0 : 0.4
     this.#url = url
     this.#schema = schema
     this.#eye = new pg.Client({ connectionString: url })
     const nowMs = () => this.#clock.nowMs()
     this.#rules = new Rules({ concurrency, maxAttempts: retryScheduleMs.length + 1 }, nowMs)
-    const limits = { concurrency, leaseMs, hearWithinMs: 900 + 2 * stepMs }
+    const limits = { concurrency, leaseMs, hearWithinMs: 900 + 4 * stepMs }
     this.#fleetRules = new FleetRules(this.#rules, limits, nowMs)
     const [random, rules] = [this.#random, this.#rules]
     this.#customers = new Customers({ random, nowMs, rules, process: () => this.#one })
@@ -185,11 +188,15 @@ export class Fleet {
     this.#runs = this.#runs.filter((other) => other !== run)
   }
 
-  /** In small steps, in which everybody gets his answers. */
+  /** In small steps. Everybody gets his answers in each, or in the next. */
   async #pass(ms: number): Promise<void> {
+    let isOwed = false
     for (let left = Math.round(ms); left > 0; left -= stepMs) {
-      await this.#quiet()
-      await this.#learn()
+      isOwed = !isOwed && this.#random() < this.#hastiness
+      if (!isOwed) {
+        await this.#quiet()
+        await this.#learn()
+      }
       this.#clock.advance(Math.min(stepMs, left))
       for (const { machine } of this.#runs) machine.note()
     }

@@ -13,6 +13,7 @@ import { ScriptedDispatcher } from './scripted-dispatcher.ts'
 
 const endpointIds = ['a', 'b', 'c', 'd']
 const concurrency = 3
+const retention = { settledMs: 60_000, deliveredBodiesMs: 20_000, eventIdsMs: 60_000 }
 
 export interface Outcome {
   readonly broken: readonly string[]
@@ -32,12 +33,15 @@ export class World {
   readonly #storage: () => Storage
   readonly #rules: Rules
   readonly #customers: Customers<Run>
+  /** Retention takes what is a minute old. */
+  readonly #isForgetful: boolean
   #restarts = 0
   #run: Run | null = null
 
   /** @param storage the same data each time */
   constructor(seed: number, storage: () => Storage) {
     this.#random = randomFrom(seed)
+    this.#isForgetful = this.#random() < 0.5
     this.#storage = storage
     const nowMs = () => this.#clock.nowMs()
     this.#rules = new Rules({ concurrency, maxAttempts: retryScheduleMs.length + 1 }, nowMs)
@@ -55,7 +59,7 @@ export class World {
         if (this.#random() < 0.5) await this.#turns()
       }
       await this.#comeToRest()
-      await judge(this.#now.service, this.#customers, this.#rules)
+      await judge(this.#now.service, this.#customers, this.#rules, this.#isForgetful)
     } finally {
       await this.#end()
     }
@@ -84,7 +88,8 @@ export class World {
     else if (dice < 0.525) customers.cancelOne()
     else if (dice < 0.53) this.#ask((service) => service.cancelPending(id))
     else if (dice < 0.54) customers.replay(id)
-    else if (dice < 0.57) this.#pass(this.#random() * 60_000)
+    else if (dice < 0.565) this.#pass(this.#random() * 60_000)
+    else if (dice < 0.57) this.#pass(this.#random() * 1_200_000)
     else if (dice < 0.67) this.#now.dispatcher.letGo()
     else if (dice < 0.7) this.#ask((service) => service.pauseEndpoint(id))
     else if (dice < 0.76) this.#ask((service) => service.resumeEndpoint(id))
@@ -153,6 +158,7 @@ export class World {
         memoryCapacity: 100,
         maxConcurrency: 8,
         shutdownTimeoutMs: 1_000,
+        ...(this.#isForgetful && { retention }),
         logger: false,
       },
       { dispatcher },
