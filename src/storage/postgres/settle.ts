@@ -8,37 +8,15 @@
 
 import { WebhookError } from '../../model/errors.ts'
 import type { Cancellation, SettlementRecord, SettlementResult } from '../commit-records.ts'
-import { latencyClass } from '../latency-class.ts'
-import { float8Array, int4Array, int8Array } from './binary-array.ts'
 import { endCancelled } from './cancel.ts'
-import type { Connection, SqlValue } from './connection.ts'
+import type { Connection } from './connection.ts'
 import { writeEffects } from './effect.ts'
 import { blockKeys, type OrderedKey, promote } from './order.ts'
 import { addSums, type Counts, ofMembers, ofSingles } from './rollup.ts'
 import { closedReason, type Session } from './session.ts'
-import { ByteColumn, fromText, rowsOf, textArray } from './text.ts'
-
-const given = `${rowsOf({
-  id: '$1::text[]',
-  token: '$2::int[]',
-  settled_for: '$3::text[]',
-  tenant_id: '$4::text[]',
-  event_type: '$5::text[]',
-  settled_at_ms: '$6::bigint[]',
-  number: '$7::int[]',
-  started_at_ms: '$8::bigint[]',
-  latency_ms: '$9::float8[]',
-  outcome: '$10::text[]',
-  http_status: '$11::int[]',
-  error: '$12::text[]',
-  body_at: '$13::int[]',
-  body_length: '$14::int[]',
-  endpoint_version: '$15::bigint[]',
-  state: '$16::text[]',
-  reason: '$17::text[]',
-  due_at_ms: '$18::bigint[]',
-  latency_class: '$19::int[]',
-})} as given`
+import { given, keyOf, nameOf, toColumns } from './settle-columns.ts'
+import { keepLate } from './settle-late.ts'
+import { fromText } from './text.ts'
 
 /** Of a settlement that was written. */
 const ofAttempt = `
@@ -176,43 +154,6 @@ function statementFor(records: readonly SettlementRecord[], isOrdered: boolean):
     : settleEnds
 }
 
-/** Erased since it began: what the receiver answered may be about a person, too. */
-const isErased = `
-  exists (
-    select from kmsg.event
-     where erased_at_ms is not null and key in (
-       select substr(given.id, 5, 24)
-       union all
-       select substr(each.value ->> 0, 5, 24)
-         from kmsg.batch cross join json_array_elements(members) each where batch.id = given.id))`
-
-/**
- * Kept for the log, when it is not there yet; nothing follows from it, also when it is repeated because
- * the answer was lost.
- */
-const keepLate = `
-  with given as materialized (
-    select *, ${isErased} as is_erased from ${given}
-  ), kept as (
-    insert into kmsg.attempt (delivery_id, token, number, started_at_ms, latency_ms, outcome,
-                              http_status, error, response_body, endpoint_version, late)
-    select id, token, number, started_at_ms, latency_ms, outcome, http_status,
-           case when not is_erased then error end,
-           case when not is_erased then substr($20::bytea, body_at, body_length) end,
-           endpoint_version, true
-      from given
-     where (select last_outcome from kmsg.done where done.id = given.id and done.token = given.token)
-             is null
-     order by id collate "C", token
-    on conflict do nothing
-    returning delivery_id as id, token
-  )
-  select id, token from kept
-  union all
-  select id, token from given
-   where exists (select from kmsg.attempt
-                  where delivery_id = given.id and attempt.token = given.token and late)`
-
 export async function commitSettlements(
   session: Session,
   settlements: readonly SettlementRecord[],
@@ -314,50 +255,11 @@ async function writeRecords(
   const decided = JSON.parse(row.decided ?? '[]') as [id: string, token: number][]
   for (const [id, token] of decided) results.set(nameOf(id, token), 'written')
   const others = records.filter((record) => !results.has(keyOf(record)))
-  const late = await connection.all<{ id: string; token: number }>(keepLate, ...toColumns(others))
-  for (const { id, token } of late) results.set(nameOf(id, token), 'late')
+  for (const { id, token } of await keepLate(connection, others))
+    results.set(nameOf(id, token), 'late')
   return { results, ordered, cancelled }
-}
-
-function nameOf(deliveryId: string, token: number): string {
-  return `${deliveryId} ${token}`
-}
-
-function keyOf({ deliveryId, token }: SettlementRecord): string {
-  return nameOf(deliveryId, token)
 }
 
 function isBatch({ deliveryId }: SettlementRecord): boolean {
   return deliveryId.startsWith('bat_')
-}
-
-function toColumns(records: readonly SettlementRecord[]): SqlValue[] {
-  const bytes = new ByteColumn()
-  const bodyAt = records.map(({ attempt }) =>
-    attempt.responseBody === null ? null : bytes.add(attempt.responseBody),
-  )
-  const attempts = records.map(({ attempt }) => attempt)
-  const settlements = records.map(({ settlement }) => settlement)
-  return [
-    textArray(records.map((one) => one.deliveryId)),
-    int4Array(records.map((one) => one.token)),
-    textArray(records.map((one) => one.endpointKey)),
-    textArray(records.map((one) => one.tenantId)),
-    textArray(records.map((one) => one.eventType)),
-    int8Array(records.map((one) => Math.round(one.settledAtMs))),
-    int4Array(attempts.map((one) => one.number)),
-    int8Array(attempts.map((one) => Math.round(one.startedAtMs))),
-    float8Array(attempts.map((one) => one.latencyMs)),
-    textArray(attempts.map((one) => one.outcome)),
-    int4Array(attempts.map((one) => one.httpStatus)),
-    textArray(attempts.map((one) => one.error)),
-    int4Array(bodyAt),
-    int4Array(attempts.map((one) => one.responseBody?.length ?? null)),
-    int8Array(attempts.map((one) => one.endpointVersion)),
-    textArray(settlements.map((one) => one.state)),
-    textArray(settlements.map((one) => one.reason)),
-    int8Array(settlements.map((one) => (one.state === 'waiting' ? Math.round(one.dueAtMs) : null))),
-    int4Array(attempts.map((one) => latencyClass(one.latencyMs))),
-    bytes.joined(),
-  ]
 }
