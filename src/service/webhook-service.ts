@@ -259,10 +259,10 @@ export class WebhookService implements AsyncDisposable {
 
   /**
    * Removes bodies and personal data; the skeleton stays. Deliveries that have not ended are
-   * cancelled, and keys that failed ones held up go on. Events with a request under way, or about to be given back by a process, are counted in
-   * `inFlight`: nothing of them is tried again, and asked once more they are erased. When it resolves,
-   * no process begins a request with any of these bodies; to hear of it takes others up to a second,
-   * and one that has stopped its lease.
+   * cancelled, and keys that failed ones held up go on. Events with a request under way, or about to be
+   * given back by a process, are counted in `inFlight`: nothing of them is tried again, and asked once
+   * more they are erased. When it resolves, no process begins a request with any of these bodies; to
+   * hear of it takes others up to a second, and one that has stopped its lease.
    */
   async eraseEvents(query: EraseQuery): Promise<{ erased: number; inFlight: number }> {
     const selection = eraseSelection(query)
