@@ -106,7 +106,7 @@ export class Fleet {
     if (dice < 0.56) await this.#customersDo(dice, id)
     else if (dice < 0.75) this.#endpointChanges(dice, id)
     else if (dice < 0.78) this.#one.machine.faults = this.#random() < 0.6 ? 0 : this.#random() * 0.3
-    else if (dice < 0.8) this.#one.machine.stop()
+    else if (dice < 0.8) await this.#stop()
     else if (dice < 0.84) for (const { machine } of this.#runs) machine.go()
     else if (dice < 0.855) await this.#leave()
     else if (dice < 0.87) this.#kill()
@@ -176,6 +176,15 @@ export class Fleet {
     await this.#until(closed, 'close')
     await this.#until(Promise.all([...run.pending]), 'what was asked before close')
     this.#runs = this.#runs.filter((other) => other !== run)
+  }
+
+  /** For a moment, or for longer than its lease: then answers are waiting when it goes on. */
+  async #stop(): Promise<void> {
+    const { machine, dispatcher } = this.#one
+    machine.stop()
+    if (this.#random() < 0.5) return
+    dispatcher.letGo()
+    await this.#pass(this.#random() * 2 * leaseMs)
   }
 
   #kill(): void {
