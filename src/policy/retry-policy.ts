@@ -81,7 +81,10 @@ export function resolveRetryPolicy(
 export function nextDelayMs(policy: RetryPolicy, attempt: number, random: Random): number | null {
   if (attempt >= policy.maxAttempts) return null
   const full = scheduledDelayMs(policy, attempt)
-  return policy.jitter ? Math.round(full / 2 + (full / 2) * random()) : full
+  if (!policy.jitter) return full
+  const share = random()
+  // What is handed in may be broken; a delivery without a time would never be sent again.
+  return Math.round(full / 2 + (full / 2) * (share >= 0 && share <= 1 ? share : 1))
 }
 
 /** The delay of the schedule itself, without jitter. */

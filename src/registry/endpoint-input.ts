@@ -121,11 +121,23 @@ function checkSimple(input: WebhookEndpointInput): void {
   if (!statuses.includes(input.status)) {
     throw invalid('`status`', "to be 'active', 'paused' or 'disabled'", input.status)
   }
+  checkAgreement(input)
   for (const name of ['createdAt', 'updatedAt'] as const) {
     if (input[name] !== undefined && Number.isNaN(momentMs(input[name]))) {
       throw invalid(`\`${name}\``, 'to be a valid Date, or left out', input[name])
     }
   }
+}
+
+/** Whoever spreads an endpoint and changes one of the two would not know which of them counts. */
+function checkAgreement({ active, status }: WebhookEndpointInput): void {
+  if (active === undefined || status === undefined) return
+  if (active === (status !== 'disabled')) return
+  throw invalid(
+    '`active`',
+    `to agree with \`status: '${status}'\` (or one of the two left out)`,
+    active,
+  )
 }
 
 function checkEvents(events: unknown): void {

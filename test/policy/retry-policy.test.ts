@@ -92,6 +92,13 @@ describe('jitter', () => {
     expect(nextDelayMs(policy, 1, () => 0.999_999)).toBe(10_000)
   })
 
+  it('is the whole delay where the source of chance is broken', () => {
+    const policy = resolveRetryPolicy({ retryScheduleMs: [10_000] })
+    for (const broken of [Number.NaN, -1, 7, undefined as unknown as number]) {
+      expect(nextDelayMs(policy, 1, () => broken)).toBe(10_000)
+    }
+  })
+
   it('is on unless it is switched off', () => {
     expect(resolveRetryPolicy({}).jitter).toBe(true)
     expect(resolveRetryPolicy({ jitter: false }).jitter).toBe(false)

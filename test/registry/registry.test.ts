@@ -92,6 +92,18 @@ describe('registering a known id', () => {
     })
   })
 
+  it('with `active` and `status` that contradict each other is refused', async () => {
+    const { registry } = setUp()
+    const known = await registry.register(hook())
+    const refused = { code: 'ENDPOINT_INVALID', message: expect.stringContaining('to agree with') }
+    const spread = { ...hook(), active: false, status: known.status }
+    await expect(registry.register(spread)).rejects.toMatchObject(refused)
+    const changes = { active: true, status: 'disabled' } as const
+    await expect(registry.update('shop', changes)).rejects.toMatchObject(refused)
+    await registry.update('shop', { active: true, status: 'paused' })
+    expect(registry.get('shop')).toMatchObject({ active: true, status: 'paused' })
+  })
+
   it('at the same moment from many places is one endpoint', async () => {
     const { registry } = setUp()
     const all = await Promise.all(Array.from({ length: 20 }, () => registry.register(hook())))
