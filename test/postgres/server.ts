@@ -51,7 +51,7 @@ export interface Programs {
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const given = process.env.DATABASE_URL
   const server = given ? null : await startServer()
-  project.provide('databaseUrl', given ?? server?.url ?? '')
+  project.provide('databaseUrl', given || (server?.url ?? ''))
   return async () => server?.stop()
 }
 
