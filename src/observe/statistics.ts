@@ -14,7 +14,7 @@ export interface DeliveryFigures {
 }
 
 export interface EndpointStats extends DeliveryFigures {
-  /** Of each delivery's final attempt, in ms, right to within 12 %; of less than 1 ms it is 1.1. */
+  /** Of each delivery's final attempt, in ms, right to within 12 %; of less than 1 ms it is 1.12. */
   latencyPercentiles: { p50: number; p90: number; p99: number }
   /** All attempts, also those that a retry followed. A batch is one. */
   attempts: number
@@ -89,7 +89,7 @@ function percentiles(rows: readonly StatisticsRow[]): EndpointStats['latencyPerc
     let seen = 0
     for (let index = 0; index < counts.length; index += 1) {
       seen += counts[index] ?? 0
-      if (seen >= total * share && seen > 0) return Math.round(latencyOfClass(index) * 10) / 10
+      if (seen >= total * share && seen > 0) return Math.round(latencyOfClass(index) * 100) / 100
     }
     return 0
   }

@@ -110,6 +110,13 @@ describe('what an error means', () => {
     expect((storageError(said(code), 'here') as { code?: string }).code).toBe(storageCode)
   })
 
+  test('a row that met a day as it was made is written again, where it belongs', () => {
+    const refused = (constraint?: string) =>
+      Object.assign(said('23514'), { table: 'event_default', constraint })
+    expect(troubleOf(refused())).toBe('undone')
+    expect(troubleOf(refused('event_matched_check'))).toBe('data')
+  })
+
   test('a connection that breaks has no SQLSTATE, whatever its letters', () => {
     const broken = Object.assign(new Error('write EPIPE'), { code: 'EPIPE' })
     expect(sqlState(broken)).toBeNull()

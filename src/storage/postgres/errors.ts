@@ -59,6 +59,15 @@ function isPasswordMissing(error: unknown): boolean {
   return error instanceof Error && noPassword.test(error.message)
 }
 
+/**
+ * A day was made at this very moment, and the row had found its way to where it would have been before.
+ * A constraint of a table has a name; that of a partition has none.
+ */
+function isOfPartition(error: unknown): boolean {
+  const { table, constraint } = error as { table?: string; constraint?: string }
+  return table !== undefined && constraint === undefined
+}
+
 export function troubleOf(error: unknown): Trouble {
   if (isPasswordMissing(error)) return 'refused'
   if (error instanceof TypeError || error instanceof RangeError || error instanceof SyntaxError) {
@@ -66,6 +75,7 @@ export function troubleOf(error: unknown): Trouble {
   }
   const state = sqlState(error)
   if (state === null) return 'lost'
+  if (state === '23514' && isOfPartition(error)) return 'undone'
   return troubles[state] ?? troubles[state.slice(0, 2)] ?? 'refused'
 }
 
