@@ -252,6 +252,8 @@ export const movingTables: readonly MovingTable[] = [
  */
 export const staying: readonly string[] = [
   ...['worker', 'live.owner', 'live.claim_no', 'repair.worker', 'rollup.writer'],
+  // Its sums are read with those of `rollup`.
+  'rollup_pending',
   // Only where several processes share a database.
   ...['migration', 'endpoints_version', 'intake', 'pruned_day'],
   ...['endpoint.changed', 'endpoint_flow.changed', 'live.cancel_heard'],

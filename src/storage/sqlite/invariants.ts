@@ -105,7 +105,7 @@ export const invariants: readonly Invariant[] = [
     name: 'statistics_add_up',
     sql: `
       select endpoint_key as id from (
-        select endpoint_key, sum(attempts) as n from rollup where endpoint_key <> '' group by 1
+        select endpoint_key, sum(attempts) as n from rollup_all where endpoint_key <> '' group by 1
         union all
         select coalesce(batch.endpoint_key, substr(delivery_id, 30, 8)), -count(*)
           from attempt_made left join batch on batch.id = delivery_id where late = 0 group by 1
@@ -121,7 +121,7 @@ export const invariants: readonly Invariant[] = [
         select event_type, outcome, state, attempts, deliveries,
                case when endpoint_key <> '' then 'endpoint' when hour_ms >= 0 then 'hour'
                     else 'ever' end as grain
-          from rollup)
+          from rollup_all)
        group by event_type, outcome, state
       having sum(iif(grain = 'ever', attempts, 0)) <> sum(iif(grain = 'hour', attempts, 0))
           or sum(iif(grain = 'ever', attempts, 0)) <> sum(iif(grain = 'endpoint', attempts, 0))
@@ -132,7 +132,7 @@ export const invariants: readonly Invariant[] = [
     name: 'ended_deliveries_are_counted',
     sql: `
       select endpoint_key || ' ' || state as id from (
-        select endpoint_key, state, sum(deliveries) as n from rollup
+        select endpoint_key, state, sum(deliveries) as n from rollup_all
          where endpoint_key <> '' and state in ('delivered', 'exhausted', 'rejected') group by 1, 2
         union all
         select endpoint_key, state, -count(*) from done

@@ -5,7 +5,6 @@
  */
 import { latencyClass } from '../latency-class.ts'
 import type { Connection } from './connection.ts'
-import type { SqlValue } from './driver.ts'
 import { forManyRows, rowsAtOnce } from './statements.ts'
 
 const anHourMs = 3_600_000
@@ -24,6 +23,18 @@ const add = `
                             latency_sum_ms = latency_sum_ms + excluded.latency_sum_ms`
 
 const addMany = forManyRows(add)
+
+/** Fewer are added at once: that is as quick as to leave them pending. */
+const manySums = 64
+const mostPending = 16
+
+const leavePending = 'insert into rollup_pending (sums) values (?) returning id'
+const allPending = 'select sums from rollup_pending order by id'
+const nonePending = 'delete from rollup_pending'
+
+/** The values of `add`. */
+type SumRow = [string, number, string, string, string, string, number, number, number, number]
+const [attemptsAt, deliveriesAt, latencyAt] = [7, 8, 9] as const
 
 export interface Counted {
   readonly endpointKey: string
@@ -77,18 +88,46 @@ export class Rollup {
   }
 
   write(connection: Connection): void {
-    const rows: SqlValue[][] = []
-    for (const { one } of this.#pairs.values()) rows.push(toValues(one, one.hourMs))
+    const ofOne: SumRow[] = []
+    for (const { one } of this.#pairs.values()) ofOne.push(toRow(one, one.hourMs))
+    if (ofOne.length < manySums) addNow(connection, ofOne)
+    else addLater(connection, ofOne)
     // The two coarser grains: every endpoint in this hour, and everything ever.
+    const ofAll: SumRow[] = []
     for (const all of this.#ofAll.values()) {
-      rows.push(toValues(all, all.hourMs), toValues(all, allTime))
+      ofAll.push(toRow(all, all.hourMs), toRow(all, allTime))
     }
-    let i = 0
-    for (; i + rowsAtOnce <= rows.length; i += rowsAtOnce) {
-      connection.run(addMany, ...rows.slice(i, i + rowsAtOnce).flat())
-    }
-    for (const row of rows.slice(i)) connection.run(add, ...row)
+    addNow(connection, ofAll)
   }
+}
+
+function addNow(connection: Connection, rows: readonly SumRow[]): void {
+  let i = 0
+  for (; i + rowsAtOnce <= rows.length; i += rowsAtOnce) {
+    connection.run(addMany, ...rows.slice(i, i + rowsAtOnce).flat())
+  }
+  for (const row of rows.slice(i)) connection.run(add, ...row)
+}
+
+/** One row for all of them. What sixteen come to is far less than they have, and is added up here. */
+function addLater(connection: Connection, rows: readonly SumRow[]): void {
+  const left = connection.get<{ id: number }>(leavePending, JSON.stringify(rows))
+  if ((left?.id ?? 0) < mostPending) return
+  const together = new Map<string, SumRow>()
+  for (const { sums } of connection.all<{ sums: string }>(allPending)) {
+    for (const row of JSON.parse(sums) as SumRow[]) {
+      const name = row.slice(0, attemptsAt).join('\n')
+      const known = together.get(name)
+      if (known === undefined) together.set(name, row)
+      else {
+        known[attemptsAt] += row[attemptsAt]
+        known[deliveriesAt] += row[deliveriesAt]
+        known[latencyAt] += row[latencyAt]
+      }
+    }
+  }
+  addNow(connection, [...together.values()])
+  connection.run(nonePending)
 }
 
 function emptySum(endpointKey: string, hourMs: number, counted: Counted, ofClass: number): Sum {
@@ -103,10 +142,9 @@ function emptySum(endpointKey: string, hourMs: number, counted: Counted, ofClass
   }
 }
 
-function toValues(sum: Sum, hourMs: number): SqlValue[] {
+function toRow(sum: Sum, hourMs: number): SumRow {
   const { tenantId, eventType, outcome, state } = sum.counted
-  return [
-    ...[sum.endpointKey, hourMs, tenantId, eventType, outcome, state],
-    ...[sum.latencyClass, sum.attempts, sum.deliveries, sum.latencySumMs],
-  ]
+  const { endpointKey, latencyClass, attempts, deliveries, latencySumMs } = sum
+  const name = [endpointKey, hourMs, tenantId, eventType, outcome, state, latencyClass] as const
+  return [...name, attempts, deliveries, latencySumMs]
 }

@@ -7,20 +7,24 @@ import type { Session } from './session.ts'
 const hourMs = 3_600_000
 
 /** `?1` is the endpoint, or '' for the rows that are sums over all. */
-const sums = `
+const sumsFrom = (rollup: 'rollup' | 'rollup_all') => `
   select iif(?5, hour_ms, null) as hour_ms, event_type, outcome, state, latency_class,
          sum(attempts) as attempts, sum(deliveries) as deliveries,
          sum(latency_sum_ms) as latency_sum_ms
-    from rollup
+    from ${rollup}
    where endpoint_key = ?1 and hour_ms between ?2 and ?3 and (?4 is null or tenant_id = ?4)
    group by 1, event_type, outcome, state, latency_class
    order by 1, event_type, outcome, state, latency_class`
+
+const sumsOfOne = sumsFrom('rollup_all')
+/** None of these is ever pending. */
+const sumsOfAll = sumsFrom('rollup')
 
 export function statistics({ connection }: Session, query: StatisticsQuery): StatisticsRow[] {
   const { endpointKey, tenantId, fromMs, toMs, perHour } = query
   const ever = endpointKey === null && fromMs === null && toMs === null && !perHour
   const rows = connection.all<SumRow>(
-    sums,
+    endpointKey === null ? sumsOfAll : sumsOfOne,
     endpointKey ?? '',
     ever ? allTime : hourOf(fromMs ?? 0),
     ever ? allTime : toMs === null ? Number.MAX_SAFE_INTEGER : Math.ceil(toMs) - 1,

@@ -7,6 +7,7 @@ import { endpointFlow } from './0005-endpoint-flow.ts'
 import { endpointLife } from './0006-endpoint-life.ts'
 import { repairs } from './0007-repairs.ts'
 import { lastAttempt } from './0008-last-attempt.ts'
+import { pendingSums } from './0009-pending-sums.ts'
 
 /** Migration n brings a database from `user_version` n - 1 to n. */
 export const migrations: readonly string[] = [
@@ -18,4 +19,5 @@ export const migrations: readonly string[] = [
   endpointLife,
   repairs,
   lastAttempt,
+  pendingSums,
 ]
