@@ -22,26 +22,30 @@ interface LogState {
 /** The writer's end. */
 export class Checkpoints {
   readonly #connection: Connection
-  readonly #thread: Worker
-  readonly #ended: Promise<void>
+  readonly #start: () => Worker
+  readonly #onFailure: (error: ErrorOnWire) => void
+  /** Most services that live for seconds never fill a log that is worth one. */
+  #thread: Worker | null = null
+  #ended: Promise<void> = Promise.resolve()
   #isRunning = false
+  /** What the last one met: said once and not again with every try, until one succeeds. */
+  #failure: string | undefined
   #forcedAtPages = forcedPages
   /** How long the log was when scrubbing it was last tried in vain, or looked at since. */
   #scrubSeenPages = -1
 
   /**
-   * @param thread runs `serveCheckpoints`
+   * @param start of a thread that runs `serveCheckpoints`; called when there is something to do
    * @param onFailure gets what a checkpoint met; a disk that fails is fatal there too
    */
-  constructor(connection: Connection, thread: Worker, onFailure: (error: ErrorOnWire) => void) {
+  constructor(
+    connection: Connection,
+    start: () => Worker,
+    onFailure: (error: ErrorOnWire) => void,
+  ) {
     this.#connection = connection
-    this.#thread = thread
-    this.#ended = new Promise((resolve) => thread.once('exit', () => resolve()))
-    this.#thread.on('message', (error: ErrorOnWire | null) => {
-      this.#isRunning = false
-      if (error) onFailure(error)
-    })
-    this.#thread.on('error', (error) => onFailure(errorToWire(error as Error)))
+    this.#start = start
+    this.#onFailure = onFailure
   }
 
   /** Called when nothing waits to be committed. */
@@ -51,6 +55,7 @@ export class Checkpoints {
     if (state.log >= this.#forcedAtPages) this.#beginLogAnew(state.log)
     else if (!this.#isRunning && state.log - state.checkpointed >= worthwhilePages) {
       this.#isRunning = true
+      this.#thread ??= this.#started()
       this.#thread.postMessage('checkpoint')
     }
   }
@@ -77,8 +82,21 @@ export class Checkpoints {
 
   /** A checkpoint under way is let finish: a thread must not be ended inside SQLite. */
   close(): Promise<void> {
-    this.#thread.postMessage('close')
+    this.#thread?.postMessage('close')
     return this.#ended
+  }
+
+  /** If it ends by itself no other is started: the writer begins the log anew, see `look`. */
+  #started(): Worker {
+    const thread = this.#start()
+    this.#ended = new Promise((resolve) => thread.once('exit', () => resolve()))
+    thread.on('message', (error: ErrorOnWire | null) => {
+      this.#isRunning = false
+      if (error && error.message !== this.#failure) this.#onFailure(error)
+      this.#failure = error?.message
+    })
+    thread.on('error', (error) => this.#onFailure(errorToWire(error as Error)))
+    return thread
   }
 
   #beginLogAnew(pages: number): void {

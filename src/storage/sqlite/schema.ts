@@ -46,19 +46,19 @@ export function requireSchema(connection: Connection, location: string): void {
 }
 
 /**
- * Each migration is one transaction, so that a crash between two leaves a known number. It may move
- * rows that hold secrets, and no copy may stay behind.
+ * All that are missing are one transaction, so that a crash leaves the schema that was found, and a
+ * new database costs one sync instead of one for each. They may move rows that hold secrets, and no
+ * copy may stay behind.
  */
 export function migrate(connection: Connection, from: number): void {
-  for (let number = from; number < migrations.length; number += 1) {
-    connection.erasing(() =>
-      connection.write(() => {
-        connection.database.exec(migrations[number] ?? '')
-        connection.database.exec(`pragma application_id = ${applicationId}`)
-        connection.database.exec(`pragma user_version = ${number + 1}`)
-      }),
-    )
-  }
+  if (from === migrations.length) return
+  connection.erasing(() =>
+    connection.write(() => {
+      for (const migration of migrations.slice(from)) connection.database.exec(migration)
+      connection.database.exec(`pragma application_id = ${applicationId}`)
+      connection.database.exec(`pragma user_version = ${migrations.length}`)
+    }),
+  )
 }
 
 function readPragma(connection: Connection, name: string): number {

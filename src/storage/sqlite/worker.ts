@@ -38,15 +38,16 @@ function start(): void {
 
 function serve(driver: Driver, { nowMs, resume }: Job & { kind: 'serve' }): void {
   const session = openSession(driver.open(location), { location, nowMs, resume })
-  takeCalls(session, isInMemory ? null : startCheckpoints(session))
+  takeCalls(session, isInMemory ? null : checkpointsOf(session))
   const description = `sqlite ${driver.version} (${driver.name})`
   say([0, { owner: session.owner, description }, null])
 }
 
-function startCheckpoints({ connection }: Session): Checkpoints {
+function checkpointsOf({ connection }: Session): Checkpoints {
   const data: ThreadData = { location, loadFrom, code, door: shared, job: { kind: 'checkpoint' } }
-  const thread = new Worker(new URL(code), { workerData: data, name: 'kmsg-sqlite-checkpoint' })
-  return new Checkpoints(connection, thread, (error) => say([0, null, failed(error)]))
+  const start = () =>
+    new Worker(new URL(code), { workerData: data, name: 'kmsg-sqlite-checkpoint' })
+  return new Checkpoints(connection, start, (error) => say([0, null, failed(error)]))
 }
 
 function takeCalls(session: Session, checkpoints: Checkpoints | null): void {
@@ -122,6 +123,8 @@ function readBeside(driver: Driver, job: Job & { kind: 'audit' | 'backup' | 'fin
 try {
   door.pass(start)
 } catch (error) {
-  say([0, null, errorToWire(storageError(error, location))])
+  const onWire = errorToWire(storageError(error, location))
+  // The writer hears what a checkpoint met as it is; a store hears an answer.
+  port.postMessage(job.kind === 'checkpoint' ? onWire : ([0, null, onWire] satisfies Answer))
   port.close()
 }
