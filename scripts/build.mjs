@@ -1,5 +1,6 @@
 // Owns dist/: one .js and one .d.ts per source file, in the folders of src/, so that a URL relative
-// to a module means the same file in src/ and in dist/ (the SQLite worker is found that way).
+// to a module means the same file in src/ and in dist/ (the SQLite worker is found that way). The
+// worker alone is in one piece: a thread reads its code anew each time it is started.
 // Never leaves a half-written dist/: a build happens beside it and is swapped in when it is done.
 import { createHash } from 'node:crypto'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
@@ -12,8 +13,8 @@ const dist = path.join(root, 'dist')
 const cache = path.join(root, 'node_modules/.cache/k-msg')
 const stamp = '.build-hash'
 
-// Not reachable by import from any other entry: it is started by URL.
-const threads = ['storage/sqlite/worker']
+// Not reachable by import from any entry: it is started by URL.
+const worker = 'storage/sqlite/worker'
 
 /** Builds when dist/ is missing or was made from other sources. Returns whether it built. */
 export async function buildIfStale() {
@@ -27,6 +28,7 @@ export async function build() {
   const fresh = path.join(cache, `build-${process.pid}`)
   await mkdir(cache, { recursive: true })
   await transpile(fresh)
+  await writeFile(path.join(fresh, `${worker}.js`), await workerInOnePiece())
   await writeFile(path.join(fresh, stamp), hash)
   await replaceDist(fresh)
 }
@@ -66,14 +68,14 @@ async function transpile(outDir) {
 }
 
 /**
- * What package.json says is public, and the threads: nothing to keep in step by hand. One whose
- * source is not there yet is left out, so that the rest can be worked on; publint reports it.
+ * What package.json says is public: nothing to keep in step by hand. One whose source is not there
+ * yet is left out, so that the rest can be worked on; publint reports it.
  */
 async function entries() {
   const { exports, bin } = JSON.parse(await readFile(path.join(root, 'package.json'), 'utf8'))
   const files = [...Object.values(exports).map((target) => target.default), ...Object.values(bin)]
   const names = files.flatMap((file) => /^(?:\.\/)?dist\/(.+)\.js$/.exec(file ?? '')?.[1] ?? [])
-  return [...names, ...threads].filter((name) => existsSync(path.join(root, `src/${name}.ts`)))
+  return names.filter((name) => existsSync(path.join(root, `src/${name}.ts`)))
 }
 
 /**
@@ -85,21 +87,21 @@ const embeddedWorker = {
   name: 'embedded-worker',
   async load(id) {
     if (!id.endsWith('storage/sqlite/worker-source.ts')) return null
-    return `export const workerSource: string = ${JSON.stringify(await workerInOnePiece())}\n`
+    return `export const workerSource: string = ${JSON.stringify(await workerInOnePiece({ minify: true }))}\n`
   },
 }
 
-async function workerInOnePiece() {
+async function workerInOnePiece({ minify = false } = {}) {
   const esbuild = await import('esbuild')
   const { outputFiles, metafile } = await esbuild.build({
     absWorkingDir: root,
-    entryPoints: ['src/storage/sqlite/worker.ts'],
+    entryPoints: [`src/${worker}.ts`],
     bundle: true,
     platform: 'node',
     format: 'esm',
     target: 'node20.19',
-    minify: true,
-    keepNames: true,
+    minify,
+    keepNames: minify,
     packages: 'external',
     metafile: true,
     write: false,
