@@ -203,7 +203,7 @@ const keysVariable = 'KMSG_WEBHOOK_ENCRYPTION_KEYS'
 
 /** @throws WebhookError OPTION_UNKNOWN, OPTION_INVALID, OPTION_OUT_OF_RANGE, SECRET_INVALID, … */
 export function checkConfig(config: WebhookConfig): ServiceOptions {
-  if (typeof config !== 'object' || config === null) {
+  if (typeof config !== 'object' || config === null || Array.isArray(config)) {
     throw new WebhookError(
       'OPTION_INVALID',
       `Expected the options of WebhookService to be an object, got ${describeValue(config)}.`,

@@ -43,16 +43,24 @@ export class RetryManager {
     return resolveRetryPolicy(this.#config, endpoint)
   }
 
-  /** Would another attempt follow? @param attempt 1-based number of the attempt that ended so */
+  /**
+   * Would another attempt follow?
+   *
+   * @param attempt 1-based number of the attempt that ended so
+   * @throws WebhookError OPTION_OUT_OF_RANGE
+   */
   shouldRetry(attempt: number, outcome: Outcome): boolean {
+    checkAttempt(attempt)
     return isRetried(outcome) && attempt < this.policyFor().maxAttempts
   }
 
   /**
    * @param attempt 1-based number of the attempt that just failed
    * @returns milliseconds until the next one, or null when no attempt is left
+   * @throws WebhookError OPTION_OUT_OF_RANGE
    */
   nextDelayMs(attempt: number, random: Random = Math.random): number | null {
+    checkAttempt(attempt)
     return nextDelayMs(this.policyFor(), attempt, random)
   }
 
@@ -60,6 +68,14 @@ export class RetryManager {
   get scheduleLengthMs(): number {
     return scheduleLengthMs(this.policyFor())
   }
+}
+
+function checkAttempt(attempt: number): void {
+  if (Number.isInteger(attempt) && attempt >= 1) return
+  throw new WebhookError(
+    'OPTION_OUT_OF_RANGE',
+    `Expected the number of an attempt, from 1, got ${describeValue(attempt)}; the first attempt is 1.`,
+  )
 }
 
 /** Every attempt is a row that is kept for 30 days, and is in every read of its delivery. */
@@ -111,17 +127,26 @@ export function checkRetryConfig(config: EndpointRetryConfig, where = ''): void 
   refuseContradictions(config, where)
 }
 
-function refuseContradictions(
-  { retryDelayMs, baseDelayMs, maxRetries, retryScheduleMs }: EndpointRetryConfig,
-  where: string,
-): void {
+/** What a list of delays stands instead of. */
+const madeDelays = ['retryDelayMs', 'baseDelayMs', 'backoffMultiplier', 'maxDelayMs'] as const
+
+function refuseContradictions(config: EndpointRetryConfig, where: string): void {
+  const { retryDelayMs, baseDelayMs, maxRetries, retryScheduleMs } = config
   if (retryDelayMs !== undefined && baseDelayMs !== undefined && retryDelayMs !== baseDelayMs) {
     throw new WebhookError(
       'OPTION_INVALID',
       `Expected \`${where}retryDelayMs\` and \`${where}baseDelayMs\`, which are the same, to agree, got ${retryDelayMs} and ${baseDelayMs}; leave out one of the two.`,
     )
   }
-  if (maxRetries === undefined || retryScheduleMs === undefined) return
+  if (retryScheduleMs === undefined) return
+  const idle = madeDelays.find((name) => config[name] !== undefined)
+  if (idle !== undefined) {
+    throw new WebhookError(
+      'OPTION_INVALID',
+      `Expected either \`${where}retryScheduleMs\`, which lists the delays, or \`${where}${idle}\`, which makes them, got both; leave out one of the two.`,
+    )
+  }
+  if (maxRetries === undefined) return
   // Fewer are the beginning of the list; for more there is no delay.
   const listed = retryScheduleMs === 'standard' ? standardScheduleMs : retryScheduleMs
   if (maxRetries <= listed.length) return

@@ -16,7 +16,8 @@ export async function healthOf(engine: Engine, nowMs: number): Promise<ServiceHe
   const { store, scheduler, encryption } = engine
   // A store that cannot be asked is what health is asked about.
   const backlog = await store.backlog().catch((error: Error) => error)
-  const trouble = engine.trouble ?? (backlog instanceof Error ? backlog : null)
+  const unasked = backlog instanceof Error ? backlog : null
+  const trouble = engine.trouble ?? store.damage ?? unasked
   const { newestKeyId: key, outdated } = encryption
   return {
     status: trouble === null ? 'ok' : 'degraded',

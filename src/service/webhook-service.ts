@@ -6,6 +6,7 @@ import { randomBytes } from 'node:crypto'
 import { acceptMany } from '../accept/accept-many.ts'
 import { type CheckedEvent, checkEvent, checkIsList, checkTimes } from '../accept/event-input.ts'
 import type { DispatchReceipt } from '../accept/handover.ts'
+import { OneContent } from '../accept/one-content.ts'
 import { WebhookDispatcher } from '../deliver/dispatcher.ts'
 import { resultOf } from '../deliver/single-dispatch.ts'
 import { closedError, Engine } from '../engine/engine.ts'
@@ -149,6 +150,7 @@ export class WebhookService implements AsyncDisposable {
     this.#logger =
       config.logger === false ? silentLogger : tolerant(config.logger ?? defaultLogger())
     this.#nearMisses = new NearMisses(this.#logger)
+    this.#nearMisses.ofPatterns(config.enabledEvents ?? [])
     this.#facts = new Facts((name, error) =>
       this.#logger.error({ fact: name, error: String(error) }, 'a listener threw'),
     )
@@ -224,10 +226,10 @@ export class WebhookService implements AsyncDisposable {
   }
 
   /**
-   * Accepts many events. All are checked before any is stored, and nothing is stored when one is bad.
-   * Ids are looked up as they are stored: one that belongs to another event rejects the call with
-   * EVENT_ID_CONFLICT, and the others are stored. After any error the same call can be repeated: what
-   * was stored comes back as a duplicate.
+   * Accepts many events. All are checked before any is stored, and nothing is stored when one is bad
+   * or two have one id and different content. Ids are looked up as they are stored: one that belongs
+   * to an event stored before rejects the call with EVENT_ID_CONFLICT, and the others are stored. After
+   * any other error the same call can be repeated: what was stored comes back as a duplicate.
    */
   async dispatchEvents(
     events: readonly WebhookEvent[],
@@ -236,9 +238,10 @@ export class WebhookService implements AsyncDisposable {
     checkIsList(events)
     checkOptions(times, timesOptions, 'dispatchEvents')
     const { engine } = await this.#use()
+    const contents = new OneContent()
     return await acceptMany(
       events,
-      (event) => this.#check(event, times),
+      (event) => contents.take(this.#check(event, times)),
       (checked, index, answers) => engine.acceptOneOf(checked, index, answers),
     )
   }

@@ -74,6 +74,8 @@ export interface Store {
   /** For logs and health: `sqlite 3.53.0 (@photostructure/sqlite)`, and where the data is. */
   readonly description: string
   readonly location: string
+  /** What was found damaged since it was opened, however well the rest works; told by `health()`. */
+  readonly damage?: Error | null
   /** How long outcomes may wait for others to share a commit with, while requests are under way. */
   readonly gatherMs?: number
   /** True: commits are written in the order of the calls, so one may be handed over early. */

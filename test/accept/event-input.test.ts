@@ -197,6 +197,41 @@ describe('a bad event', () => {
   })
 })
 
+describe('`enabledEvents`', () => {
+  it('with a type that is nearly a known one only warns, once', async () => {
+    const warnings: string[] = []
+    const warn = (_fields: unknown, message: string) => warnings.push(message)
+    await using service = new WebhookService({
+      storage: memory(),
+      retryScheduleMs: 'standard',
+      enabledEvents: ['mesage.sent', 'message.read', 'shop.order_paid'],
+      logger: { debug() {}, info() {}, warn, error() {} },
+    })
+    await service.dispatchEvent({ ...good, type: 'mesage.sent' })
+    expect(warnings).toEqual(['"mesage.sent" is not a known event type; "message.sent" is'])
+  })
+})
+
+describe('a list of events', () => {
+  it('with one id for two contents is refused as a whole; the same event twice is one', async () => {
+    await using service = new WebhookService({ storage: memory(), logger: false })
+    const [a, b] = [
+      { ...good, id: 'a' },
+      { ...good, id: 'b', data: 1 },
+    ]
+    const list = [a, b, { ...b, data: 2 }]
+    await expect(service.dispatchEvents(list)).rejects.toMatchObject({ code: 'EVENT_ID_CONFLICT' })
+    expect(await service.getEvent('a')).toBeNull()
+    const receipts = await service.dispatchEvents([a, b, { ...b, timestamp: new Date() }])
+    expect(receipts.map(({ duplicate }) => duplicate)).toEqual([false, false, true])
+    const ofTenants = [
+      { ...b, tenantId: 'x' },
+      { ...b, tenantId: 'y', data: 2 },
+    ]
+    expect(await service.dispatchEvents(ofTenants)).toHaveLength(2)
+  })
+})
+
 describe('an endpoint', () => {
   it('for a type that is nearly a known one only warns, once', async () => {
     const warnings: string[] = []

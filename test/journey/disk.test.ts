@@ -1,5 +1,13 @@
 import { execFileSync } from 'node:child_process'
-import { chmodSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  closeSync,
+  mkdirSync,
+  openSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs'
 import path from 'node:path'
 import { WebhookService } from '@k-msg/webhook'
 import { describe, expect, test } from 'vitest'
@@ -89,6 +97,20 @@ describe('a disk that is full', () => {
   }
 })
 
+const silent = { debug() {}, info() {}, warn() {}, error() {} }
+
+/** Overwrites the first page of a table, as a disk that forgets does. */
+function damageRows(dataFile: string, table: string): void {
+  const database = loadDriver(loadFrom()).open(dataFile)
+  const { rootpage } = database
+    .prepare('select rootpage from sqlite_schema where name = ?')
+    .get(table) as { rootpage: number }
+  database.close()
+  const file = openSync(dataFile, 'r+')
+  writeSync(file, Buffer.alloc(4_096, 0xff), 0, 4_096, (rootpage - 1) * 4_096)
+  closeSync(file)
+}
+
 describe('a data file that cannot be used', () => {
   const refused = async (storage: string) => {
     const service = new WebhookService({ storage, logger: false })
@@ -106,6 +128,33 @@ describe('a data file that cannot be used', () => {
   journey('that is no database is refused and left as it is', async (stage) => {
     writeFileSync(stage.dataFile, 'This is a letter to my mother, not a database. '.repeat(100))
     expect(await refused(stage.dataFile)).toBe('STORAGE_CORRUPT')
+    rmSync(stage.dataFile)
+  })
+
+  journey('that is damaged inside is told by errors, log and health', async (stage) => {
+    const service = await stage.open()
+    await service.registerEndpoint(stage.endpoint('shop'))
+    const event = stage.event()
+    await service.dispatchEvent(event)
+    await service.drain()
+    await service.close()
+    damageRows(stage.dataFile, 'done')
+
+    const errors: string[] = []
+    const error = (_: unknown, message: string) => errors.push(message)
+    const again = await stage.open({ deliver: false, logger: { ...silent, error } })
+    expect(await again.health()).toMatchObject({ status: 'ok' })
+    for (const ask of [again.getEvent(event.id), again.listDeliveries()]) {
+      await expect(ask).rejects.toMatchObject({ code: 'STORAGE_CORRUPT' })
+    }
+    // Elsewhere in the file all is well, and yet somebody has to come.
+    await again.dispatchEvent(stage.event())
+    expect(await again.health()).toMatchObject({
+      status: 'degraded',
+      trouble: { code: 'STORAGE_CORRUPT' },
+    })
+    expect(errors).toEqual(['the data file is damaged'])
+    await again.close()
     rmSync(stage.dataFile)
   })
 

@@ -167,6 +167,24 @@ describe('whatever is configured', () => {
 })
 
 describe('RetryManager alone', () => {
+  it.each([0, -1, 1.5, Number.NaN, 'x'])('has no attempt %j', (attempt) => {
+    const manager = new RetryManager()
+    const fault = { kind: 'faulted', status: 500, retryAfterMs: null } as const
+    const refused = expect.objectContaining({ code: 'OPTION_OUT_OF_RANGE' })
+    expect(() => manager.nextDelayMs(attempt as number)).toThrow(refused)
+    expect(() => manager.shouldRetry(attempt as number, fault)).toThrow(refused)
+  })
+
+  it.each(['retryDelayMs', 'baseDelayMs', 'backoffMultiplier', 'maxDelayMs'])(
+    'takes a list of delays or %s, which would have no effect beside it',
+    (name) => {
+      const both = { retryScheduleMs: 'standard', [name]: 5 } as const
+      expect(() => new RetryManager(both)).toThrow(
+        expect.objectContaining({ code: 'OPTION_INVALID' }),
+      )
+    },
+  )
+
   it('says whether another attempt follows', () => {
     const manager = new RetryManager({ maxRetries: 2 })
     const fault = { kind: 'faulted', status: 500, retryAfterMs: null } as const

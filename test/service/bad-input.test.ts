@@ -320,6 +320,14 @@ const parts: readonly (readonly [WebhookServiceParts | object | null, string, Re
   [null, 'OPTION_INVALID', /parts/],
 ]
 
+describe('the options of a service', () => {
+  it.each([null, 'webhooks.db', 5, [], [{}]])('are an object, not %j', (given) => {
+    expect(() => new WebhookService(given as object)).toThrow(
+      expect.objectContaining({ code: 'OPTION_INVALID' }),
+    )
+  })
+})
+
 describe('the parts of a service', () => {
   it.each(parts)('%j are refused', (given, code, sentence) => {
     const make = () => new WebhookService({}, given as WebhookServiceParts)

@@ -3,6 +3,7 @@ import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import {
   chmodSync,
   existsSync,
+  linkSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -10,6 +11,7 @@ import {
   rmSync,
   statSync,
   symlinkSync,
+  unlinkSync,
   writeFileSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -22,6 +24,7 @@ import { auditFile } from '../../src/storage/sqlite/beside.ts'
 import { type Database, loadDriver } from '../../src/storage/sqlite/driver.ts'
 import { storageError } from '../../src/storage/sqlite/errors.ts'
 import { firstSchema } from '../../src/storage/sqlite/migrations/0001-first.ts'
+import { refuseOtherNames } from '../../src/storage/sqlite/names-of-file.ts'
 import { makePrivate } from '../../src/storage/sqlite/private-file.ts'
 import { applicationId } from '../../src/storage/sqlite/schema.ts'
 import { type SqliteOptions, sqlite } from '../../src/storage/sqlite/sqlite.ts'
@@ -99,6 +102,32 @@ describe('one process per file', () => {
     await store.close()
     const again = await open()
     await again.close()
+  })
+
+  test.runIf(process.platform !== 'win32')(
+    'a file with a second name is refused: whoever opened that one would not see the lock',
+    async () => {
+      const store = await open()
+      await store.close()
+      const other = path.join(folder, 'other.db')
+      linkSync(file, other)
+      for (const name of [file, other]) {
+        const error = await refusal(open({ path: name }))
+        expect(error.code).toBe('OPTION_INVALID')
+        expect(error.message).toMatch(/^Expected .* to have one name, .* 2 hard links/)
+      }
+      unlinkSync(other)
+      await (await open()).close()
+    },
+  )
+
+  test('a file that is mounted by itself is refused: log and lock would stay beside the mount', () => {
+    const mounts = [
+      '22 1 0:21 / /proc rw - proc proc rw',
+      '36 22 98:0 /host/w.db /data/web\\040hooks.db rw,noatime - ext4 /dev/vda rw',
+    ].join('\n')
+    expect(() => refuseOtherNames('/data/web hooks.db', 1, mounts)).toThrow(/mount the folder/i)
+    expect(() => refuseOtherNames('/data/other.db', 1, mounts)).not.toThrow()
   })
 
   test('correctness 7: a second process is refused at once, and let in when the first is killed', async () => {
@@ -407,6 +436,7 @@ describe('files and folders', () => {
       [{ file: 'x.db' }, 'OPTION_UNKNOWN'],
       [{ path: '' }, 'OPTION_INVALID'],
       [{ path: ':memory:' }, 'OPTION_INVALID'],
+      [{ path: 'web\0hooks.db' }, 'OPTION_INVALID'],
       [{ path: 5 }, 'OPTION_INVALID'],
       [{ path: 'postgres://user:password@db/app' }, 'OPTION_INVALID'],
       [{ waitForLockMs: -1 }, 'OPTION_OUT_OF_RANGE'],
@@ -495,6 +525,23 @@ describe('when the disk fails', () => {
       const error = storageError(Object.assign(new Error('said'), { errcode }), file)
       expect([errcode, (error as WebhookError).code]).toEqual([errcode, code])
     }
+  })
+
+  test('what the npm driver meets while it reads rows has a code, too', () => {
+    const ofDriver = (message: string) =>
+      storageError(Object.assign(new Error(message), { code: 'ERR_SQLITE_ERROR' }), file)
+    const damage = [
+      'database disk image is malformed',
+      'malformed database schema (live)',
+      'file is not a database',
+    ]
+    for (const message of damage) {
+      expect(ofDriver(message)).toMatchObject({ code: 'STORAGE_CORRUPT' })
+    }
+    expect(ofDriver('disk I/O error')).toMatchObject({ code: 'STORAGE_IO' })
+    expect(ofDriver('database or disk is full')).toMatchObject({ code: 'STORAGE_FULL' })
+    expect(ofDriver('UNIQUE constraint failed: live.id')).not.toHaveProperty('code')
+    expect(storageError(new Error('disk I/O error'), file)).not.toHaveProperty('code')
   })
 
   test.runIf(process.platform === 'linux')(

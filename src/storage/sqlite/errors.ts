@@ -19,9 +19,26 @@ const notADatabase = 26
 /** Less than this and an I/O error is taken for a full disk: `fsync` does not say which it was. */
 const almostFullBytes = 1024 * 1024
 
+/**
+ * The npm driver tells no code of what a query meets while its rows are read: only what SQLite says
+ * to it, which begins with these words (sqlite3_errstr).
+ */
+const codeOfWords: readonly (readonly [string, number])[] = [
+  ['database is locked', busy],
+  ['attempt to write a readonly database', readOnly],
+  ['disk I/O error', ioError],
+  ['database disk image is malformed', corrupt],
+  ['malformed database schema', corrupt],
+  ['database or disk is full', full],
+  ['unable to open database file', cannotOpen],
+  ['file is not a database', notADatabase],
+]
+
 export function sqliteCode(error: unknown): number | null {
-  const code = (error as { errcode?: unknown } | null)?.errcode
-  return typeof code === 'number' ? code & 0xff : null
+  const { errcode, code, message } = (error ?? {}) as Record<string, unknown>
+  if (typeof errcode === 'number') return errcode & 0xff
+  if (code !== 'ERR_SQLITE_ERROR' || typeof message !== 'string') return null
+  return codeOfWords.find(([words]) => message.startsWith(words))?.[1] ?? null
 }
 
 /** @param location path of the database, for the sentence */

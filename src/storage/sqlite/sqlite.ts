@@ -10,6 +10,7 @@ import type { Storage, StorageHost, Store } from '../storage.ts'
 import { loadDriver } from './driver.ts'
 import { fileSystemError, storageError } from './errors.ts'
 import { lockFile } from './lock.ts'
+import { requireOneName } from './names-of-file.ts'
 import { createPrivately, makePrivate } from './private-file.ts'
 import { openStore } from './store.ts'
 import { loadFrom } from './worker-url.ts'
@@ -50,6 +51,7 @@ async function openFile(wanted: string, waitForLockMs: number, host: StorageHost
     const driver = loadDriver(loadFrom())
     createPrivately(`${location}-lock`)
     createPrivately(location)
+    requireOneName(location)
     const lock = await lockFile(driver, location, waitForLockMs)
     try {
       const store = await openStore(location, host, () => lock.release())
@@ -100,6 +102,12 @@ function checkSqlite(options: SqliteOptions): void {
     throw new WebhookError(
       'OPTION_INVALID',
       `Expected \`path\` of sqlite() to be the path of a file, got ${describeValue(file)}; for a store without a file use memory().`,
+    )
+  }
+  if (file?.includes('\0')) {
+    throw new WebhookError(
+      'OPTION_INVALID',
+      `Expected the path of a file, got one with a NUL character in it, ${describeValue(file)}, which no file system has.`,
     )
   }
   // The URL may hold a password: it must not become the name of a folder, nor be in a log.

@@ -34,11 +34,15 @@ export async function openStore(
     if (location === ':memory:') return thread.call(job.kind, 'target' in job ? job.target : null)
     const read = readBeside<Result>(location, job)
     running.add(read)
+    read.catch((failure) => thread.noteDamage(failure))
     return read.finally(() => running.delete(read))
   }
   return {
     description: thread.opened.description,
     location,
+    get damage() {
+      return thread.damage
+    },
     // The file belongs to this process alone.
     isOwner: true,
     // The thread takes calls one by one.

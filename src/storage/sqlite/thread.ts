@@ -31,10 +31,16 @@ export class Thread {
   #lastId = 0
   #closing: Promise<void> | null = null
   #fatal: Error | null = null
+  #damage: Error | null = null
 
   constructor(location: string, host: StorageHost) {
     this.#location = location
     this.#host = host
+  }
+
+  /** What was found damaged in the file, by whatever call: writing elsewhere in it may go well. */
+  get damage(): Error | null {
+    return this.#damage
   }
 
   async open(): Promise<void> {
@@ -111,6 +117,19 @@ export class Thread {
     const failure = errorFromWire(error)
     pending?.reject(failure)
     this.#giveUpIfUntrusted(failure)
+    this.noteDamage(failure)
+  }
+
+  /** @param failure of any call; also of a read beside this thread */
+  noteDamage(failure: unknown): void {
+    const isDamage = failure instanceof WebhookError && failure.code === 'STORAGE_CORRUPT'
+    if (!isDamage || this.#damage !== null) return
+    this.#damage = failure
+    const { message } = failure
+    this.#host.log('error', 'the data file is damaged', {
+      location: this.#location,
+      error: message,
+    })
   }
 
   /** A checkpoint failed. The log keeps what it could not move, so nothing is lost by going on. */
