@@ -278,7 +278,9 @@ class World {
     const shape = this.below(7)
     socket.closesAfterReply = shape === 3 || this.below(6) === 0
     const bytes = Buffer.from(shape === 6 ? 'SSH-2.0\r\n' : reply(`reply to ${id}`, shape))
-    const cut = this.below(3) === 0 ? 1 + this.below(bytes.length - 1) : bytes.length
+    let cut = this.below(3) === 0 ? 1 + this.below(bytes.length - 1) : bytes.length
+    // Where what is too much comes apart from the reply nobody can know of it before the next request.
+    if (shape === 2 && cut === reply(`reply to ${id}`, 0).length) cut += 1
     socket.coming = [bytes.subarray(0, cut), bytes.subarray(cut)].filter(({ length }) => length > 0)
   }
 

@@ -124,10 +124,10 @@ describe('one process per file', () => {
   test('a file that is mounted by itself is refused: log and lock would stay beside the mount', () => {
     const mounts = [
       '22 1 0:21 / /proc rw - proc proc rw',
-      '36 22 98:0 /host/w.db /data/web\\040hooks.db rw,noatime - ext4 /dev/vda rw',
+      '36 22 98:0 /w.db /srv/web\\040hooks.db rw,noatime - ext4 /dev/vda rw',
     ].join('\n')
-    expect(() => refuseOtherNames('/data/web hooks.db', 1, mounts)).toThrow(/mount the folder/i)
-    expect(() => refuseOtherNames('/data/other.db', 1, mounts)).not.toThrow()
+    expect(() => refuseOtherNames('/srv/web hooks.db', 1, mounts)).toThrow(/mount the folder/i)
+    expect(() => refuseOtherNames('/srv/other.db', 1, mounts)).not.toThrow()
   })
 
   test('correctness 7: a second process is refused at once, and let in when the first is killed', async () => {
