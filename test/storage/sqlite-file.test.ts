@@ -516,6 +516,9 @@ describe('when the disk fails', () => {
       [26, 'STORAGE_CORRUPT'],
       [14, 'STORAGE_READ_ONLY'],
       [5, 'STORAGE_UNAVAILABLE'],
+      [6, 'STORAGE_UNAVAILABLE'],
+      // No fault of a row: it is tried again instead of looked for among the others.
+      [7, 'STORAGE_UNAVAILABLE'],
       [10, 'STORAGE_IO'],
       [1034, 'STORAGE_IO'],
       [2067, undefined],

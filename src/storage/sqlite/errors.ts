@@ -9,6 +9,8 @@ import { WebhookError, type WebhookErrorCode } from '../../model/errors.ts'
 
 /** SQLite's primary result codes, the low byte of every extended one. */
 const busy = 5
+const locked = 6
+const noMemory = 7
 const readOnly = 8
 const ioError = 10
 const corrupt = 11
@@ -25,6 +27,8 @@ const almostFullBytes = 1024 * 1024
  */
 const codeOfWords: readonly (readonly [string, number])[] = [
   ['database is locked', busy],
+  ['database table is locked', locked],
+  ['out of memory', noMemory],
   ['attempt to write a readonly database', readOnly],
   ['disk I/O error', ioError],
   ['database disk image is malformed', corrupt],
@@ -58,7 +62,10 @@ export function storageError(error: unknown, location: string): Error {
         'STORAGE_CORRUPT',
         `Expected ${location} to be a SQLite database, and it is damaged or something else; restore a backup or name another file in \`storage\`.`,
       )
+    case noMemory:
+      return make('STORAGE_UNAVAILABLE', `Expected memory to work on ${location} with.`)
     case busy:
+    case locked:
       return make('STORAGE_UNAVAILABLE', `Expected nobody else to hold a lock on ${location}.`)
     case cannotOpen:
       return make(
