@@ -1,4 +1,4 @@
-import { WebhookError, type WebhookEvent, WebhookService } from '@k-msg/webhook'
+import { type Logger, WebhookError, type WebhookEvent, WebhookService } from '@k-msg/webhook'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { checkEvent, encodeEvent, sameContent } from '../../src/accept/event-input.ts'
@@ -183,12 +183,11 @@ describe('a bad event', () => {
   })
 
   it('with a type that is nearly a known one only warns, once', async () => {
-    const warnings: string[] = []
-    const warn = (_fields: unknown, message: string) => warnings.push(message)
+    const { warnings, logger } = listening()
     await using service = new WebhookService({
       storage: memory(),
       retryScheduleMs: 'standard',
-      logger: { debug() {}, info() {}, warn, error() {} },
+      logger,
     })
     await service.dispatchEvent({ ...good, id: 'a', type: 'mesage.sent' })
     await service.dispatchEvent({ ...good, id: 'b', type: 'mesage.sent' })
@@ -198,16 +197,16 @@ describe('a bad event', () => {
 })
 
 describe('`enabledEvents`', () => {
-  it('with a type that is nearly a known one only warns, once', async () => {
-    const warnings: string[] = []
-    const warn = (_fields: unknown, message: string) => warnings.push(message)
-    await using service = new WebhookService({
-      storage: memory(),
+  it('with a type that is nearly a known one only warns, before anything is dispatched', async () => {
+    const { warnings, logger } = listening()
+    const enabledEvents = ['mesage.sent', 'message.read', 'shop.order_paid']
+    const storage = memory()
+    await new WebhookService({
+      storage,
       retryScheduleMs: 'standard',
-      enabledEvents: ['mesage.sent', 'message.read', 'shop.order_paid'],
-      logger: { debug() {}, info() {}, warn, error() {} },
-    })
-    await service.dispatchEvent({ ...good, type: 'mesage.sent' })
+      enabledEvents,
+      logger,
+    }).close()
     expect(warnings).toEqual(['"mesage.sent" is not a known event type; "message.sent" is'])
   })
 })
@@ -217,12 +216,16 @@ describe('a list of events', () => {
     await using service = new WebhookService({ storage: memory(), logger: false })
     const [a, b] = [
       { ...good, id: 'a' },
-      { ...good, id: 'b', data: 1 },
+      { ...good, id: 'b', data: { x: 1, y: 2 } },
     ]
     const list = [a, b, { ...b, data: 2 }]
     await expect(service.dispatchEvents(list)).rejects.toMatchObject({ code: 'EVENT_ID_CONFLICT' })
     expect(await service.getEvent('a')).toBeNull()
-    const receipts = await service.dispatchEvents([a, b, { ...b, timestamp: new Date() }])
+    const receipts = await service.dispatchEvents([
+      a,
+      b,
+      { ...b, data: { y: 2, x: 1 }, timestamp: new Date() },
+    ])
     expect(receipts.map(({ duplicate }) => duplicate)).toEqual([false, false, true])
     const ofTenants = [
       { ...b, tenantId: 'x' },
@@ -234,13 +237,12 @@ describe('a list of events', () => {
 
 describe('an endpoint', () => {
   it('for a type that is nearly a known one only warns, once', async () => {
-    const warnings: string[] = []
-    const warn = (_fields: unknown, message: string) => warnings.push(message)
+    const { warnings, logger } = listening()
     await using service = new WebhookService({
       storage: memory(),
       deliver: false,
       retryScheduleMs: 'standard',
-      logger: { debug() {}, info() {}, warn, error() {} },
+      logger,
     })
     const endpoint = { id: 'shop', url: 'https://example.com/' }
     const events = ['mesage.sent', 'mesage.*', 'message.*', 'message.sent', 'shop.*', '*']
@@ -369,3 +371,10 @@ describe('the same content', () => {
     return `{${entries.sort()}}`
   }
 })
+
+/** A logger, and what it was warned of. */
+function listening(): { warnings: string[]; logger: Logger } {
+  const warnings: string[] = []
+  const warn = (_fields: unknown, message: string) => warnings.push(message)
+  return { warnings, logger: { debug() {}, info() {}, warn, error() {} } }
+}

@@ -134,7 +134,7 @@ const steps = {
   /** As many endpoints as make an event too wide for one transaction. */
   async registerWide() {
     for (let i = 0; i < 2_100; i += 1) {
-      const wide = { id: `wide_${i}`, url: `${url}/wide`, events: ['wide.*'] }
+      const wide = { id: `wide_${i}`, url: `${url}/wide_${i}`, events: ['wide.*'] }
       await service.registerEndpoint(wide)
     }
   },

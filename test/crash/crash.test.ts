@@ -39,6 +39,17 @@ describe('a process killed at a named step loses nothing', () => {
     ['after repair', 3],
   ] as const)('%s, the %i-th time', (point, nth) => dieOnce(point, nth, wideFile), 60_000)
 
+  // Thousands are under way: much is answered at the kill and not written yet.
+  test.concurrent.each([
+    ['after send', 1_500],
+    ['before settle', 4],
+    ['after settle', 3],
+  ] as const)(
+    '%s, the %i-th time, of a wide event',
+    (point, nth) => dieOnce(point, nth, wideFile, plans['fan-out']),
+    60_000,
+  )
+
   test('peers 4: nobody is asked again who has settled the event', async () => {
     await using site = await Site.open()
     const child = site.start({ mode: 'load', publishers: 1 })

@@ -8,6 +8,7 @@ import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync 
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { createInbox, type Inbox, type ReceivedRequest } from '@k-msg/webhook/testing'
+import { loadDriver } from '../../src/storage/sqlite/driver.ts'
 
 const child = path.join(import.meta.dirname, 'child.mjs')
 const secret = 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw'
@@ -57,7 +58,6 @@ interface Arrival {
   readonly endpoint: string
   readonly webhookId: string
   readonly eventIds: readonly string[]
-  readonly deliveryId: string
   readonly answered: number
   readonly signed: boolean
 }
@@ -90,10 +90,15 @@ export class Site implements AsyncDisposable {
     this.#inFlightFile = path.join(folder, 'in-flight')
   }
 
-  /** Starts from a file that another site has left. */
+  /** Starts from a file that another site has left; its endpoints are here now. */
   startFrom(dataFile: string): void {
     mkdirSync(path.dirname(this.dataFile), { recursive: true })
     copyFileSync(dataFile, this.dataFile)
+    const database = loadDriver([import.meta.url]).open(this.dataFile)
+    database
+      .prepare("update endpoint set url = ? || substr(url, instr(url, '/wide_'))")
+      .run(this.inbox.url)
+    database.close()
   }
 
   start(options: ChildOptions): ChildProcess {
@@ -137,9 +142,10 @@ export class Site implements AsyncDisposable {
   }
 
   /** Deliveries that arrived at an endpoint, each once. */
-  deliveriesAt(endpoint: string): number {
-    const there = this.#arrivals.filter((one) => one.endpoint === endpoint)
-    return new Set(there.map((one) => one.deliveryId)).size
+  /** How many endpoints of a wide event got it. */
+  get wideReached(): number {
+    const there = this.#arrivals.filter(({ endpoint }) => endpoint.startsWith('wide_'))
+    return new Set(there.map(({ endpoint }) => endpoint)).size
   }
 
   judge(): Verdict {
@@ -191,7 +197,6 @@ export class Site implements AsyncDisposable {
       endpoint,
       webhookId,
       eventIds: request.events.map((event) => event.id),
-      deliveryId: request.headers['x-webhook-delivery'] ?? '',
       answered,
       signed: request.signature === 'valid',
     })

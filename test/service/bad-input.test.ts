@@ -321,7 +321,12 @@ const parts: readonly (readonly [WebhookServiceParts | object | null, string, Re
 ]
 
 describe('the options of a service', () => {
-  it.each([null, 'webhooks.db', 5, [], [{}]])('are an object, not %j', (given) => {
+  it.each([
+    ['null', null],
+    ['a text', 'webhooks.db'],
+    ['a number', 5],
+    ['a list', [{}]],
+  ])('are an object, not %s', (_, given) => {
     expect(() => new WebhookService(given as object)).toThrow(
       expect.objectContaining({ code: 'OPTION_INVALID' }),
     )
